@@ -1,0 +1,124 @@
+"""Where a node can be dialled, and the URL of a repository."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Final, Self
+
+from guts.errors import UsageError
+from guts.ids import PeerId, RepositoryId
+
+TRANSPORT_TCP: Final = "tcp"
+
+
+class BadAddress(UsageError):
+    """A text that should be ``host:port`` (or a ``guts://`` URL) is not one."""
+
+    code: ClassVar[str] = "BAD_ADDRESS"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """A numeric address; never a host name, so nothing a peer sent is ever resolved.
+
+    Attributes:
+        ip: canonical text of an IPv4 or IPv6 address.
+        port: 1..65535 (0 only in a listen address: "any free port").
+        transport: ``"tcp"``.
+    """
+
+    ip: str
+    port: int
+    transport: str = TRANSPORT_TCP
+
+    def __post_init__(self) -> None:
+        """Raises: ``ValueError``: not a canonical numeric address, or the port is out of range."""
+        if str(ipaddress.ip_address(self.ip)) != self.ip:
+            raise ValueError(f"{self.ip!r} is not the canonical text of an address")
+        if not 0 <= self.port <= 65_535:
+            raise ValueError(f"port {self.port} is out of range")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the address that ``text`` (``1.2.3.4:9000`` or ``[::1]:9000``) spells.
+
+        Raises:
+            BadAddress: it spells none, or has a host name where a number is needed.
+        """
+        host, port = split_host_port(text)
+        try:
+            return cls(str(ipaddress.ip_address(host)), port)
+        except ValueError:
+            raise BadAddress(f"{text!r} needs a numeric IP address, not {host!r}") from None
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+
+def split_host_port(text: str) -> tuple[str, int]:
+    """Return host and port of ``host:port`` or ``[v6]:port``.
+
+    Raises:
+        BadAddress: no host, no port, or a port outside 0..65535.
+    """
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\[\]:/@\s]+)):(\d{1,5})", text.strip())
+    if match is None or int(match[3]) > 65_535:
+        raise BadAddress(f"{text!r} is not an address: host:port or [v6]:port is needed")
+    return match[1] or match[2], int(match[3])
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapAddress:
+    """``[node1…@]host:port`` as an operator writes it; the id, where given, is checked on every dial."""
+
+    host: str
+    port: int
+    peer: PeerId | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises: ``BadAddress`` or ``guts.ids.BadId``."""
+        peer, separator, address = text.strip().rpartition("@")
+        host, port = split_host_port(address)
+        return cls(host, port, PeerId.parse(peer) if separator else None)
+
+    def __str__(self) -> str:
+        where = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{self.peer}@{where}" if self.peer is not None else where
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryUrl:
+    """``guts://[host:port/]repo1…[/name]``: the name is cosmetic and last, so git names the directory so."""
+
+    repository: RepositoryId
+    name: str | None = None
+    hint: BootstrapAddress | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what a URL, or a bare ``repo1…[/name]``, names.
+
+        Raises:
+            BadAddress: not such a URL.
+            guts.ids.BadId: the id in it is mistyped or of another kind.
+        """
+        rest = text.strip()
+        if rest.lower().startswith("guts:"):
+            rest = rest[5:].lstrip("/")
+        elif "://" in rest:
+            raise BadAddress(f"{text!r} is not a guts:// URL")
+        parts = [part for part in rest.split("/") if part]
+        hint = None
+        if len(parts) > 1 and re.search(r":\d+$", parts[0]):
+            hint = BootstrapAddress.parse(parts.pop(0))
+        if not parts or len(parts) > 2:
+            raise BadAddress(f"{text!r} is not guts://[host:port/]repo1…[/name]")
+        name = parts[1].removesuffix(".git") if len(parts) == 2 else None
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise BadAddress(f"{name!r} can't be the name in a URL: letters, digits, '.', '_' and '-' only")
+        return cls(RepositoryId.parse(parts[0]), name, hint)
+
+    def __str__(self) -> str:
+        parts = [str(self.hint)] if self.hint else []
+        return "guts://" + "/".join([*parts, str(self.repository), *([self.name] if self.name else [])])
