@@ -1,0 +1,260 @@
+"""Signed records: what a node says of itself, portable and checkable without asking the node.
+
+A signed record is ``[body, [[key, signature]…]]`` (docs/protocol.md §1). ``Signed`` is the envelope of every kind;
+``PeerRecord`` and ``ProviderRecord`` are the two kinds that a node key signs. Validation is construction: a
+``PeerRecord`` made by ``verify`` has been checked in full, and carries the bytes it came from.
+"""
+
+import hashlib
+import ipaddress
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, Self, final
+
+from guts import canonical
+from guts.addresses import TRANSPORT_TCP, Address
+from guts.canonical import Bounds, Value
+from guts.errors import PeerFault
+from guts.identity import SIGNATURE_LENGTH, SigningKey, domain, signature_valid
+from guts.ids import PeerId, RepositoryId
+
+MAX_SIGNATURES: Final = 64
+"""Signatures on one record: 32 maintainers of one epoch and 32 that the next one adds."""
+
+MAX_RECORD_BYTES: Final = 512
+"""A PeerRecord or ProviderRecord, so that several fit a DHT datagram of 1,152 bytes."""
+
+MAX_ADDRESSES: Final = 8
+MAX_CAPABILITIES: Final = 8
+MAX_CAPABILITY_BYTES: Final = 32
+RECORD_LIFE_MS: Final = 24 * 3600 * 1000
+MAX_RECORD_LIFE_MS: Final = 48 * 3600 * 1000
+"""Nobody may store a record for longer than this, whatever it says of itself."""
+
+MAX_SEQ: Final = 2**63 - 1
+"""Sequence numbers and times fit a signed 64-bit integer, which is what databases store."""
+
+
+class InvalidRecord(PeerFault):
+    """A record is malformed, or its signature does not cover it."""
+
+    code = "INVALID_RECORD"
+
+
+class ExpiredRecord(PeerFault):
+    """A record's time is over, or it claims a longer life than any record may have. Nobody is punished."""
+
+    code = "EXPIRED_RECORD"
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The envelope: a body and the signatures over it, keys ascending.
+
+    Attributes:
+        body: canonical msgpack.
+        signatures: pairs of a 32-byte public key and its 64-byte signature.
+    """
+
+    body: bytes
+    signatures: tuple[tuple[bytes, bytes], ...]
+
+    @classmethod
+    def sign(cls, kind: str, body: bytes, *keys: SigningKey) -> Self:
+        """Return ``body`` signed by ``keys`` for the domain of ``kind``."""
+        pairs = sorted((key.public, key.sign(domain(kind), body)) for key in keys)
+        return cls(body, tuple(pairs))
+
+    @classmethod
+    def decode(cls, data: bytes, max_bytes: int) -> Self:
+        """Return the envelope in ``data``; the signatures are not yet checked.
+
+        Raises:
+            PeerFault: too long, not canonical, no or too many signatures, keys not strictly ascending.
+        """
+        match canonical.decode(
+            data, Bounds(max_bytes, max_list=MAX_SIGNATURES, max_bin=max_bytes, max_depth=3)
+        ):
+            case [bytes(body), [_, *_] as pairs]:
+                signatures = tuple(_signature(pair) for pair in pairs)
+            case _:
+                raise InvalidRecord("not [body, signatures]")
+        keys = [key for key, _ in signatures]
+        if any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
+            raise InvalidRecord("keys are not strictly ascending")
+        return cls(body, signatures)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        return canonical.encode([self.body, [[key, signature] for key, signature in self.signatures]])
+
+    def check(self, kind: str) -> None:
+        """Raises: ``InvalidRecord``: a signature does not cover the body in the domain of ``kind``."""
+        for key, signature in self.signatures:
+            if not signature_valid(key, domain(kind), self.body, signature):
+                raise InvalidRecord(f"a signature on this {kind} record is not valid")
+
+    def hash(self, kind: str) -> bytes:
+        """Return SHA-256(domain ‖ body): the record's id, the same whoever signed it."""
+        return hashlib.sha256(domain(kind) + self.body).digest()
+
+
+def _signature(pair: Value) -> tuple[bytes, bytes]:
+    match pair:
+        case [bytes(key), bytes(signature)] if len(key) == 32 and len(signature) == SIGNATURE_LENGTH:
+            return key, signature
+        case _:
+            raise InvalidRecord("not a [key, signature]")
+
+
+def _pack_addresses(addresses: tuple[Address, ...]) -> list[Value]:
+    return [[ipaddress.ip_address(a.ip).packed, a.port, a.transport] for a in addresses]
+
+
+def _unpack_addresses(value: Value) -> tuple[Address, ...]:
+    if not isinstance(value, list) or len(value) > MAX_ADDRESSES:
+        raise InvalidRecord("not a list of addresses")
+    return tuple(_unpack_address(item) for item in value)
+
+
+def _unpack_address(value: Value) -> Address:
+    match value:
+        case [bytes(packed), int(port), str(transport)] if (
+            len(packed) in (4, 16) and 1 <= port <= 65_535 and transport == TRANSPORT_TCP
+        ):
+            return Address(str(ipaddress.ip_address(packed)), port, transport)
+        case _:
+            raise InvalidRecord("not an address")
+
+
+def _number(value: Value) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_SEQ:
+        raise InvalidRecord("not a sequence number or time")
+    return value
+
+
+def _check_life(expires: int, now_ms: int) -> None:
+    if not now_ms < expires <= now_ms + MAX_RECORD_LIFE_MS:
+        raise ExpiredRecord("the record has expired, or claims a longer life than records have")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PeerRecord:
+    """Where a node can be reached and what it does, in its own words.
+
+    Attributes:
+        expires: Unix milliseconds.
+        seq: the newest of several records is the one with the highest number.
+        encoded: the signed bytes.
+    """
+
+    KIND: ClassVar[str] = "peer"
+
+    peer: PeerId
+    addresses: tuple[Address, ...]
+    capabilities: tuple[str, ...]
+    seq: int
+    expires: int
+    encoded: bytes = field(repr=False)
+
+    @classmethod
+    def sign(
+        cls,
+        key: SigningKey,
+        addresses: tuple[Address, ...],
+        capabilities: tuple[str, ...],
+        seq: int,
+        expires: int,
+    ) -> Self:
+        """Return the record that ``key`` signs for itself."""
+        caps: list[Value] = list(capabilities)
+        body = canonical.encode([key.public, _pack_addresses(addresses), caps, seq, expires])
+        signed = Signed.sign(cls.KIND, body, key)
+        return cls(key.peer_id, addresses, capabilities, seq, expires, signed.encode())
+
+    @classmethod
+    def verify(cls, data: bytes, now_ms: int) -> Self:
+        """Return the record in ``data``, fully checked.
+
+        Raises:
+            InvalidRecord, NotCanonical: malformed, or not signed by the node it speaks of.
+            ExpiredRecord: its time is over.
+        """
+        signed = Signed.decode(data, MAX_RECORD_BYTES)
+        match canonical.decode(signed.body, Bounds(MAX_RECORD_BYTES, max_list=16, max_depth=3)):
+            case [bytes(peer), addresses, list(capabilities), seq, expires]:
+                pass
+            case _:
+                raise InvalidRecord("not a peer record")
+        if [key for key, _ in signed.signatures] != [peer]:
+            raise InvalidRecord("a peer record is signed by the node it speaks of")
+        if len(capabilities) > MAX_CAPABILITIES or not all(
+            isinstance(c, str) and len(c.encode()) <= MAX_CAPABILITY_BYTES for c in capabilities
+        ):
+            raise InvalidRecord("not a list of capabilities")
+        record = cls(
+            PeerId(peer),
+            _unpack_addresses(addresses),
+            tuple(str(c) for c in capabilities),
+            _number(seq),
+            _number(expires),
+            data,
+        )
+        _check_life(record.expires, now_ms)
+        signed.check(cls.KIND)
+        return record
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ProviderRecord:
+    """ "This node holds that repository", in the node's own words.
+
+    Attributes: as in ``PeerRecord``.
+    """
+
+    KIND: ClassVar[str] = "provider"
+
+    repository: RepositoryId
+    peer: PeerId
+    addresses: tuple[Address, ...]
+    seq: int
+    expires: int
+    encoded: bytes = field(repr=False)
+
+    @classmethod
+    def sign(
+        cls, key: SigningKey, repository: RepositoryId, addresses: tuple[Address, ...], seq: int, expires: int
+    ) -> Self:
+        """Return the record that ``key`` signs for itself."""
+        body = canonical.encode([repository, key.public, _pack_addresses(addresses), seq, expires])
+        signed = Signed.sign(cls.KIND, body, key)
+        return cls(repository, key.peer_id, addresses, seq, expires, signed.encode())
+
+    @classmethod
+    def verify(cls, data: bytes, now_ms: int) -> Self:
+        """Return the record in ``data``, fully checked.
+
+        Raises:
+            InvalidRecord, NotCanonical: malformed, or not signed by the node it speaks of.
+            ExpiredRecord: its time is over.
+        """
+        signed = Signed.decode(data, MAX_RECORD_BYTES)
+        match canonical.decode(signed.body, Bounds(MAX_RECORD_BYTES, max_list=16, max_depth=3)):
+            case [bytes(repository), bytes(peer), addresses, seq, expires] if len(repository) == 32:
+                pass
+            case _:
+                raise InvalidRecord("not a provider record")
+        if [key for key, _ in signed.signatures] != [peer]:
+            raise InvalidRecord("a provider record is signed by the node it speaks of")
+        record = cls(
+            RepositoryId(repository),
+            PeerId(peer),
+            _unpack_addresses(addresses),
+            _number(seq),
+            _number(expires),
+            data,
+        )
+        _check_life(record.expires, now_ms)
+        signed.check(cls.KIND)
+        return record
