@@ -1,12 +1,13 @@
 """Signed records: what a node says of itself, portable and checkable without asking the node.
 
-A signed record is ``[body, [[key, signature]…]]`` (docs/protocol.md §1). ``Signed`` is the envelope of every kind;
+A signed record is ``[body, [[key, signature]…]]`` (docs/protocol.md §1). ``Signed`` is every kind's envelope;
 ``PeerRecord`` and ``ProviderRecord`` are the two kinds that a node key signs. Validation is construction: a
 ``PeerRecord`` made by ``verify`` has been checked in full, and carries the bytes it came from.
 """
 
 import hashlib
 import ipaddress
+import itertools
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self, final
 
@@ -79,7 +80,7 @@ class Signed:
             case _:
                 raise InvalidRecord("not [body, signatures]")
         keys = [key for key, _ in signatures]
-        if any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
+        if any(a >= b for a, b in itertools.pairwise(keys)):
             raise InvalidRecord("keys are not strictly ascending")
         return cls(body, signatures)
 
