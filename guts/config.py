@@ -1,0 +1,395 @@
+"""What the operator chooses, and where a node keeps its things.
+
+Only local choices live here; what peers must agree on is a constant in ``guts/wire/limits.py``. Settings come
+from three places, each overriding the one before: the TOML file, the environment
+(``GUTS_NETWORK__LISTEN_ADDR=…``, lists separated by commas), and flags. A key that does not exist is an error
+with the nearest name: a misspelt limit must not silently be no limit.
+"""
+
+import difflib
+import hashlib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final, Literal, Self, TypeVar
+
+from guts.addresses import Address, BadAddress, BootstrapAddress
+from guts.errors import ExitStatus, GutsError, UsageError
+
+MAX_CONFIG_BYTES: Final = 1 << 20
+"""A config file is a page of text; a larger one is some other file."""
+
+MAX_SOCKET_PATH_BYTES: Final = 100
+"""``sun_path`` has 104 bytes on BSD and macOS and 108 on Linux, its final NUL included."""
+
+MAX_NETWORK_NAME_BYTES: Final = 64
+MAX_CONNECTIONS: Final = 10_000
+MIN_DURATION: Final = 0.1
+MAX_DURATION: Final = 7 * 86_400.0
+"""Seconds. A duration outside of 0.1 s … 7 days is a slip of a unit."""
+
+DEFAULT_LISTEN: Final = Address("0.0.0.0", 9000)  # noqa: S104
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_SIZES: Final[dict[str, int]] = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
+    f"{prefix}iB": 1 << 10 * power for power, prefix in enumerate("KMGT", 1)
+}
+
+Role = Literal["node", "bootstrap"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+T = TypeVar("T")
+
+
+class BadConfig(UsageError):
+    """A setting is unknown or has a value that it can't have."""
+
+    code: ClassVar[str] = "BAD_CONFIG"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.CONFIG
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where one node's files are: XDG directories, or all under ``GUTS_HOME``.
+
+    Attributes:
+        config_file: TOML; need not exist.
+        data: keys, repositories, database: what a backup must hold.
+        state: the log.
+        runtime: the control socket, mode 0700.
+    """
+
+    config_file: Path
+    data: Path
+    state: Path
+    runtime: Path
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Return the paths that ``GUTS_HOME``, ``GUTS_CONFIG`` and the ``XDG_*`` variables name."""
+        home = environ.get("GUTS_HOME")
+        if home:
+            root = Path(home).expanduser().absolute()
+            paths = cls(root / "config.toml", root / "data", root / "state", root / "run")
+        else:
+            user = Path(environ.get("HOME") or "~").expanduser()
+            state = _xdg(environ, "XDG_STATE_HOME", user / ".local/state") / "guts"
+            paths = cls(
+                _xdg(environ, "XDG_CONFIG_HOME", user / ".config") / "guts/config.toml",
+                _xdg(environ, "XDG_DATA_HOME", user / ".local/share") / "guts",
+                state,
+                _xdg(environ, "XDG_RUNTIME_DIR", state / "run") / "guts",
+            )
+        config = environ.get("GUTS_CONFIG")
+        if config:
+            paths = cls(Path(config).expanduser().absolute(), paths.data, paths.state, paths.runtime)
+        return paths
+
+    @property
+    def node_key(self) -> Path:
+        """The node key's default place."""
+        return self.data / "identity" / "node.key"
+
+    @property
+    def author_key(self) -> Path:
+        """The author key: read by commands, never by the node."""
+        return self.data / "identity" / "author.key"
+
+    @property
+    def repositories(self) -> Path:
+        """The folder of bare repositories."""
+        return self.data / "repos"
+
+    @property
+    def database(self) -> Path:
+        """The SQLite database, where no ``storage.database_url`` is set."""
+        return self.data / "guts.db"
+
+    @property
+    def log_file(self) -> Path:
+        """Where ``guts node start`` sends the node's log."""
+        return self.state / "node.log"
+
+    @property
+    def control_socket(self) -> Path:
+        """The control API's Unix socket; where its path is too long, a hashed name in ``/tmp``."""
+        path = self.runtime / "control.sock"
+        if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
+            return path
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        # /tmp and not TMPDIR, which may be long too and may differ between the node and the command. The
+        # folder is made 0700, and both ends check that it is the user's own.
+        return Path(f"/tmp/guts-{os.geteuid()}") / f"{digest}.sock"  # noqa: S108
+
+
+def _xdg(environ: Mapping[str, str], name: str, default: Path) -> Path:
+    value = environ.get(name, "")
+    # The XDG Base Directory specification: a relative path is invalid and is ignored.
+    return Path(value) if value.startswith("/") else default
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """``[network]``: how this node is reached and whom it calls first.
+
+    Attributes:
+        keypair: the node key's file; made at the first start.
+        listen_addr: TCP and UDP; port 0 takes any free one.
+        bootstrap_nodes: doors to the network; also any peer.
+        max_connections: peers connected at a time, both directions.
+        connection_timeout: seconds for connect, handshake and hello together.
+        keepalive_interval: seconds between pings.
+        advertise: addresses told to others; empty: those of the interfaces.
+        network_name: nodes of different names never talk to each other.
+        role: ``bootstrap`` is a door only, and holds no repository.
+    """
+
+    keypair: Path
+    listen_addr: Address = DEFAULT_LISTEN
+    bootstrap_nodes: tuple[BootstrapAddress, ...] = ()
+    max_connections: int = 50
+    connection_timeout: float = 10.0
+    keepalive_interval: float = 30.0
+    advertise: tuple[Address, ...] = ()
+    network_name: str = "guts"
+    role: Role = "node"
+
+
+@dataclass(frozen=True, slots=True)
+class SeedingConfig:
+    """``[seeding]``: what this node takes on.
+
+    Attributes:
+        repo_max: bytes of one repository's packs; a larger one is refused.
+        sync_interval: seconds between comparisons with other holders, before jitter.
+    """
+
+    repo_max: int = 2 * 1024**3
+    sync_interval: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class StorageConfig:
+    """``[storage]``.
+
+    Attributes:
+        database_url: an SQLAlchemy URL.
+    """
+
+    database_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """``[log]``."""
+
+    level: LogLevel = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that the operator chose."""
+
+    paths: Paths
+    network: NetworkConfig
+    seeding: SeedingConfig
+    storage: StorageConfig
+    log: LogConfig
+
+    @classmethod
+    def load(cls, flags: Mapping[str, str], environ: Mapping[str, str]) -> Self:
+        """Return the settings of the file, overridden by ``environ``, overridden by ``flags``.
+
+        Args:
+            flags: dotted names to texts, ``{"network.listen_addr": "127.0.0.1:0"}``.
+            environ: as ``os.environ``.
+
+        Raises:
+            BadConfig: an unknown key, a bad value, or a file that can't be read.
+        """
+        paths = Paths.from_environ(environ)
+        settings = _Settings()
+        settings.add_file(paths.config_file, required="GUTS_CONFIG" in environ)
+        settings.add_environ(environ)
+        for key, value in flags.items():
+            settings.values[key] = (value, f"--{key.rpartition('.')[2].replace('_', '-')}")
+        network = NetworkConfig(paths.node_key)
+        seeding = SeedingConfig()
+        log = LogConfig()
+        take = settings.take
+        config = cls(
+            paths,
+            NetworkConfig(
+                keypair=take("network.keypair", _path, network.keypair),
+                listen_addr=take("network.listen_addr", _address, network.listen_addr),
+                bootstrap_nodes=take("network.bootstrap_nodes", _list_of(_bootstrap), ()),
+                max_connections=take("network.max_connections", _connections, network.max_connections),
+                connection_timeout=take("network.connection_timeout", _duration, network.connection_timeout),
+                keepalive_interval=take("network.keepalive_interval", _duration, network.keepalive_interval),
+                advertise=take("network.advertise", _list_of(_advertised), ()),
+                network_name=take("network.network_name", _network_name, network.network_name),
+                role=take("network.role", _role, network.role),
+            ),
+            SeedingConfig(
+                repo_max=take("seeding.repo_max", _size, seeding.repo_max),
+                sync_interval=take("seeding.sync_interval", _duration, seeding.sync_interval),
+            ),
+            StorageConfig(take("storage.database_url", _text, f"sqlite:///{paths.database}")),
+            LogConfig(take("log.level", _log_level, log.level)),
+        )
+        settings.refuse_unknown()
+        return config
+
+
+class _Settings:
+    """The layers merged: dotted key -> (value as found, where it was found)."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, tuple[object, str]] = {}
+        self._known: list[str] = []
+
+    def add_file(self, path: Path, *, required: bool) -> None:
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_CONFIG_BYTES + 1)
+        except FileNotFoundError:
+            if required:
+                raise BadConfig(f"there is no config file {path}", hint="unset GUTS_CONFIG") from None
+            return
+        except OSError as error:
+            raise BadConfig(f"can't read {path}: {error.strerror}") from None
+        if len(data) > MAX_CONFIG_BYTES:
+            raise BadConfig(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; is it a config file?")
+        try:
+            tables = tomllib.loads(data.decode())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadConfig(f"{path} is not TOML: {error}") from None
+        for section, table in tables.items():
+            if not isinstance(table, dict):
+                self.values[section] = (table, str(path))
+                continue
+            if not table:
+                # An empty section says nothing, but a misspelt one is still worth telling.
+                self.values.setdefault(section + ".", (None, str(path)))
+            for key, value in table.items():
+                self.values[f"{section}.{key}"] = (value, str(path))
+
+    def add_environ(self, environ: Mapping[str, str]) -> None:
+        for name, value in environ.items():
+            section, separator, key = name.removeprefix("GUTS_").partition("__")
+            if name.startswith("GUTS_") and separator:
+                self.values[f"{section}.{key}".lower()] = (value, f"environment variable {name}")
+
+    def take(self, key: str, parse: Callable[[object], T], default: T) -> T:
+        """Return the parsed value of ``key``, or ``default`` where nobody set it."""
+        self._known.append(key)
+        if key not in self.values:
+            return default
+        value, origin = self.values[key]
+        try:
+            return parse(value)
+        except (ValueError, GutsError) as error:
+            raise BadConfig(f"{key} in {origin}: {error}") from None
+
+    def refuse_unknown(self) -> None:
+        sections = {key.partition(".")[0] + "." for key in self._known}
+        for key, (_, origin) in self.values.items():
+            if key in self._known or key in sections:
+                continue
+            near = difflib.get_close_matches(key, self._known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else "docs/commands.md lists every setting"
+            raise BadConfig(f"there is no setting {key.rstrip('.')!r} (in {origin})", hint=hint)
+
+
+def _duration(value: object) -> float:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h|d)?", _scalar(value))
+    if match is None:
+        raise ValueError(f"{value!r} is not a duration such as '10s', '500ms' or '2h'")
+    seconds = float(match[1]) * _UNITS[match[2] or "s"]
+    if not MIN_DURATION <= seconds <= MAX_DURATION:
+        raise ValueError(f"{value!r} is outside of 0.1s … 7d")
+    return seconds
+
+
+def _size(value: object) -> int:
+    match = re.fullmatch(r"(\d{1,18})\s*([kKMGT]i?B|B)?", _scalar(value))
+    unit = (match[2] or "B") if match else ""
+    if match is None or unit not in _SIZES:
+        raise ValueError(f"{value!r} is not a size such as '2GiB' or '500MB'")
+    size = int(match[1]) * _SIZES[unit]
+    if size >= 1 << 63:
+        raise ValueError(f"{value!r} is too large")
+    return size
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{value!r} is not a text or a number")
+    return str(value).strip()
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{value!r} is not a text")
+    return value.strip()
+
+
+def _path(value: object) -> Path:
+    return Path(_text(value)).expanduser().absolute()
+
+
+def _address(value: object) -> Address:
+    return Address.parse(_text(value))
+
+
+def _advertised(value: object) -> Address:
+    address = _address(value)
+    if address.port == 0:
+        raise BadAddress(f"{value!r}: others need to know the port")
+    return address
+
+
+def _bootstrap(value: object) -> BootstrapAddress:
+    return BootstrapAddress.parse(_text(value))
+
+
+def _list_of(parse: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    def parse_list(value: object) -> tuple[T, ...]:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list):
+            raise ValueError(f"{value!r} is not a list")
+        return tuple(parse(item) for item in items if not (isinstance(item, str) and not item.strip()))
+
+    return parse_list
+
+
+def _connections(value: object) -> int:
+    text = _scalar(value)
+    if not re.fullmatch(r"\d{1,9}", text) or not 1 <= int(text) <= MAX_CONNECTIONS:
+        raise ValueError(f"{value!r} is not a whole number from 1 to {MAX_CONNECTIONS}")
+    return int(text)
+
+
+def _network_name(value: object) -> str:
+    name = _text(value)
+    if not name.isprintable() or len(name.encode()) > MAX_NETWORK_NAME_BYTES:
+        raise ValueError(f"a network name has 1 to {MAX_NETWORK_NAME_BYTES} printable bytes")
+    return name
+
+
+def _role(value: object) -> Role:
+    match value:
+        case "node" | "bootstrap":
+            return value
+        case _:
+            raise ValueError(f"{value!r} is neither 'node' nor 'bootstrap'")
+
+
+def _log_level(value: object) -> LogLevel:
+    match value:
+        case "debug" | "info" | "warning" | "error":
+            return value
+        case _:
+            raise ValueError(f"{value!r} is not one of debug, info, warning, error")
