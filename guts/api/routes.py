@@ -1,0 +1,202 @@
+"""Requests to methods of ``Control``, and their answers to JSON."""
+
+# A timeout here is what the operator allows the node, not a way to cancel: the answer says how far it came.
+# ruff: noqa: ASYNC109
+
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import ClassVar, Final, Protocol
+
+from aiohttp import web
+
+from guts.addresses import BootstrapAddress
+from guts.api.errors import HTTP_STATUS, ErrorObject
+from guts.api.publication import pack_bytes, read_header
+from guts.errors import ExitStatus, GutsError, UsageError
+from guts.identity import SIGNATURE_LENGTH
+from guts.ids import RepositoryId
+
+MAX_BODY_BYTES: Final = 64 << 10
+"""Of a JSON body: the largest is a list of addresses."""
+
+MAX_HINTS: Final = 64
+DEFAULT_TIMEOUT: Final = 60.0
+MAX_TIMEOUT: Final = 86_400.0
+"""Seconds. A first copy over a slow line takes hours; nobody waits for more than a day."""
+
+_log = logging.getLogger(__name__)
+
+Json = dict[str, object]
+
+
+class BadRequest(UsageError):
+    """A request is not what this version of the API takes."""
+
+    code: ClassVar[str] = "BAD_REQUEST"
+
+
+class Control(Protocol):
+    """What a node lets its operator do. Results are ready for JSON; every method raises ``GutsError``."""
+
+    async def status(self) -> Json: ...
+    async def stop(self) -> None: ...
+    async def repositories(self) -> list[Json]: ...
+    async def inspect(self, repository: RepositoryId) -> Json: ...
+    async def seed(
+        self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float
+    ) -> Json: ...
+    async def unseed(self, repository: RepositoryId) -> Json: ...
+    async def sync(self, repository: RepositoryId | None, timeout: float) -> Json: ...
+    async def peers(self) -> list[Json]: ...
+    async def connect(self, address: BootstrapAddress, timeout: float) -> Json: ...
+    async def find_providers(self, repository: RepositoryId, timeout: float) -> Json: ...
+    async def publication(self, repository: RepositoryId) -> Json: ...
+    async def prepare(self, header: Json, pack: AsyncIterator[bytes]) -> Json: ...
+    async def commit(self, session: str, signature: bytes) -> Json: ...
+
+
+def application(control: Control) -> web.Application:
+    """Return the control API of one node."""
+    app = web.Application(middlewares=[_errors_to_json], client_max_size=MAX_BODY_BYTES)
+    handlers = _Handlers(control)
+    repository = "/v1/repositories/{repository}"
+    app.add_routes(
+        [
+            web.get("/v1/status", handlers.status),
+            web.post("/v1/stop", handlers.stop),
+            web.get("/v1/repositories", handlers.repositories),
+            web.get(repository, handlers.inspect),
+            web.put(repository + "/seeding", handlers.seed),
+            web.delete(repository + "/seeding", handlers.unseed),
+            web.post(repository + "/sync", handlers.sync),
+            web.post("/v1/sync", handlers.sync),
+            web.get(repository + "/publication", handlers.publication),
+            web.post("/v1/publications", handlers.prepare),
+            web.post("/v1/publications/{session}/commit", handlers.commit),
+            web.get("/v1/peers", handlers.peers),
+            web.post("/v1/peers", handlers.connect),
+            web.get("/v1/providers/{repository}", handlers.find_providers),
+        ]
+    )
+    return app
+
+
+class _Handlers:
+    """One method per route."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    async def status(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.status())
+
+    async def stop(self, request: web.Request) -> web.Response:
+        await self._control.stop()
+        return web.json_response({"stopping": True})
+
+    async def repositories(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.repositories())
+
+    async def inspect(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.inspect(_repository(request)))
+
+    async def seed(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        hints = body.get("hints", [])
+        if not isinstance(hints, list) or len(hints) > MAX_HINTS:
+            raise BadRequest(f"hints is not a list of at most {MAX_HINTS} addresses")
+        addresses = [BootstrapAddress.parse(_string(hint, "hint")) for hint in hints]
+        return web.json_response(
+            await self._control.seed(_repository(request), addresses, _timeout(body.get("timeout")))
+        )
+
+    async def unseed(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.unseed(_repository(request)))
+
+    async def sync(self, request: web.Request) -> web.Response:
+        repository = _repository(request) if "repository" in request.match_info else None
+        body = await _body(request)
+        return web.json_response(await self._control.sync(repository, _timeout(body.get("timeout"))))
+
+    async def publication(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.publication(_repository(request)))
+
+    async def prepare(self, request: web.Request) -> web.Response:
+        header = await read_header(request.content)
+        return web.json_response(await self._control.prepare(header, pack_bytes(request.content)))
+
+    async def commit(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        text = _string(body.get("signature"), "signature")
+        try:
+            signature = bytes.fromhex(text)
+        except ValueError:
+            raise BadRequest("signature is not hex") from None
+        if len(signature) != SIGNATURE_LENGTH:
+            raise BadRequest(f"a signature has {SIGNATURE_LENGTH} bytes, not {len(signature)}")
+        return web.json_response(await self._control.commit(request.match_info["session"], signature))
+
+    async def peers(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.peers())
+
+    async def connect(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        address = BootstrapAddress.parse(_string(body.get("address"), "address"))
+        return web.json_response(await self._control.connect(address, _timeout(body.get("timeout"))))
+
+    async def find_providers(self, request: web.Request) -> web.Response:
+        timeout = _timeout(request.query.get("timeout"))
+        return web.json_response(await self._control.find_providers(_repository(request), timeout))
+
+
+@web.middleware
+async def _errors_to_json(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except GutsError as error:
+        told = ErrorObject.of(error)
+        _log.debug("%s %s: %s", request.method, request.path, told.code)
+        return web.json_response(told.to_json(), status=HTTP_STATUS[told.exit_status])
+    except web.HTTPException as error:
+        # aiohttp's own refusals: no such route, wrong method, body too large.
+        status = ExitStatus.NOT_FOUND if error.status == 404 else ExitStatus.USAGE
+        told = ErrorObject("BAD_REQUEST", f"{error.status} {error.reason}", exit_status=status)
+        return web.json_response(told.to_json(), status=error.status)
+
+
+def _repository(request: web.Request) -> RepositoryId:
+    return RepositoryId.parse(request.match_info["repository"])
+
+
+async def _body(request: web.Request) -> Json:
+    data = await request.read()
+    if not data:
+        return {}
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise BadRequest("the body is not a JSON object")
+    return body
+
+
+def _string(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise BadRequest(f"{name} is missing, or not a text")
+    return value
+
+
+def _timeout(value: object) -> float:
+    if value is None:
+        return DEFAULT_TIMEOUT
+    try:
+        seconds = float(value) if isinstance(value, int | float | str) else -1.0
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= MAX_TIMEOUT:
+        raise BadRequest(f"timeout is not a number of seconds up to {MAX_TIMEOUT:.0f}")
+    return seconds
