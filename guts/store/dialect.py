@@ -1,0 +1,186 @@
+"""Everything in which SQLite and PostgreSQL differ; the only module that names either.
+
+SQLite: the driver's own transaction control is off (it would begin too late, and never before a read), so
+that a writer takes the write lock with ``BEGIN IMMEDIATE`` at its start and a reader has one snapshot.
+"""
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from guts.errors import StorageFault, UsageError
+
+BUSY_TIMEOUT: Final = 5.0
+"""Seconds that a statement waits for another process's lock: longer than any transaction of ours."""
+
+READERS: Final = 4
+"""Reader threads, each with a connection of its own."""
+
+SQLITE: Final = "sqlite"
+POSTGRESQL: Final = "postgresql"
+
+DRIVER_ERRORS: Final = (SQLAlchemyError, sqlite3.Error)
+"""What using a database raises: a driver's own errors come unwrapped while a connection is being set up."""
+
+_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class BadDatabaseUrl(UsageError):
+    """The config names a database that Guts can't use."""
+
+    code = "BAD_DATABASE_URL"
+
+
+class DatabaseFailed(StorageFault):
+    """A statement failed; its whole transaction was undone."""
+
+    code = "DATABASE_FAILED"
+
+
+class DatabaseDamaged(StorageFault):
+    """The database file is not a database, or not a whole one."""
+
+    code = "DATABASE_DAMAGED"
+
+
+def parse_url(where: str | Path) -> URL:
+    """Return the URL of a file path, of a ``sqlite:///`` URL, or of a ``postgresql://`` URL.
+
+    Raises:
+        BadDatabaseUrl: a URL of another database, or none at all; SQLite in memory, which keeps nothing.
+    """
+    if isinstance(where, Path) or "://" not in where:
+        return URL.create(SQLITE, database=str(where))
+    try:
+        url = make_url(where)
+    except ArgumentError:
+        raise BadDatabaseUrl(
+            "the database URL can't be read: sqlite:///PATH or postgresql://… is needed"
+        ) from None
+    kind = url.get_backend_name()
+    if kind not in (SQLITE, POSTGRESQL):
+        raise BadDatabaseUrl(f"{kind!r} is not a database Guts can use: sqlite or postgresql is needed")
+    if kind == SQLITE and (url.database or ":memory:") == ":memory:":
+        raise BadDatabaseUrl("a database in memory keeps nothing: name a file")
+    return url
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """Return the database file, or ``None`` where the database is a server."""
+    return Path(url.database or "") if url.get_backend_name() == SQLITE else None
+
+
+def create_writer(url: URL) -> Engine:
+    """Return an engine whose transactions take the write lock when they begin."""
+    return _create(url, pool_size=1, begin="BEGIN IMMEDIATE", read_only=False)
+
+
+def create_readers(url: URL) -> Engine:
+    """Return an engine whose transactions each see one committed state, and can't write."""
+    return _create(url, pool_size=READERS, begin="BEGIN", read_only=True)
+
+
+def _create(url: URL, *, pool_size: int, begin: str, read_only: bool) -> Engine:
+    if url.get_backend_name() != SQLITE:
+        isolation = "REPEATABLE READ" if read_only else "READ COMMITTED"
+        options = {"postgresql_readonly": True} if read_only else {}
+        return create_engine(
+            url, pool_size=pool_size, max_overflow=0, isolation_level=isolation, execution_options=options
+        )
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        if read_only:
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def fault(error: SQLAlchemyError | sqlite3.Error, url: URL) -> StorageFault:
+    """Return what to raise for ``error``, raised by the library or the driver on the database at ``url``."""
+    where = sqlite_path(url) or url.render_as_string(hide_password=True)
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, sqlite3.DatabaseError) and cause.sqlite_errorcode & 0xFF in _DAMAGE:
+        return DatabaseDamaged(
+            f"the database {where} is damaged: {cause}",
+            hint="stop the node and put back a copy, or move the file away and seed its repositories again",
+        )
+    return DatabaseFailed(f"the database {where} failed: {cause}")
+
+
+def backup(source: Path, target: Path) -> None:
+    """Copy a SQLite database that may be in use, with what only its WAL has; ``target`` appears whole or not.
+
+    Raises:
+        sqlite3.Error, OSError: it could not be copied.
+    """
+    partial = target.with_name(target.name + ".partial")
+    partial.unlink(missing_ok=True)
+    with (
+        contextlib.closing(sqlite3.connect(source, timeout=BUSY_TIMEOUT)) as reading,
+        contextlib.closing(sqlite3.connect(partial)) as writing,
+    ):
+        reading.backup(writing)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(target)
+
+
+def insert_or_update(
+    connection: Connection,
+    table: Table[Any],
+    rows: list[dict[str, Any]],
+    *,
+    keep: frozenset[str] = frozenset(),
+) -> None:
+    """Insert ``rows`` (all with the same columns); where the primary key is taken, update that row instead.
+
+    Args:
+        keep: columns that an existing row keeps.
+    """
+    if not rows:
+        return
+    key = {column.name for column in table.primary_key}
+    changing = [name for name in rows[0] if name not in key and name not in keep]
+    insert = _insert(connection, table)
+    if changing:
+        insert = insert.on_conflict_do_update(
+            index_elements=sorted(key), set_={name: insert.excluded[name] for name in changing}
+        )
+    else:
+        insert = insert.on_conflict_do_nothing()
+    connection.execute(insert, rows)
+
+
+def insert_or_ignore(connection: Connection, table: Table[Any], rows: list[dict[str, Any]]) -> None:
+    """Insert ``rows``; one whose primary key is taken changes nothing."""
+    if rows:
+        connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
+
+
+def _insert(connection: Connection, table: Table[Any]) -> sqlite.Insert | postgresql.Insert:
+    return postgresql.insert(table) if connection.dialect.name == POSTGRESQL else sqlite.insert(table)

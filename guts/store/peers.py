@@ -1,0 +1,151 @@
+"""Peers and their addresses, so that a restarted node knows whom to dial."""
+
+from dataclasses import dataclass
+from typing import Final, final
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+
+from guts.addresses import Address
+from guts.ids import PeerId
+from guts.store.dialect import insert_or_ignore, insert_or_update
+from guts.store.schema import addresses, peers
+
+KEPT_PEERS: Final = 10_000
+"""Peers remembered: identities cost nothing to make, so the least recently seen ones go."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StoredPeer:
+    """What is known of one peer.
+
+    Attributes:
+        last_seen: when it was last connected, Unix milliseconds.
+        record: its newest signed PeerRecord.
+    """
+
+    id: PeerId
+    last_seen: int
+    capabilities: tuple[str, ...]
+    addresses: tuple[Address, ...]
+    record: bytes | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class GoodAddress:
+    """An address at which a peer was reached.
+
+    Attributes:
+        last_good: when, Unix milliseconds.
+        failures: dials that failed since.
+    """
+
+    peer: PeerId
+    address: Address
+    last_good: int
+    failures: int
+
+
+def save_peer(connection: Connection, peer: StoredPeer) -> None:
+    """Store ``peer`` in the place of what was known of it; what is known of an address that stays is kept."""
+    insert_or_update(
+        connection,
+        peers,
+        [
+            {
+                "id": peer.id,
+                "last_seen": peer.last_seen,
+                "capabilities": " ".join(peer.capabilities),
+                "record": peer.record,
+            }
+        ],
+    )
+    known = connection.execute(
+        select(addresses.c.ip, addresses.c.port, addresses.c.transport).where(addresses.c.peer == peer.id)
+    )
+    for ip, port, transport in known.all():
+        if Address(ip, port, transport) not in peer.addresses:
+            connection.execute(delete(addresses).where(_is(peer.id, Address(ip, port, transport))))
+    insert_or_ignore(
+        connection,
+        addresses,
+        [
+            {
+                "peer": peer.id,
+                "ip": address.ip,
+                "port": address.port,
+                "transport": address.transport,
+                "last_good": None,
+                "failures": 0,
+            }
+            for address in peer.addresses
+        ],
+    )
+
+
+def mark_good(connection: Connection, peer: PeerId, address: Address, now_ms: int) -> None:
+    """Note that ``peer`` was reached at ``address``; nothing happens if that is not stored."""
+    connection.execute(update(addresses).where(_is(peer, address)).values(last_good=now_ms, failures=0))
+
+
+def mark_failed(connection: Connection, peer: PeerId, address: Address) -> None:
+    """Note that a dial of ``address`` failed."""
+    connection.execute(update(addresses).where(_is(peer, address)).values(failures=addresses.c.failures + 1))
+
+
+def load_peers(connection: Connection, limit: int = KEPT_PEERS) -> list[StoredPeer]:
+    """Return at most ``limit`` peers, the most recently seen first."""
+    rows = connection.execute(
+        select(peers.c.id, peers.c.last_seen, peers.c.capabilities, peers.c.record)
+        .order_by(peers.c.last_seen.desc(), peers.c.id)
+        .limit(limit)
+    ).all()
+    where: dict[bytes, list[Address]] = {}
+    for peer, ip, port, transport in connection.execute(
+        select(addresses.c.peer, addresses.c.ip, addresses.c.port, addresses.c.transport).order_by(
+            addresses.c.peer, addresses.c.last_good.is_(None), addresses.c.last_good.desc(), addresses.c.ip
+        )
+    ):
+        where.setdefault(peer, []).append(Address(ip, port, transport))
+    return [
+        StoredPeer(PeerId(peer), last_seen, tuple(capabilities.split()), tuple(where.get(peer, ())), record)
+        for peer, last_seen, capabilities, record in rows
+    ]
+
+
+def load_good_addresses(connection: Connection, limit: int) -> list[GoodAddress]:
+    """Return at most ``limit`` addresses that once worked, the most recent first."""
+    rows = connection.execute(
+        select(
+            addresses.c.peer,
+            addresses.c.ip,
+            addresses.c.port,
+            addresses.c.transport,
+            addresses.c.last_good,
+            addresses.c.failures,
+        )
+        .where(addresses.c.last_good.is_not(None))
+        .order_by(addresses.c.last_good.desc(), addresses.c.peer)
+        .limit(limit)
+    )
+    return [
+        GoodAddress(PeerId(peer), Address(ip, port, transport), last_good, failures)
+        for peer, ip, port, transport, last_good, failures in rows
+        if last_good is not None
+    ]
+
+
+def prune_peers(connection: Connection, keep: int = KEPT_PEERS) -> int:
+    """Forget all but the ``keep`` most recently seen peers; return how many went."""
+    going = select(peers.c.id).order_by(peers.c.last_seen.desc(), peers.c.id).offset(keep)
+    return connection.execute(delete(peers).where(peers.c.id.in_(going))).rowcount
+
+
+def _is(peer: PeerId, address: Address) -> ColumnElement[bool]:
+    return and_(
+        addresses.c.peer == peer,
+        addresses.c.ip == address.ip,
+        addresses.c.port == address.port,
+        addresses.c.transport == address.transport,
+    )

@@ -1,0 +1,398 @@
+"""Repositories: what was accepted, committed in one step, and read back at start or on demand.
+
+``commit`` is the commit point of the whole node (ARCHITECTURE.md): before it the objects are in place and
+nothing speaks of them, after it the state is accepted, whatever happens to the projection into git's
+``packed-refs``. Each commit raises the repository's *generation*; ``mark_projected``
+names the generation it wrote, so that a projection that was overtaken is never taken for the newest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final, final
+
+from sqlalchemy import Connection, Row, delete, select, update
+
+from guts.errors import StorageFault
+from guts.ids import AuthorId, ObjectId, RepositoryId
+from guts.store.dialect import insert_or_ignore
+from guts.store.schema import canonical_refs, identity_documents, kept_headers, repositories, signed_refs
+
+KEPT_HEADERS: Final = 1_000
+"""Replaced headers kept per author, so that a replica that missed as many can still check the chain."""
+
+
+class Conflict(StorageFault):
+    """The repository moved on since the state was prepared: nothing was committed; prepare it anew."""
+
+    code: ClassVar[str] = "CONFLICT"
+
+
+class NotHeld(StorageFault):
+    """The repository is not (or no longer) held here."""
+
+    code: ClassVar[str] = "NOT_HELD"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class IdentityDocument:
+    """One document of the identity chain.
+
+    Attributes:
+        hash: its 32-byte record hash.
+        encoded: the signed bytes.
+    """
+
+    epoch: int
+    hash: bytes
+    encoded: bytes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Header:
+    """An accepted header of an author, without its entries.
+
+    Attributes:
+        hash: its 32-byte record hash.
+        encoded: the signed bytes.
+    """
+
+    author: AuthorId
+    seq: int
+    hash: bytes
+    encoded: bytes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SignedRefs:
+    """The newest accepted record of an author.
+
+    Attributes:
+        hash: the header's 32-byte record hash.
+        header: its signed bytes.
+        entries: canonical bytes of the entries.
+    """
+
+    author: AuthorId
+    seq: int
+    hash: bytes
+    header: bytes
+    entries: bytes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class NewSignedRefs:
+    """An author's record to commit, in the place of the one that it was checked against.
+
+    Attributes:
+        previous: (seq, hash) that must still be the author's newest; ``None``: the author must have none.
+        bridging: headers between ``previous`` and this one, kept with it.
+    """
+
+    record: SignedRefs
+    previous: tuple[int, bytes] | None
+    bridging: tuple[Header, ...] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class AcceptedState:
+    """All that one acceptance changes, to be committed as a whole.
+
+    Attributes:
+        documents: identity documents that are new here, epochs rising by one from the newest one held.
+        canonical: every canonical ref, conflict refs too; replaces what was there.
+        head: name of the ref that HEAD points to, if it points to one.
+        size: bytes of the repository on disk.
+        now_ms: Unix milliseconds.
+    """
+
+    repository: RepositoryId
+    name: str
+    description: str
+    documents: tuple[IdentityDocument, ...]
+    signed_refs: tuple[NewSignedRefs, ...]
+    canonical: Mapping[str, ObjectId]
+    head: str | None
+    seeding: bool
+    size: int
+    now_ms: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RepositorySummary:
+    """What stays in memory of each repository.
+
+    Attributes:
+        identity_hash: hash of the newest identity document.
+        authors: (seq, hash) of each author's newest record.
+        generation: number of commits so far.
+        projected: whether git's refs show ``generation``.
+        updated: of the newest commit, Unix milliseconds.
+    """
+
+    id: RepositoryId
+    name: str
+    description: str
+    epoch: int
+    identity_hash: bytes
+    head: str | None
+    seeding: bool
+    generation: int
+    projected: bool
+    created: int
+    updated: int
+    size: int
+    authors: Mapping[AuthorId, tuple[int, bytes]]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StoredRepository:
+    """Everything that was accepted of one repository."""
+
+    summary: RepositorySummary
+    documents: tuple[IdentityDocument, ...]
+    signed_refs: tuple[SignedRefs, ...]
+    canonical: Mapping[str, ObjectId]
+
+
+def commit(connection: Connection, state: AcceptedState) -> int:
+    """Commit ``state`` and return the repository's new generation; its projection is then due.
+
+    Raises:
+        Conflict: an author's record, or the identity chain, is no longer what ``state`` was checked against.
+    """
+    generation = _commit_identity(connection, state)
+    for new in state.signed_refs:
+        _replace_signed_refs(connection, state.repository, new)
+    key = {"repository": state.repository}
+    connection.execute(delete(canonical_refs).where(canonical_refs.c.repository == state.repository))
+    if state.canonical:
+        connection.execute(
+            canonical_refs.insert(), [{**key, "ref": ref, "oid": oid} for ref, oid in state.canonical.items()]
+        )
+    return generation
+
+
+def _commit_identity(connection: Connection, state: AcceptedState) -> int:
+    row = connection.execute(
+        select(repositories.c.epoch, repositories.c.generation).where(repositories.c.id == state.repository)
+    ).one_or_none()
+    expected = 0 if row is None else row.epoch + 1
+    for document in state.documents:
+        if document.epoch != expected:
+            raise Conflict(f"identity document {document.epoch} came where {expected} was next")
+        expected += 1
+    values: dict[str, object] = {
+        "name": state.name,
+        "description": state.description,
+        "head": state.head,
+        "seeding": state.seeding,
+        "generation": 1 if row is None else row.generation + 1,
+        "projected": False,
+        "updated": state.now_ms,
+        "size": state.size,
+    }
+    if state.documents:
+        values["epoch"] = state.documents[-1].epoch
+        values["identity_hash"] = state.documents[-1].hash
+    elif row is None:
+        raise Conflict("the repository is no longer held here")
+    if row is None:
+        connection.execute(repositories.insert().values(id=state.repository, created=state.now_ms, **values))
+    else:
+        connection.execute(update(repositories).where(repositories.c.id == state.repository).values(**values))
+    if state.documents:
+        connection.execute(
+            identity_documents.insert(),
+            [
+                {"repository": state.repository, "epoch": d.epoch, "hash": d.hash, "encoded": d.encoded}
+                for d in state.documents
+            ],
+        )
+    return 1 if row is None else int(row.generation) + 1
+
+
+def _replace_signed_refs(connection: Connection, repository: RepositoryId, new: NewSignedRefs) -> None:
+    record = new.record
+    key = {"repository": repository, "author": record.author}
+    values = {"seq": record.seq, "hash": record.hash, "header": record.header, "entries": record.entries}
+    mine = (signed_refs.c.repository == repository) & (signed_refs.c.author == record.author)
+    row = connection.execute(
+        select(signed_refs.c.seq, signed_refs.c.hash, signed_refs.c.header).where(mine)
+    ).one_or_none()
+    newest = None if row is None else (int(row.seq), bytes(row.hash))
+    if newest != new.previous:
+        raise Conflict(
+            f"the newest record of {record.author.short}… is no longer the one this was checked against"
+        )
+    kept = [{**key, "seq": h.seq, "hash": h.hash, "header": h.encoded} for h in new.bridging]
+    if row is None:
+        connection.execute(signed_refs.insert().values(**key, **values))
+    else:
+        connection.execute(update(signed_refs).where(mine).values(**values))
+        kept.append({**key, "seq": row.seq, "hash": row.hash, "header": row.header})
+    insert_or_ignore(connection, kept_headers, kept)
+    _prune_headers(connection, repository, record.author)
+
+
+def _prune_headers(connection: Connection, repository: RepositoryId, author: AuthorId) -> None:
+    mine = (kept_headers.c.repository == repository) & (kept_headers.c.author == author)
+    newest_to_go = (
+        select(kept_headers.c.seq)
+        .where(mine)
+        .order_by(kept_headers.c.seq.desc())
+        .offset(KEPT_HEADERS)
+        .limit(1)
+        .scalar_subquery()
+    )
+    connection.execute(delete(kept_headers).where(mine, kept_headers.c.seq <= newest_to_go))
+
+
+def mark_projected(connection: Connection, repository: RepositoryId, generation: int) -> bool:
+    """Note that git's refs show ``generation``; return whether that is still the newest one."""
+    result = connection.execute(
+        update(repositories)
+        .where(repositories.c.id == repository, repositories.c.generation == generation)
+        .values(projected=True)
+    )
+    return result.rowcount == 1
+
+
+def set_seeding(connection: Connection, repository: RepositoryId, *, seeding: bool) -> None:
+    """Raises: ``NotHeld``."""
+    result = connection.execute(
+        update(repositories).where(repositories.c.id == repository).values(seeding=seeding)
+    )
+    if result.rowcount == 0:
+        raise NotHeld(f"{repository.short}… is not held here")
+
+
+def remove(connection: Connection, repository: RepositoryId) -> bool:
+    """Forget the repository with all that belongs to it; return whether it was there."""
+    return connection.execute(delete(repositories).where(repositories.c.id == repository)).rowcount == 1
+
+
+def load_summaries(connection: Connection) -> list[RepositorySummary]:
+    """Return a summary of every repository, in order of name and id."""
+    authors: dict[bytes, dict[AuthorId, tuple[int, bytes]]] = {}
+    for repository, author, seq, digest in connection.execute(
+        select(signed_refs.c.repository, signed_refs.c.author, signed_refs.c.seq, signed_refs.c.hash)
+    ):
+        authors.setdefault(repository, {})[AuthorId(author)] = (seq, digest)
+    rows = connection.execute(select(repositories).order_by(repositories.c.name, repositories.c.id))
+    return [_summary(row, authors.get(row.id, {})) for row in rows]
+
+
+def load_summary(connection: Connection, repository: RepositoryId) -> RepositorySummary:
+    """Raises: ``NotHeld``."""
+    row = connection.execute(select(repositories).where(repositories.c.id == repository)).one_or_none()
+    if row is None:
+        raise NotHeld(f"{repository.short}… is not held here")
+    authors = connection.execute(
+        select(signed_refs.c.author, signed_refs.c.seq, signed_refs.c.hash).where(
+            signed_refs.c.repository == repository
+        )
+    )
+    return _summary(row, {AuthorId(author): (seq, digest) for author, seq, digest in authors})
+
+
+def _summary(
+    row: Row[*tuple[object, ...]], authors: Mapping[AuthorId, tuple[int, bytes]]
+) -> RepositorySummary:
+    return RepositorySummary(
+        id=RepositoryId(row.id),
+        name=row.name,
+        description=row.description,
+        epoch=row.epoch,
+        identity_hash=row.identity_hash,
+        head=row.head,
+        seeding=row.seeding,
+        generation=row.generation,
+        projected=row.projected,
+        created=row.created,
+        updated=row.updated,
+        size=row.size,
+        authors=authors,
+    )
+
+
+def load(connection: Connection, repository: RepositoryId) -> StoredRepository:
+    """Return everything that was accepted of ``repository``, as of one moment.
+
+    Raises:
+        NotHeld: it is not held here.
+    """
+    return StoredRepository(
+        load_summary(connection, repository),
+        load_documents(connection, repository),
+        load_signed_refs(connection, repository),
+        load_canonical(connection, repository),
+    )
+
+
+def load_documents(
+    connection: Connection, repository: RepositoryId, *, from_epoch: int = 0
+) -> tuple[IdentityDocument, ...]:
+    """Return the identity documents from ``from_epoch`` on, in order."""
+    rows = connection.execute(
+        select(identity_documents.c.epoch, identity_documents.c.hash, identity_documents.c.encoded)
+        .where(identity_documents.c.repository == repository, identity_documents.c.epoch >= from_epoch)
+        .order_by(identity_documents.c.epoch)
+    )
+    return tuple(IdentityDocument(*row) for row in rows)
+
+
+def load_signed_refs(connection: Connection, repository: RepositoryId) -> tuple[SignedRefs, ...]:
+    """Return the newest record of every author, in order of their keys."""
+    rows = connection.execute(
+        select(
+            signed_refs.c.author,
+            signed_refs.c.seq,
+            signed_refs.c.hash,
+            signed_refs.c.header,
+            signed_refs.c.entries,
+        )
+        .where(signed_refs.c.repository == repository)
+        .order_by(signed_refs.c.author)
+    )
+    return tuple(
+        SignedRefs(AuthorId(author), seq, digest, header, entries)
+        for author, seq, digest, header, entries in rows
+    )
+
+
+def load_headers(
+    connection: Connection, repository: RepositoryId, author: AuthorId, *, above_seq: int = -1
+) -> tuple[Header, ...]:
+    """Return the kept headers of ``author`` with a seq above ``above_seq``, oldest first, without the newest
+    record's own."""
+    rows = connection.execute(
+        select(kept_headers.c.seq, kept_headers.c.hash, kept_headers.c.header)
+        .where(
+            kept_headers.c.repository == repository,
+            kept_headers.c.author == author,
+            kept_headers.c.seq > above_seq,
+        )
+        .order_by(kept_headers.c.seq)
+    )
+    return tuple(Header(author, *row) for row in rows)
+
+
+def load_canonical(connection: Connection, repository: RepositoryId) -> dict[str, ObjectId]:
+    """Return the canonical refs, in byte order of their names, as ``packed-refs`` needs them."""
+    rows = connection.execute(
+        select(canonical_refs.c.ref, canonical_refs.c.oid).where(canonical_refs.c.repository == repository)
+    )
+    return {ref: ObjectId(oid) for ref, oid in sorted(rows, key=lambda row: str(row[0]).encode())}
+
+
+def load_unprojected(connection: Connection) -> list[RepositoryId]:
+    """Return the repositories whose git refs may lag behind: the work of a start after a crash."""
+    rows = connection.scalars(select(repositories.c.id).where(repositories.c.projected.is_(False)))
+    return [RepositoryId(row) for row in rows]

@@ -1,0 +1,222 @@
+"""The tables, as SQLAlchemy Core. ``migrations/versions`` must build exactly these (a test compares them).
+
+Ids, keys and hashes are raw bytes, times are Unix milliseconds, sizes are bytes. Only ``objects`` refers to a
+repository by its row number: with 32 bytes more per row the largest table would be twice its size.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Named,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    TypedColumns,
+)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+_ROW_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers rows by itself only where the type is spelled INTEGER."""
+
+
+class PeerColumns(TypedColumns):
+    """Nodes that were met."""
+
+    id: Named[bytes] = Column(LargeBinary, primary_key=True)
+    last_seen: Named[int] = Column(BigInteger, index=True)
+    capabilities: Named[str] = Column(Text)
+    record: Named[bytes | None] = Column(LargeBinary)
+
+
+peers: Final = Table("peers", metadata, PeerColumns)
+
+
+class AddressColumns(TypedColumns):
+    """Where peers were said, or found, to be."""
+
+    peer: Named[bytes] = Column(LargeBinary, ForeignKey("peers.id", ondelete="CASCADE"))
+    ip: Named[str] = Column(Text)
+    port: Named[int] = Column(Integer)
+    transport: Named[str] = Column(Text)
+    last_good: Named[int | None] = Column(BigInteger, index=True)
+    failures: Named[int] = Column(Integer)
+
+
+addresses: Final = Table(
+    "addresses", metadata, AddressColumns, PrimaryKeyConstraint("peer", "ip", "port", "transport")
+)
+
+
+class ScoreColumns(TypedColumns):
+    """The current fault value of a peer; outlives its row in ``peers``, as a ban must."""
+
+    peer: Named[bytes] = Column(LargeBinary, primary_key=True)
+    value: Named[float] = Column(Float(53))
+    updated: Named[int] = Column(BigInteger, index=True)
+    banned_until: Named[int | None] = Column(BigInteger)
+
+
+scores: Final = Table("scores", metadata, ScoreColumns)
+
+
+class LedgerColumns(TypedColumns):
+    """Why a score is what it is: one row per change."""
+
+    number: Named[int] = Column(_ROW_NUMBER, primary_key=True, autoincrement=True)
+    peer: Named[bytes] = Column(LargeBinary, ForeignKey("scores.peer", ondelete="CASCADE"), index=True)
+    at: Named[int] = Column(BigInteger)
+    change: Named[float] = Column(Float(53))
+    reason: Named[str] = Column(Text)
+
+
+score_ledger: Final = Table("score_ledger", metadata, LedgerColumns)
+
+
+class RepositoryColumns(TypedColumns):
+    """Repositories that are held here."""
+
+    number: Named[int] = Column(_ROW_NUMBER, primary_key=True, autoincrement=True)
+    id: Named[bytes] = Column(LargeBinary, unique=True)
+    name: Named[str] = Column(Text)
+    description: Named[str] = Column(Text)
+    epoch: Named[int] = Column(BigInteger)
+    identity_hash: Named[bytes] = Column(LargeBinary)
+    head: Named[str | None] = Column(Text)
+    seeding: Named[bool] = Column(Boolean)
+    generation: Named[int] = Column(BigInteger)
+    projected: Named[bool] = Column(Boolean, index=True)
+    created: Named[int] = Column(BigInteger)
+    updated: Named[int] = Column(BigInteger)
+    size: Named[int] = Column(BigInteger)
+
+
+repositories: Final = Table("repositories", metadata, RepositoryColumns)
+
+
+class IdentityDocumentColumns(TypedColumns):
+    """The identity chain of each repository."""
+
+    repository: Named[bytes] = Column(LargeBinary, ForeignKey("repositories.id", ondelete="CASCADE"))
+    epoch: Named[int] = Column(BigInteger)
+    hash: Named[bytes] = Column(LargeBinary)
+    encoded: Named[bytes] = Column(LargeBinary)
+
+
+identity_documents: Final = Table(
+    "identity_documents", metadata, IdentityDocumentColumns, PrimaryKeyConstraint("repository", "epoch")
+)
+
+
+class SignedRefsColumns(TypedColumns):
+    """The newest accepted record of each author."""
+
+    repository: Named[bytes] = Column(LargeBinary, ForeignKey("repositories.id", ondelete="CASCADE"))
+    author: Named[bytes] = Column(LargeBinary)
+    seq: Named[int] = Column(BigInteger)
+    hash: Named[bytes] = Column(LargeBinary)
+    header: Named[bytes] = Column(LargeBinary)
+    entries: Named[bytes] = Column(LargeBinary)
+
+
+signed_refs: Final = Table(
+    "signed_refs", metadata, SignedRefsColumns, PrimaryKeyConstraint("repository", "author")
+)
+
+
+class HeaderColumns(TypedColumns):
+    """Accepted headers that newer ones replaced: they prove a chain, and bridge gaps of others."""
+
+    repository: Named[bytes] = Column(LargeBinary, ForeignKey("repositories.id", ondelete="CASCADE"))
+    author: Named[bytes] = Column(LargeBinary)
+    seq: Named[int] = Column(BigInteger)
+    hash: Named[bytes] = Column(LargeBinary)
+    header: Named[bytes] = Column(LargeBinary)
+
+
+kept_headers: Final = Table(
+    "kept_headers", metadata, HeaderColumns, PrimaryKeyConstraint("repository", "author", "seq")
+)
+
+
+class CanonicalRefColumns(TypedColumns):
+    """What the maintainers' records add up to; git's ``packed-refs`` is its projection."""
+
+    repository: Named[bytes] = Column(LargeBinary, ForeignKey("repositories.id", ondelete="CASCADE"))
+    ref: Named[str] = Column(Text)
+    oid: Named[bytes] = Column(LargeBinary)
+
+
+canonical_refs: Final = Table(
+    "canonical_refs", metadata, CanonicalRefColumns, PrimaryKeyConstraint("repository", "ref")
+)
+
+
+class ObjectColumns(TypedColumns):
+    """Metadata of every git object: type (1 commit, 2 tree, 3 blob, 4 tag, as in packs) and size."""
+
+    repository: Named[int] = Column(_ROW_NUMBER, ForeignKey("repositories.number", ondelete="CASCADE"))
+    id: Named[bytes] = Column(LargeBinary)
+    type: Named[int] = Column(SmallInteger)
+    size: Named[int] = Column(BigInteger)
+
+
+objects: Final = Table(
+    "objects",
+    metadata,
+    ObjectColumns,
+    PrimaryKeyConstraint("repository", "id"),
+    CheckConstraint("type BETWEEN 1 AND 4", name="type"),
+    # The primary key is nearly the whole row: no second copy of it.
+    sqlite_with_rowid=False,
+)
+
+
+class ProviderRecordColumns(TypedColumns):
+    """Signed records that this node holds for the DHT."""
+
+    key: Named[bytes] = Column(LargeBinary)
+    publisher: Named[bytes] = Column(LargeBinary)
+    seq: Named[int] = Column(BigInteger)
+    expires: Named[int] = Column(BigInteger)
+    encoded: Named[bytes] = Column(LargeBinary)
+
+
+provider_records: Final = Table(
+    "provider_records",
+    metadata,
+    ProviderRecordColumns,
+    PrimaryKeyConstraint("key", "publisher"),
+    Index("ix_provider_records_expires", "expires"),
+)
+
+
+class ContactColumns(TypedColumns):
+    """The routing table as it was when it was last written: nodes that had proven themselves."""
+
+    peer: Named[bytes] = Column(LargeBinary, primary_key=True)
+    ip: Named[str] = Column(Text)
+    port: Named[int] = Column(Integer)
+    last_seen: Named[int] = Column(BigInteger)
+
+
+dht_contacts: Final = Table("dht_contacts", metadata, ContactColumns)
