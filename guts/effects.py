@@ -1,0 +1,159 @@
+"""What to do: the outputs of the service, named in the imperative. The driver runs them in order.
+
+An effect never returns anything. What comes of it is an event later, or nothing.
+"""
+
+from dataclasses import dataclass
+
+from guts.addresses import Address, BootstrapAddress
+from guts.errors import GutsError
+from guts.events import CommandId, ConnectionId, FetchId
+from guts.ids import PeerId, RepositoryId
+from guts.wire.messages import EncodedRefs, GetObjects, Goodbye, Message, RecordQuery, RefsQuery, ResetCode
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Queue ``message`` on ``connection``."""
+
+    connection: ConnectionId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Try ``target``; ends in ``Connected`` or ``DialFailed``."""
+
+    target: BootstrapAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Close ``connection``, after ``goodbye`` where there is one; ends in ``Disconnected``."""
+
+    connection: ConnectionId
+    goodbye: Goodbye | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResetStream:
+    """Refuse a stream that the peer opened."""
+
+    connection: ConnectionId
+    stream: int
+    code: ResetCode
+
+
+@dataclass(frozen=True, slots=True)
+class FindProviders:
+    """Look ``repository`` up in the DHT; ends in ``LookupFinished``."""
+
+    repository: RepositoryId
+
+
+@dataclass(frozen=True, slots=True)
+class Provide:
+    """Tell the DHT that this node holds ``repository``."""
+
+    repository: RepositoryId
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRefs:
+    """Read what a GetRefs asks for; ends in ``RefsLoaded``."""
+
+    connection: ConnectionId
+    request: int
+    queries: tuple[RefsQuery | RecordQuery, ...]
+    cursor: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a peer says is newer than what we know of a repository; nothing in it is verified yet."""
+
+    documents: tuple[bytes, ...]
+    bridge: tuple[bytes, ...]
+    records: tuple[EncodedRefs, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Verify ``candidate``, get its objects over ``connection``, commit; ends in ``FetchFinished``.
+
+    Attributes:
+        request: the id for the GetObjects message that the worker sends.
+    """
+
+    fetch: FetchId
+    connection: ConnectionId
+    request: int
+    repository: RepositoryId
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Answer ``request`` with a pack on its stream; ends in ``ServeFinished``."""
+
+    connection: ConnectionId
+    request: GetObjects
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSeen:
+    """A peer spoke to us at ``wall`` (Unix ms); ``address`` is where we dialled it, if we did."""
+
+    peer: PeerId
+    address: Address | None
+    peer_record: bytes
+    capabilities: tuple[str, ...]
+    wall: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreChanged:
+    """A fault was counted: the value after it, and until when (Unix ms) the peer is banned; 0 = not."""
+
+    peer: PeerId
+    fault: float
+    reason: str
+    banned_until: int
+    wall: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeedingStopped:
+    """The operator follows ``repository`` no longer."""
+
+    repository: RepositoryId
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Keep ``change`` in the database; nobody waits for it."""
+
+    change: PeerSeen | ScoreChanged | SeedingStopped
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer a command: with ``result``, or with the error that it ended in."""
+
+    command_id: CommandId
+    result: dict[str, str | int | float | None] | GutsError
+
+
+Effect = (
+    Send
+    | Dial
+    | Disconnect
+    | ResetStream
+    | FindProviders
+    | Provide
+    | LoadRefs
+    | Fetch
+    | Serve
+    | Persist
+    | Reply
+)

@@ -1,0 +1,278 @@
+"""What happened: the inputs of the service, named in the past tense.
+
+The driver reads the clocks once, hands ``Service.handle`` one event, and runs the effects that come back. Values
+in an event are bounded and well-formed where they were made (the codec, the store, a worker); whether they may
+be believed is for the service to decide.
+"""
+
+from dataclasses import dataclass
+from typing import NewType
+
+from guts.addresses import Address, BootstrapAddress
+from guts.errors import GutsError
+from guts.ids import AuthorId, PeerId, RepositoryId
+from guts.records import ProviderRecord
+from guts.wire.messages import EncodedRefs, Message, RefsAnswer
+from guts.wire.secure import Direction
+
+ConnectionId = NewType("ConnectionId", int)
+"""Names one authenticated connection for as long as this process lives; given by the driver, never reused."""
+
+CommandId = NewType("CommandId", int)
+"""Names one command until its ``Reply``; given by the driver."""
+
+FetchId = NewType("FetchId", int)
+"""Names one transfer until its ``FetchFinished``; given by the service."""
+
+
+# --- what a node knows of a repository between events -------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest accepted record of one author: its number and the hash of its header."""
+
+    seq: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that the service keeps of a repository; everything else is loaded when needed.
+
+    Attributes:
+        epoch: of the newest identity document; -1 where nothing is known yet.
+        identity_hash: its hash; empty where nothing is known yet.
+        heads: the newest accepted record of each author.
+    """
+
+    epoch: int = -1
+    identity_hash: bytes = b""
+    heads: tuple[tuple[AuthorId, Head], ...] = ()
+
+    def head(self, author: AuthorId) -> Head | None:
+        """Return the newest accepted record of ``author``, or ``None``."""
+        return next((head for known, head in self.heads if known == author), None)
+
+
+# --- connections --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A handshake has ended: ``peer`` is proven to be at the other end of ``connection``."""
+
+    connection: ConnectionId
+    direction: Direction
+    peer: PeerId
+    address: Address
+    dialled: BootstrapAddress | None
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailed:
+    """No connection came of a ``Dial``."""
+
+    target: BootstrapAddress
+    error: GutsError
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A well-formed message came."""
+
+    connection: ConnectionId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownMessageReceived:
+    """A message of a type that this version does not know came."""
+
+    connection: ConnectionId
+    message_type: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """A connection is gone. ``error`` is a ``PeerFault`` where the peer broke a rule, ``None`` where we closed."""
+
+    connection: ConnectionId
+    error: GutsError | None
+
+
+# --- discovery ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ProvidersFound:
+    """A running lookup found verified records."""
+
+    repository: RepositoryId
+    records: tuple[ProviderRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookupFinished:
+    """A lookup has ended, after ``asked`` nodes answered."""
+
+    repository: RepositoryId
+    asked: int
+
+
+# --- workers ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RefsLoaded:
+    """What a peer asked for by GetRefs, read from the store; ``cursor`` is not empty where there is more."""
+
+    connection: ConnectionId
+    request: int
+    answers: tuple[RefsAnswer, ...]
+    cursor: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A newer state was verified and committed.
+
+    Attributes:
+        known: the state after the commit.
+        news: the authors whose record is new, with the record itself.
+    """
+
+    known: Known
+    news: tuple[tuple[AuthorId, Head, EncodedRefs], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NothingNew:
+    """What the peer offered is what we have, or older."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incomplete:
+    """What was offered does not follow from what we have; a GetRefs to the same peer fills the gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The transfer failed; the kind of the error says whose fault it was."""
+
+    error: GutsError
+
+
+FetchOutcome = Accepted | NothingNew | Incomplete | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFinished:
+    """A ``Fetch`` has ended, one way or the other; every Fetch ends with exactly one of these."""
+
+    fetch: FetchId
+    repository: RepositoryId
+    connection: ConnectionId
+    outcome: FetchOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class ServeFinished:
+    """A ``Serve`` has ended; ``error`` tells why where it failed."""
+
+    connection: ConnectionId
+    repository: RepositoryId
+    error: GutsError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Our own maintainer signed: the commit is made, and the world may know."""
+
+    repository: RepositoryId
+    accepted: Accepted
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """Hold ``repository`` from now on; answered when it is here. ``hints`` are dialled beside the lookup."""
+
+    repository: RepositoryId
+    hints: tuple[BootstrapAddress, ...]
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unseed:
+    """Follow ``repository`` no longer."""
+
+    repository: RepositoryId
+
+
+@dataclass(frozen=True, slots=True)
+class SyncNow:
+    """Ask every connected holder of ``repository`` for news now; answered when one has answered."""
+
+    repository: RepositoryId
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Dial ``target``; answered when the hello is exchanged."""
+
+    target: BootstrapAddress
+    timeout: float
+
+
+Command = Seed | Unseed | SyncNow | Connect
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReceived:
+    """Somebody at the control socket wants something done."""
+
+    command_id: CommandId
+    command: Command
+
+
+# --- time and life ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The deadline that the service named has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesChanged:
+    """The node's own PeerRecord is another one from now on."""
+
+    peer_record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The node is about to stop: say goodbye."""
+
+
+Event = (
+    Connected
+    | DialFailed
+    | MessageReceived
+    | UnknownMessageReceived
+    | Disconnected
+    | ProvidersFound
+    | LookupFinished
+    | RefsLoaded
+    | FetchFinished
+    | ServeFinished
+    | Published
+    | CommandReceived
+    | Woke
+    | AddressesChanged
+    | Stopping
+)

@@ -1,0 +1,71 @@
+"""What is known of one peer, and of one connection."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from guts.addresses import Address, BootstrapAddress
+from guts.events import ConnectionId
+from guts.ids import PeerId, RepositoryId
+from guts.peers.backoff import Backoff
+from guts.wire.secure import Direction
+
+MAX_REPOSITORIES_PER_PEER: Final = 20_000
+"""Repositories that one peer may subscribe to or be known to hold: 32 bytes each, 640 kB at the most."""
+
+
+@dataclass(slots=True)
+class PeerConnection:
+    """One authenticated connection.
+
+    Attributes:
+        dialled: the target, where we dialled it.
+        opened_at, last_heard: monotonic seconds.
+        ready: Hello and HelloAck are exchanged, and it is the one connection to this peer.
+        was_ready: it has been ready once.
+        start_nonce: of the peer's process; another one later means that it restarted.
+        next_ping: monotonic seconds.
+        ping: nonce and send time of the Ping that has not been answered yet.
+        rtt: seconds, of the last answered Ping.
+    """
+
+    id: ConnectionId
+    direction: Direction
+    peer: PeerId
+    address: Address
+    dialled: BootstrapAddress | None
+    opened_at: float
+    last_heard: float
+    ready: bool = False
+    was_ready: bool = False
+    start_nonce: bytes = b""
+    software: str = ""
+    next_ping: float = 0.0
+    ping: tuple[int, float] | None = None
+    rtt: float | None = None
+
+
+@dataclass(slots=True)
+class PeerState:
+    """One peer.
+
+    Attributes:
+        addresses: where it can be dialled, the best first: those we reached it at, then those it claims.
+        connection: the ready connection, if there is one.
+        last_seen: Unix ms; 0 = never.
+        repositories: what it is known to hold: it answered for them, or a record signed by it says so.
+        subscriptions: whose news it wants.
+    """
+
+    id: PeerId
+    addresses: tuple[Address, ...] = ()
+    connection: PeerConnection | None = None
+    last_seen: int = 0
+    repositories: set[RepositoryId] = field(default_factory=set)
+    subscriptions: set[RepositoryId] = field(default_factory=set)
+    capabilities: tuple[str, ...] = ()
+    backoff: Backoff = field(default_factory=Backoff)
+
+    def holds(self, repository: RepositoryId) -> None:
+        """Note that the peer holds ``repository``; past the bound nothing more is noted."""
+        if len(self.repositories) < MAX_REPOSITORIES_PER_PEER:
+            self.repositories.add(repository)

@@ -1,0 +1,77 @@
+"""What a connection may say, and when: the checks before anything acts on a message, cheap to dear.
+
+The state machine of a connection has two states. Before the hello only Hello (to the side that was dialled) and
+HelloAck (to the dialler) may come; Goodbye may always come. After it, everything else may. Numbers under way are
+bounded per peer and in all; what is above is answered "busy", which is no fault: requests cross on the wire.
+"""
+
+from typing import ClassVar, Final
+
+from guts.errors import PeerFault, Severity
+from guts.events import ConnectionId
+from guts.peers.state import PeerConnection
+from guts.wire.messages import Goodbye, Hello, HelloAck, Message
+
+MAX_LOADS_PER_PEER: Final = 16
+"""GetRefs of one peer being read from the store; an honest peer has two under way."""
+
+MAX_SERVES_PER_PEER: Final = 2
+MAX_SERVES: Final = 4
+"""Packs being made at a time: each is a git child that fills a core."""
+
+BUSY_RETRY_AFTER: Final = 5
+"""Seconds that a peer is asked to wait when this node is busy."""
+
+
+class OutOfState(PeerFault):
+    """A message that the state of its connection does not allow."""
+
+    code: ClassVar[str] = "OUT_OF_STATE"
+    severity: ClassVar[Severity] = Severity.FATAL
+
+
+def admit(connection: PeerConnection, message: Message) -> None:
+    """Raises: ``OutOfState``: ``message`` may not come in the state that ``connection`` is in."""
+    if isinstance(message, Goodbye):
+        return
+    if isinstance(message, Hello | HelloAck) == connection.ready:
+        raise OutOfState(f"{type(message).__name__} {'after' if connection.ready else 'before'} the hello")
+
+
+class Admission:
+    """How many requests are being worked on, for whom."""
+
+    def __init__(self) -> None:
+        self._loads: dict[ConnectionId, int] = {}
+        self._serves: dict[ConnectionId, int] = {}
+
+    def begin_load(self, connection: ConnectionId) -> bool:
+        """Count a GetRefs in; ``False`` where the peer has too many under way."""
+        return _begin(self._loads, connection, MAX_LOADS_PER_PEER)
+
+    def end_load(self, connection: ConnectionId) -> None:
+        """Count a GetRefs out."""
+        _end(self._loads, connection)
+
+    def begin_serve(self, connection: ConnectionId) -> bool:
+        """Count a GetObjects in; ``False`` where the peer or everybody has too many under way."""
+        return sum(self._serves.values()) < MAX_SERVES and _begin(
+            self._serves, connection, MAX_SERVES_PER_PEER
+        )
+
+    def end_serve(self, connection: ConnectionId) -> None:
+        """Count a GetObjects out."""
+        _end(self._serves, connection)
+
+
+def _begin(counts: dict[ConnectionId, int], connection: ConnectionId, limit: int) -> bool:
+    if counts.get(connection, 0) >= limit:
+        return False
+    counts[connection] = counts.get(connection, 0) + 1
+    return True
+
+
+def _end(counts: dict[ConnectionId, int], connection: ConnectionId) -> None:
+    counts[connection] -= 1
+    if not counts[connection]:
+        del counts[connection]

@@ -1,0 +1,19 @@
+"""Following repositories: who holds them, what is newer, from whom to get it.
+
+``RepoSync`` keeps one ``Goal`` for every repository that this node follows, and turns what happens into questions
+(GetRefs), lookups, dials and transfers. One goal goes round like this::
+
+    find peers (DHT lookup, hints, whoever subscribes) -> ask them (GetRefs) -> is something newer?
+        no  -> settled; ask again at a jittered interval
+        yes -> Fetch: one transfer per repository at a time, a few in all -> committed -> announce
+                 failed -> the peer waits, the next one is tried
+
+A *wanted* goal has somebody waiting (``guts seed``) and nothing on disk yet; it ends in success or in a reason
+(no providers, none reachable, none holds it, time), and leaves no trace where it failed.
+
+Promised: every connected holder is asked on connect and at a jittered interval, so that news arrives even where all
+gossip is lost; one peer that lies, stalls or knows nothing costs one attempt. What arrives is judged by
+``guts.trust`` in the worker that runs the Fetch: nothing here believes a peer.
+
+Not promised: slices from several providers at once, quotas, policies beyond an explicit list of repositories.
+"""
