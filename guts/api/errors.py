@@ -38,8 +38,10 @@ class ErrorObject:
     exit_status: ExitStatus = ExitStatus.FAILED
 
     @classmethod
-    def of(cls, error: GutsError) -> Self:
+    def of(cls, error: GutsError) -> "ErrorObject":
         """Return what is told of ``error``."""
+        if isinstance(error, ReportedError):
+            return error.told
         details = {name: _plain(value) for name, value in vars(error).items() if name != "hint"}
         return cls(error.code, str(error), error.hint, details, error.exit_status)
 
@@ -81,3 +83,11 @@ def _plain(value: object) -> Detail:
             return [_plain(item) for item in value]
         case _:
             return str(value)
+
+
+class ReportedError(GutsError):
+    """An error of another process, which ``told`` us: a node's answer, or a node that did not start."""
+
+    def __init__(self, told: ErrorObject) -> None:
+        super().__init__(told.message, hint=told.hint)
+        self.told = told

@@ -37,15 +37,33 @@ class BadRequest(UsageError):
 
 
 class Control(Protocol):
-    """What a node lets its operator do. Results are ready for JSON; every method raises ``GutsError``."""
+    """What a node lets its operator do. Results are ready for JSON; every method raises ``GutsError``.
+
+    Fields that commands read (``?``: may be null or missing; ids and addresses as text, hashes as hex):
+
+    - ``status``: ``id``, ``network``, ``role``, ``listen`` [address], ``uptime_s``, ``peers`` {``inbound``,
+      ``outbound``}, ``repositories`` (count), ``dht_contacts``, ``version``, ``pid``, ``data`` (folder).
+    - ``repositories``: ``id``, ``name``?, ``epoch``, ``seeding``, ``state``, ``head_seq``?, ``refs`` (count),
+      ``size_bytes``, ``replicas_seen``, ``last_sync_ms``?.
+    - ``inspect``: ``id``, ``name``, ``description``, ``epoch``, ``identity_hash``, ``default_branch``,
+      ``maintainers`` [id], ``threshold``, ``head``, ``refs`` {name: oid}, ``signed_refs`` [{``author``, ``seq``,
+      ``hash``, ``time_ms``}], ``objects`` {type: count}, ``peers`` [id].
+    - ``seed``, ``sync``: ``repository``? ``refs`` (count), ``objects`` (count), ``seconds``.
+    - ``peers``: ``peer``, ``address``, ``direction``, ``state``, ``since_s``?, ``rtt_ms``?, ``repositories``
+      (count), ``score``.
+    - ``connect``: ``peer``, ``address``.
+    - ``find_providers``: ``providers`` [{``peer``, ``addresses``, ``expires_ms``}], ``asked``, ``hops``, ``rpcs``,
+      ``seconds``.
+    - ``publication``: ``documents`` [base64], ``author``?, ``tips`` [oid]; ``prepare``: ``session``, ``body``
+      (base64), ``entries_hash``, ``seq``, ``unchanged``; ``commit``: ``repository``, ``seq``, ``refs``,
+      ``objects`` (counts), ``seconds``.
+    """
 
     async def status(self) -> Json: ...
     async def stop(self) -> None: ...
     async def repositories(self) -> list[Json]: ...
     async def inspect(self, repository: RepositoryId) -> Json: ...
-    async def seed(
-        self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float
-    ) -> Json: ...
+    async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
     async def unseed(self, repository: RepositoryId) -> Json: ...
     async def sync(self, repository: RepositoryId | None, timeout: float) -> Json: ...
     async def peers(self) -> list[Json]: ...

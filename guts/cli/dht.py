@@ -1,0 +1,35 @@
+"""``guts dht``: find-repo."""
+
+import click
+
+from guts.cli.answer import Answer
+from guts.cli.repositories import resolve
+from guts.cli.session import Session, emit, json_option, pass_session, table, timeout_option
+from guts.errors import ExitStatus
+
+
+@click.group()
+def dht() -> None:
+    """Ask the distributed hash table."""
+
+
+@dht.command(name="find-repo")
+@click.argument("repository", metavar="REPOSITORY")
+@timeout_option(30)
+@json_option
+@pass_session
+def find_repo(session: Session, as_json: bool, repository: str, timeout: float) -> int:
+    """Show which nodes say that they hold a repository; exit status 4 where none does."""
+    path = f"/v1/providers/{resolve(repository).repository}"
+    answer = Answer.of(session.client().get(path, timeout, timeout=timeout))
+    providers = answer.objects("providers")
+    lines = table(
+        ("NODE", "ADDRESSES"),
+        [(provider.text("peer"), ", ".join(provider.texts("addresses"))) for provider in providers],
+    )
+    lines.append(
+        f"{len(providers)} providers; asked {answer.number('asked', 0)} nodes, {answer.number('hops', 0)} hops, "
+        f"{answer.seconds('seconds', 0.0):.2f} s"
+    )
+    emit(as_json, answer.json, lines)
+    return ExitStatus.OK if providers else ExitStatus.NOT_FOUND

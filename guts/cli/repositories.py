@@ -1,0 +1,146 @@
+"""``guts ls``, ``inspect``, ``seed``, ``unseed``, ``sync``: the repositories that a node holds."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from guts.addresses import RepositoryUrl
+from guts.cli.answer import Answer, answers
+from guts.cli.session import (
+    Session,
+    age_text,
+    emit,
+    json_option,
+    pass_session,
+    say,
+    size_text,
+    table,
+    timeout_option,
+)
+from guts.ids import RepositoryId
+
+if TYPE_CHECKING:
+    from guts.cli.client import ControlClient
+
+_repository = click.argument("repository", metavar="REPOSITORY")
+
+
+def resolve(text: str) -> RepositoryUrl:
+    """Return the repository that ``text`` names: an id, a ``guts://`` URL, or ``.`` (the one published here).
+
+    Raises: ``BadId``, ``BadAddress``, and for ``.`` what ``guts.cli.publish.published_id`` raises.
+    """
+    if text == ".":
+        from guts.cli.publish import published_id
+
+        return RepositoryUrl(published_id(text))
+    return RepositoryUrl.parse(text)
+
+
+@click.command()
+@json_option
+@pass_session
+def ls(session: Session, as_json: bool) -> None:
+    """List the repositories of this node."""
+    value = session.client().get("/v1/repositories")
+    rows = [
+        (
+            RepositoryId.parse(repository.text("id")).short + "…",
+            repository.text("name", "?"),
+            repository.text("state"),
+            str(repository.number("refs", 0)),
+            size_text(repository.number("size_bytes", 0)),
+            str(repository.number("replicas_seen", 0)),
+            age_text(repository.number("last_sync_ms", 0)),
+        )
+        for repository in answers(value)
+    ]
+    emit(as_json, value, table(("ID", "NAME", "STATE", "REFS", "SIZE", "REPLICAS", "SYNCED"), rows))
+    if not rows and not as_json:
+        say("no repositories yet; guts publish, or guts seed repo1…")
+
+
+@click.command()
+@_repository
+@json_option
+@pass_session
+def inspect(session: Session, as_json: bool, repository: str) -> None:
+    """Show what a node knows of a repository: identity, signed refs, refs, objects, holders."""
+    answer = Answer.of(session.client().get(_path(resolve(repository).repository)))
+    emit(as_json, answer.json, _inspect_lines(answer))
+
+
+@click.command()
+@_repository
+@click.option("--from", "hints", multiple=True, metavar="[ID@]HOST:PORT", help="Ask this node too.")
+@timeout_option(600)
+@json_option
+@pass_session
+def seed(session: Session, as_json: bool, repository: str, hints: tuple[str, ...], timeout: float) -> None:
+    """Find a repository's holders, copy it, check it, and keep it up to date from now on."""
+    url = resolve(repository)
+    addresses = [*hints, *([str(url.hint)] if url.hint else [])]
+    body: dict[str, object] = {"hints": addresses, "timeout": timeout}
+    answer = Answer.of(session.client().send("PUT", _path(url.repository) + "/seeding", body, timeout))
+    emit(as_json, answer.json, _copied("seeding", str(url.repository), answer))
+
+
+@click.command()
+@_repository
+@json_option
+@pass_session
+def unseed(session: Session, as_json: bool, repository: str) -> None:
+    """Stop seeding a repository: no longer announced, followed or served."""
+    identifier = resolve(repository).repository
+    answer = Answer.of(session.client().send("DELETE", _path(identifier) + "/seeding"))
+    emit(as_json, answer.json, f"no longer seeding {identifier}")
+
+
+@click.command()
+@click.argument("repository", metavar="[REPOSITORY]", required=False)
+@timeout_option(120)
+@json_option
+@pass_session
+def sync(session: Session, as_json: bool, repository: str | None, timeout: float) -> None:
+    """Compare a repository, or all of them, with the other holders now."""
+    client: ControlClient = session.client()
+    path = "/v1/sync"
+    if repository is not None:
+        path = _path(resolve(repository).repository) + "/sync"
+    answer = Answer.of(client.send("POST", path, {"timeout": timeout}, timeout))
+    emit(as_json, answer.json, _copied("synced", repository or "all repositories", answer))
+
+
+def _path(repository: RepositoryId) -> str:
+    return f"/v1/repositories/{repository}"
+
+
+def _copied(verb: str, what: str, answer: Answer) -> str:
+    return (
+        f"{verb} {what}: {answer.number('refs', 0)} refs, {answer.number('objects', 0)} objects "
+        f"in {answer.seconds('seconds', 0.0):.2f} s"
+    )
+
+
+def _inspect_lines(answer: Answer) -> list[str]:
+    objects = answer.object("objects")
+    lines = [
+        f"{name:<13} {value}"
+        for name, value in (
+            ("repository", answer.text("id")),
+            ("name", answer.text("name", "")),
+            ("description", answer.text("description", "")),
+            ("identity", f"epoch {answer.number('epoch')}  {answer.text('identity_hash')[:12]}"),
+            ("maintainers", "\n              ".join(answer.texts("maintainers"))),
+            ("HEAD", answer.text("head", "")),
+            ("objects", ", ".join(f"{objects.number(kind)} {kind}s" for kind in objects.json) or "none"),
+            ("holders", ", ".join(peer[:12] + "…" for peer in answer.texts("peers")) or "none connected"),
+        )
+        if value
+    ]
+    for record in answer.objects("signed_refs"):
+        age = age_text(record.number("time_ms"))
+        lines.append(f"signed by     {record.text('author')[:12]}…  seq {record.number('seq')}  {age}")
+    refs = answer.object("refs")
+    lines += [f"  {refs.text(name)}  {name}" for name in sorted(refs.json)]
+    return lines

@@ -1,0 +1,125 @@
+"""The top of the command line: which commands there are, and how every one of them ends."""
+
+import difflib
+import importlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import click
+
+from guts import __version__
+from guts.api.errors import ErrorObject
+from guts.cli.session import Session
+from guts.errors import ExitStatus, GutsError
+
+INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells have it."""
+
+_COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "clone": ("guts.cli.clone:clone", "Make a working clone of a guts:// URL."),
+    "cluster": ("guts.cli.cluster:cluster", "Run a network of nodes on this machine."),
+    "demo": ("guts.cli.demo:demo", "Watch a repository travel between processes."),
+    "dht": ("guts.cli.dht:dht", "Ask the distributed hash table."),
+    "id": ("guts.cli.id:id_group", "Show, make, export and import keys."),
+    "inspect": ("guts.cli.repositories:inspect", "Show what a node knows of a repository."),
+    "ls": ("guts.cli.repositories:ls", "List the repositories of this node."),
+    "node": ("guts.cli.node:node", "Run, start, stop and look at this node."),
+    "peer": ("guts.cli.peer:peer", "List and connect peers."),
+    "publish": ("guts.cli.publish:publish", "Publish a git repository, or its new commits."),
+    "seed": ("guts.cli.repositories:seed", "Find, copy and keep a repository."),
+    "sync": ("guts.cli.repositories:sync", "Compare with the other holders now."),
+    "unseed": ("guts.cli.repositories:unseed", "Stop seeding a repository."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is used, and not for ``--help``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, sorted."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command, imported now."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command = vars(importlib.import_module(module))[attribute]
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(_COMMANDS.items())])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that ``args`` name; where there is none, the error names the nearest."""
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            suggestion = f"; did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"there is no command {args[0]!r}{suggestion}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Every command has --help and --json. Exit statuses and settings: docs/commands.md",
+)
+@click.option("--home", metavar="DIR", help="Keep everything under DIR (GUTS_HOME).")
+@click.option("--config", metavar="FILE", help="Read this config file (GUTS_CONFIG).")
+@click.version_option(__version__, prog_name="guts", message="%(prog)s %(version)s")
+@click.pass_context
+def root(ctx: click.Context, home: str | None, config: str | None) -> None:
+    """Git hosting without a host: publish, find and replicate repositories between peers."""
+    environ = dict(os.environ)
+    if home is not None:
+        environ["GUTS_HOME"] = home
+    if config is not None:
+        environ["GUTS_CONFIG"] = config
+    ctx.obj = Session(environ)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status; errors are told on stderr."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
+    try:
+        result = root.main(given, prog_name="guts", standalone_mode=False)
+    except GutsError as error:
+        return _tell(ErrorObject.of(error), as_json)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "guts"
+        hint = f"{command} --help"
+        return _tell(
+            ErrorObject("USAGE", _sentence(error), hint, exit_status=ExitStatus.USAGE),
+            as_json,
+        )
+    except click.ClickException as error:
+        return _tell(ErrorObject("FAILED", _sentence(error)), as_json)
+    except (click.Abort, KeyboardInterrupt):
+        print(file=sys.stderr)
+        return INTERRUPTED
+    return result if isinstance(result, int) else ExitStatus.OK
+
+
+def _sentence(error: click.ClickException) -> str:
+    """Return click's message in the shape of ours: no capital, no full stop."""
+    text = error.format_message().strip().removesuffix(".")
+    return text[:1].lower() + text[1:]
+
+
+def _tell(error: ErrorObject, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(error.to_json()), file=sys.stderr)
+    else:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+    return error.exit_status

@@ -1,0 +1,115 @@
+"""What every command has at hand: the environment, the paths, the node."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from guts.config import Config, Paths
+
+if TYPE_CHECKING:  # http.client costs 25 ms, and half of the commands need no node
+    from guts.cli.client import ControlClient
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of a command.
+
+    Attributes:
+        environ: the environment, with ``--home`` and ``--config`` put in.
+    """
+
+    environ: Mapping[str, str]
+
+    @property
+    def paths(self) -> Paths:
+        """Where this user's node keeps its things."""
+        return Paths.from_environ(self.environ)
+
+    def config(self, flags: Mapping[str, str] | None = None) -> Config:
+        """Return the settings. Raises: ``guts.config.BadConfig``."""
+        return Config.load(flags or {}, self.environ)
+
+    def client(self) -> "ControlClient":
+        """Return a client of the running node; it connects with the first request."""
+        from guts.cli.client import ControlClient
+
+        return ControlClient(self.paths.control_socket)
+
+
+pass_session = click.make_pass_decorator(Session)
+
+
+def json_option(command: F) -> F:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Write one JSON value to stdout.")(command)
+
+
+def timeout_option(default: float) -> Callable[[F], F]:
+    """Add ``--timeout SECONDS``."""
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True, max=86_400),
+        default=default,
+        show_default=True,
+        metavar="SECONDS",
+        help="Give up after so long.",
+    )
+
+
+def emit(as_json: bool, value: object, text: str | Iterable[str]) -> None:
+    """Write a result to stdout: ``value`` as JSON, or ``text``."""
+    if as_json:
+        print(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
+    elif isinstance(text, str):
+        print(text)
+    else:
+        for line in text:
+            print(line)
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """Write a line for people to stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return aligned lines, headings first; no rows, no lines."""
+    if not rows:
+        return []
+    lines = [tuple(headings), *(tuple(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def size_text(size: int) -> str:
+    """Return bytes as people read them: ``1.2 MiB``."""
+    if size < 1024:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("KiB", "MiB", "GiB"):
+        value /= 1024
+        if value < 1024:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1024:.1f} TiB"
+
+
+def span_text(seconds: float) -> str:
+    """Return a span of time as people read it: ``3m 20s``."""
+    whole = max(0, int(seconds))
+    for unit, length, smaller, part in (("d", 86_400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= length:
+            return f"{whole // length}{unit} {whole % length // part}{smaller}"
+    return f"{whole}s"
+
+
+def age_text(when_ms: int | None) -> str:
+    """Return how long ago a Unix time in milliseconds was, or ``never``."""
+    return "never" if not when_ms else f"{span_text(time.time() - when_ms / 1000)} ago"
