@@ -1,0 +1,182 @@
+"""From nothing, from an older schema, from a newer one; and the copy that is made first."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+
+from guts.errors import ExitStatus
+from guts.store import dialect, repositories
+from guts.store.database import Database
+from guts.store.dialect import DatabaseFailed
+from guts.store.migration import BackupFailed, SchemaNewer, scripts_directory
+from guts.store.schema import metadata
+from tests.unit.store.states import REPOSITORY, first_state
+
+ROOT = Path(__file__).parents[3]
+
+LATER = '''"""A later revision."""
+
+from alembic import op
+import sqlalchemy as sa
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.create_table("later", sa.Column("id", sa.Integer(), primary_key=True))
+    {more}
+'''
+
+
+@pytest.fixture
+def later(tmp_path: Path) -> Path:
+    """The scripts of a later version, which has one revision more."""
+    scripts = tmp_path / "later"
+    shutil.copytree(scripts_directory(), scripts)
+    (scripts / "versions" / "0002_later.py").write_text(LATER.format(more=""))
+    return scripts
+
+
+def query(path: Path, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.execute(sql))
+
+
+async def test_new_database_has_exactly_the_schema_of_the_code(database: Database) -> None:
+    def difference(connection: Connection) -> Sequence[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        differences: Sequence[object] = compare_metadata(context, metadata)
+        return differences
+
+    assert await database.read(difference) == []
+    assert (database.migrated.before, database.migrated.backup) == (None, None)
+
+
+async def test_older_database_is_copied_with_its_wal_and_then_migrated(tmp_path: Path, later: Path) -> None:
+    path = tmp_path / "guts.db"
+    old = await Database.open(path)
+    await old.write(repositories.commit, first_state())
+    # As after a crash: the newest rows are in the WAL only. A file copy would miss them.
+    crashed = tmp_path / "crashed.db"
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{path}{suffix}", f"{crashed}{suffix}")
+    await old.close()
+    shutil.copy(crashed, tmp_path / "file-copy.db")
+    assert query(tmp_path / "file-copy.db", "SELECT name FROM sqlite_master WHERE name='repositories'") == []
+
+    new = await Database.open(crashed, scripts=later)
+    assert (new.migrated.before, new.migrated.after) == ("0001", "0002")
+    assert new.migrated.backup == tmp_path / "crashed.db.before-0002"
+    assert (await new.read(repositories.load_summary, REPOSITORY)).generation == 1
+    await new.close()
+    assert query(crashed, "SELECT version_num FROM alembic_version") == [("0002",)]
+    assert query(crashed, "SELECT * FROM later") == []
+
+    back = tmp_path / "crashed.db.before-0002"
+    assert query(back, "SELECT version_num FROM alembic_version") == [("0001",)]
+    restored = await Database.open(back)
+    assert (await restored.read(repositories.load, REPOSITORY)).signed_refs == (first_state().signed_refs[0].record,)
+    await restored.close()
+
+
+async def test_copy_of_a_database_in_use_is_complete(database: Database, tmp_path: Path) -> None:
+    await database.write(repositories.commit, first_state())
+    dialect.backup(tmp_path / "guts.db", tmp_path / "copy.db")
+    shutil.copy(tmp_path / "guts.db", tmp_path / "file-copy.db")
+    assert query(tmp_path / "copy.db", "SELECT name FROM repositories") == [("guts",)]
+    assert query(tmp_path / "file-copy.db", "SELECT name FROM sqlite_master WHERE name='repositories'") == []
+    assert not (tmp_path / "copy.db.partial").exists()
+
+
+async def test_failing_migration_changes_nothing_and_leaves_the_copy(tmp_path: Path, later: Path) -> None:
+    path = tmp_path / "guts.db"
+    old = await Database.open(path)
+    await old.write(repositories.commit, first_state())
+    await old.close()
+    broken = LATER.format(more='op.execute("INSERT INTO nowhere VALUES (1)")')
+    (later / "versions" / "0002_later.py").write_text(broken)
+    with pytest.raises(DatabaseFailed, match="nowhere"):
+        await Database.open(path, scripts=later)
+    assert query(path, "SELECT name FROM sqlite_master WHERE name='later'") == []
+    again = await Database.open(path)
+    assert (await again.read(repositories.load_summary, REPOSITORY)).generation == 1
+    await again.close()
+    assert (tmp_path / "guts.db.before-0002").exists()
+
+
+async def test_without_a_copy_nothing_is_migrated(tmp_path: Path, later: Path) -> None:
+    path = tmp_path / "guts.db"
+    await (await Database.open(path)).close()
+    (tmp_path / "guts.db.before-0002").mkdir()
+    with pytest.raises(BackupFailed, match="no copy"):
+        await Database.open(path, scripts=later)
+    assert query(path, "SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+async def test_newer_database_is_refused_and_not_touched(tmp_path: Path, later: Path) -> None:
+    path = tmp_path / "guts.db"
+    new = await Database.open(path, scripts=later)
+    await new.write(repositories.commit, first_state())
+    await new.close()
+    before = path.read_bytes()
+    with pytest.raises(SchemaNewer) as caught:
+        await Database.open(path)
+    assert caught.value.code == "SCHEMA_NEWER"
+    assert caught.value.exit_status == ExitStatus.USAGE
+    assert (caught.value.found, caught.value.known) == ("0002", "0001")
+    assert "0002" in str(caught.value)
+    assert "0001" in str(caught.value)
+    assert caught.value.hint is not None
+    assert path.read_bytes() == before
+
+
+def test_alembic_migrates_from_the_command_line(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/guts.db"
+    alembic = [sys.executable, "-m", "alembic", "-x", f"url={url}"]
+    subprocess.run([*alembic, "upgrade", "head"], cwd=ROOT, check=True, capture_output=True)
+    assert query(tmp_path / "guts.db", "SELECT version_num FROM alembic_version") == [("0001",)]
+    check = subprocess.run([*alembic, "check"], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "No new upgrade operations" in check.stdout
+
+
+def test_wheel_carries_the_migrations_and_uses_them(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    program = (
+        "import asyncio, sys\n"
+        "from guts.store.database import Database\n"
+        "from guts.store.migration import scripts_directory\n"
+        "async def main():\n"
+        "    database = await Database.open(sys.argv[1])\n"
+        "    print(database.migrated.after, scripts_directory())\n"
+        "    await database.close()\n"
+        "asyncio.run(main())\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "guts.db")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout.split() == ["0001", str(tmp_path / "installed" / "guts" / "_migrations")]

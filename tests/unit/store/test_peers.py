@@ -1,0 +1,117 @@
+"""Peers, addresses, scores, the ledger and bans."""
+
+from guts.addresses import Address
+from guts.ids import PeerId
+from guts.store import peers, scores
+from guts.store.database import Database
+from guts.store.peers import GoodAddress, StoredPeer
+from guts.store.scores import KEPT_CHANGES, Ban, ScoreChange, StoredScore
+
+HOME = Address("192.0.2.1", 9000)
+AWAY = Address("2001:db8::1", 9001)
+MOVED = Address("198.51.100.7", 9000)
+
+
+def peer_id(number: int) -> PeerId:
+    return PeerId(number.to_bytes(32, "big"))
+
+
+def peer(number: int, *addresses: Address, last_seen: int = 5, record: bytes | None = None) -> StoredPeer:
+    return StoredPeer(peer_id(number), last_seen, ("seed", "bootstrap"), addresses, record)
+
+
+async def test_peer_is_read_back_most_recent_first(database: Database) -> None:
+    old, young = peer(1, HOME, last_seen=1), peer(2, last_seen=2, record=b"signed")
+    await database.write(peers.save_peer, old)
+    await database.write(peers.save_peer, young)
+    assert await database.read(peers.load_peers) == [young, old]
+    assert await database.read(peers.load_peers, 1) == [young]
+
+
+async def test_saving_again_replaces_the_peer_but_keeps_what_an_address_is_known_for(
+    database: Database,
+) -> None:
+    await database.write(peers.save_peer, peer(1, HOME, AWAY))
+    await database.write(peers.mark_good, peer_id(1), HOME, 100)
+    await database.write(peers.mark_good, peer_id(1), AWAY, 200)
+    await database.write(peers.mark_failed, peer_id(1), HOME)
+
+    moved = peer(1, HOME, MOVED, last_seen=300, record=b"newer")
+    await database.write(peers.save_peer, moved)
+    assert await database.read(peers.load_peers) == [moved]
+    assert await database.read(peers.load_good_addresses, 10) == [GoodAddress(peer_id(1), HOME, 100, 1)]
+
+
+async def test_addresses_that_worked_last_come_first(database: Database) -> None:
+    await database.write(peers.save_peer, peer(1, HOME, AWAY))
+    await database.write(peers.save_peer, peer(2, MOVED))
+    await database.write(peers.mark_good, peer_id(1), AWAY, 100)
+    await database.write(peers.mark_good, peer_id(2), MOVED, 200)
+    good = await database.read(peers.load_good_addresses, 10)
+    assert [(g.address, g.last_good) for g in good] == [(MOVED, 200), (AWAY, 100)]
+    assert len(await database.read(peers.load_good_addresses, 1)) == 1
+    loaded = await database.read(peers.load_peers)
+    assert {p.id: p.addresses for p in loaded}[peer_id(1)] == (AWAY, HOME)
+
+
+async def test_failures_count_until_the_address_works_again(database: Database) -> None:
+    await database.write(peers.save_peer, peer(1, HOME))
+    await database.write(peers.mark_good, peer_id(1), HOME, 1)
+    for _ in range(3):
+        await database.write(peers.mark_failed, peer_id(1), HOME)
+    assert (await database.read(peers.load_good_addresses, 1))[0].failures == 3
+    await database.write(peers.mark_good, peer_id(1), HOME, 2)
+    assert (await database.read(peers.load_good_addresses, 1))[0].failures == 0
+
+
+async def test_pruning_keeps_the_most_recently_seen(database: Database) -> None:
+    for number in range(5):
+        await database.write(peers.save_peer, peer(number, HOME, last_seen=number))
+    assert await database.write(peers.prune_peers, 5) == 0
+    assert await database.write(peers.prune_peers, 4) == 1
+    assert [p.last_seen for p in await database.read(peers.load_peers)] == [4, 3, 2, 1]
+
+
+async def test_score_and_ledger_are_read_back(database: Database) -> None:
+    first = StoredScore(peer_id(1), 5.0, 100)
+    second = StoredScore(peer_id(1), 29.75, 200)
+    await database.write(scores.save_score, first, ScoreChange(100, 5.0, "MINOR_THING"))
+    await database.write(scores.save_score, second, ScoreChange(200, 25.0, "SERIOUS_THING"))
+    assert await database.read(scores.load_scores) == [second]
+    assert await database.read(scores.load_ledger, peer_id(1)) == [
+        ScoreChange(100, 5.0, "MINOR_THING"),
+        ScoreChange(200, 25.0, "SERIOUS_THING"),
+    ]
+    assert await database.read(scores.load_ledger, peer_id(2)) == []
+
+
+async def test_ledger_keeps_the_newest_changes_of_each_peer(database: Database) -> None:
+    await database.write(scores.save_score, StoredScore(peer_id(2), 1, 1), ScoreChange(1, 1, "OTHER"))
+    for at in range(KEPT_CHANGES):
+        await database.write(scores.save_score, StoredScore(peer_id(1), 1, at), ScoreChange(at, 1, "X"))
+    assert len(await database.read(scores.load_ledger, peer_id(1))) == KEPT_CHANGES
+    await database.write(scores.save_score, StoredScore(peer_id(1), 1, 999), ScoreChange(999, 1, "X"))
+    kept = await database.read(scores.load_ledger, peer_id(1))
+    assert [change.at for change in kept] == [*range(1, KEPT_CHANGES), 999]
+    assert len(await database.read(scores.load_ledger, peer_id(2))) == 1
+
+
+async def test_ban_is_in_force_until_its_end_and_survives_the_peers_row(database: Database) -> None:
+    await database.write(peers.save_peer, peer(1))
+    await database.write(scores.save_score, StoredScore(peer_id(1), 100, 0, banned_until=1_000))
+    await database.write(peers.prune_peers, 0)
+    assert await database.read(scores.load_bans, 999) == [Ban(peer_id(1), 1)]
+    assert await database.read(scores.load_bans, 1_000) == []
+
+
+async def test_pruning_scores_never_lifts_a_ban(database: Database) -> None:
+    await database.write(
+        scores.save_score, StoredScore(peer_id(0), 100, 0, banned_until=1_000), ScoreChange(0, 100, "BAD")
+    )
+    for number in range(1, 5):
+        await database.write(scores.save_score, StoredScore(peer_id(number), 1, number))
+    assert await database.write(scores.prune_scores, 500, 4) == 0
+    assert await database.write(scores.prune_scores, 500, 3) == 1
+    assert [s.peer for s in await database.read(scores.load_scores)] == [peer_id(n) for n in (0, 2, 3, 4)]
+    assert await database.write(scores.prune_scores, 1_000, 3) == 1
+    assert await database.read(scores.load_ledger, peer_id(0)) == []
