@@ -1,0 +1,205 @@
+"""The next record of an author, made by a node that has no author key, to be signed by whoever has it."""
+
+import hashlib
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import ClassVar, Final, final
+
+from guts.errors import ExitStatus, UsageError
+from guts.ids import AuthorId, ObjectId
+from guts.records import Signed
+from guts.trust.canonical_refs import AncestorFacts, canonical_refs, counting
+from guts.trust.chain import IdentityChain
+from guts.trust.entries import MAX_ENTRIES_BYTES, MAX_REFS, Entries, Entry, Seen
+from guts.trust.ref_names import is_branch, is_ref_name, parents
+from guts.trust.signed_refs import Header, SignedRefs
+
+_NOBODY: Final[Mapping[AuthorId, SignedRefs]] = MappingProxyType({})
+
+
+class CannotPublish(UsageError):
+    """These refs can't be published, or not by this author."""
+
+    code: ClassVar[str] = "CANNOT_PUBLISH"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class UnsignedRefs:
+    """A record that waits for its signature over ``domain("refs") ‖ body``.
+
+    Attributes:
+        body: of the header.
+        entries: encoded.
+        header: what ``body`` says.
+    """
+
+    body: bytes
+    entries: bytes = field(repr=False)
+    header: Header
+
+    def attach(self, author: AuthorId, signature: bytes) -> SignedRefs:
+        """Return the record with the signature that ``author`` made, perhaps in another process.
+
+        Raises:
+            PeerFault: it is not the signature of the author named in the body, over this body.
+        """
+        return SignedRefs.decode(Signed(self.body, ((author, signature),)).encode(), self.entries)
+
+
+def prepare_refs(
+    chain: IdentityChain,
+    author: AuthorId,
+    previous: SignedRefs | None,
+    wanted: Mapping[str, ObjectId],
+    head: str,
+    now_ms: int,
+    *,
+    forced: Set[str] = frozenset(),
+    others: Mapping[AuthorId, SignedRefs] = _NOBODY,
+    ancestors: AncestorFacts = frozenset(),
+) -> UnsignedRefs | None:
+    """Return the author's next record, which makes the refs ``wanted``; ``None``: it would say nothing new.
+
+    Args:
+        previous: the author's newest record; ``None``: there is none anywhere.
+        wanted: all refs that the repository shall have, as the author sees it.
+        head: full name of the branch that a clone shall check out.
+        now_ms: Unix milliseconds.
+        forced: refs whose new value does not contain their old one; see ``own_moves``.
+        others: the newest record of every other maintainer, and of those who were removed.
+        ancestors: as for ``canonical_refs``.
+
+    Raises:
+        CannotPublish: not a maintainer, too many refs, a name that can't be published.
+    """
+    _check(chain, author, wanted, head)
+    theirs = {record.author: record for record in counting(chain, others) if record.author != author}
+    records = dict(theirs) if previous is None else {**theirs, author: previous}
+    shown = canonical_refs(chain, records, ancestors)
+    now_seen = Seen.of({other: record.seq for other, record in theirs.items()})
+    seq = max(now_ms, 1 if previous is None else previous.seq + 1)
+    own = {} if previous is None else _unsuperseded(author, previous, theirs)
+
+    entries: dict[str, Entry] = {}
+    for ref in sorted(own.keys() | wanted.keys() | shown.refs.keys(), key=str.encode):
+        if not is_ref_name(ref):
+            continue
+        oid, held = wanted.get(ref), own.get(ref)
+        if oid == shown.refs.get(ref):
+            if held is not None and (held.oid is not None or _claimed(ref, theirs)):
+                entries[ref] = held
+        elif oid is None:
+            entries[ref] = Entry(None, seq, now_seen, forced=seq)
+        elif ref in forced or (held is None and previous is not None):
+            # Without an own entry to compare with, replicas may still hold one that was dropped since.
+            entries[ref] = Entry(oid, seq, now_seen, forced=seq)
+        else:
+            entries[ref] = Entry(oid, seq, now_seen, forced=0 if held is None else held.forced)
+
+    _withdraw_clashing(entries, wanted, seq, now_seen)
+    changed = any(entry.seq == seq for entry in entries.values())
+    if records and not changed and head == shown.head:
+        return None
+    if previous is not None and head == shown.head:
+        name, head_seq, head_seen = (
+            previous.header.head,
+            previous.entries.head_seq,
+            previous.entries.head_seen,
+        )
+    else:
+        name, head_seq, head_seen = head, seq, now_seen
+    return _unsigned(chain, author, previous, now_ms, seq, name, entries, (now_seen, head_seq, head_seen))
+
+
+def own_moves(
+    previous: SignedRefs | None, wanted: Mapping[str, ObjectId]
+) -> tuple[tuple[str, ObjectId, ObjectId], ...]:
+    """Return (ref, old, new) for each of the author's refs that ``wanted`` moves.
+
+    Those where git says that old is not an ancestor of new belong into ``forced``.
+    """
+    live = {} if previous is None else previous.entries.live()
+    return tuple((ref, old, new) for ref, old in live.items() if (new := wanted.get(ref)) is not None and new != old)
+
+
+def _check(chain: IdentityChain, author: AuthorId, wanted: Mapping[str, ObjectId], head: str) -> None:
+    if author not in chain.current.maintainers:
+        raise CannotPublish(
+            f"{author} is not a maintainer of {chain.repository}",
+            hint="a maintainer can add the key with a new identity document",
+        )
+    if len(wanted) > MAX_REFS:
+        raise CannotPublish(f"{len(wanted)} refs; a record holds {MAX_REFS}", hint="publish fewer branches or tags")
+    for ref in wanted:
+        if not is_ref_name(ref):
+            raise CannotPublish(f"{ref!r} can't be published", hint="rename it: git branch -m, or tag it anew")
+        if not wanted.keys().isdisjoint(parents(ref)):
+            raise CannotPublish(f"{ref!r} is inside another ref", hint="rename one of them")
+    if not is_branch(head):
+        raise CannotPublish(f"HEAD is {head!r}, not a branch", hint="git switch to a branch first")
+
+
+def _unsuperseded(author: AuthorId, previous: SignedRefs, theirs: Mapping[AuthorId, SignedRefs]) -> dict[str, Entry]:
+    """Return the author's entries that nobody else's entry for the same ref has seen."""
+    return {
+        ref: entry
+        for ref, entry in previous.entries.refs.items()
+        if not any(
+            other.seen.get(author) >= entry.seq
+            for record in theirs.values()
+            if (other := record.entries.refs.get(ref)) is not None
+        )
+    }
+
+
+def _withdraw_clashing(entries: dict[str, Entry], wanted: Mapping[str, ObjectId], seq: int, now_seen: Seen) -> None:
+    """Delete the author's own values, kept beside as conflicts, that stand in the way of one it wants now."""
+    taken = {ref for ref in entries if ref in wanted}
+    directories = {parent for ref in taken for parent in parents(ref)}
+    for ref, entry in entries.items():
+        stands_in_the_way = ref in directories or not taken.isdisjoint(parents(ref))
+        if entry.oid is not None and ref not in wanted and stands_in_the_way:
+            entries[ref] = Entry(None, seq, now_seen, forced=seq)
+
+
+def _claimed(ref: str, theirs: Mapping[AuthorId, SignedRefs]) -> bool:
+    return any(ref in record.entries.refs for record in theirs.values())
+
+
+def _unsigned(
+    chain: IdentityChain,
+    author: AuthorId,
+    previous: SignedRefs | None,
+    now_ms: int,
+    seq: int,
+    head: str,
+    refs: Mapping[str, Entry],
+    seen: tuple[Seen, int, Seen],
+) -> UnsignedRefs:
+    now_seen, head_seq, head_seen = seen
+    joined = dict(now_seen.pairs)
+    for vector in {head_seen, *(entry.seen for entry in refs.values())}:
+        for other, other_seq in vector.pairs:
+            joined[other] = max(other_seq, joined.get(other, 0))
+    if len(refs) > MAX_REFS:
+        raise CannotPublish(
+            f"{len(refs)} refs with those deleted lately; a record holds {MAX_REFS}", hint="delete fewer refs at a time"
+        )
+    entries = Entries(refs, Seen.of(joined), head_seq, head_seen).encode()
+    if len(entries) > MAX_ENTRIES_BYTES:
+        raise CannotPublish("the refs take more than 4 MiB in a record", hint="publish fewer branches or tags")
+    header = Header(
+        repository=chain.repository,
+        author=author,
+        epoch=chain.epoch,
+        identity_hash=chain.hash,
+        seq=seq,
+        previous=b"" if previous is None else previous.hash,
+        time_ms=now_ms,
+        head=head,
+        entries_hash=hashlib.sha256(entries).digest(),
+    )
+    return UnsignedRefs(header.body, entries, header)

@@ -1,0 +1,181 @@
+"""The refs of a repository: a pure function of its identity and every maintainer's newest record (DESIGN §6).
+
+For each ref, every author's entry is a claim. A claim is *superseded* when another author's claim for that ref
+has seen it. Of the claims that survive, a value beats a tombstone, and a commit that contains another beats it
+(fast-forward). If one value is left, it is the branch. Otherwise whoever is listed first in the identity
+document is shown, and the others appear as ``refs/guts/conflict/<author>/<ref>`` until somebody who has seen
+them all pushes. HEAD is joined in the same way, a ref and a directory of that name too.
+
+Nothing here depends on the order in which records came.
+"""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Generic, TypeVar, final
+
+from guts.ids import AuthorId, ObjectId
+from guts.trust.chain import IdentityChain
+from guts.trust.entries import Seen
+from guts.trust.ref_names import parents
+from guts.trust.signed_refs import SignedRefs
+
+CONFLICTS: Final = "refs/guts/conflict/"
+
+AncestorFacts = Set[tuple[ObjectId, ObjectId]]
+"""Pairs (ancestor, descendant), as git says."""
+
+_T = TypeVar("_T")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A value that lost against the one shown for ``ref``, and is kept beside it."""
+
+    ref: str
+    author: AuthorId
+    oid: ObjectId
+
+    @property
+    def name(self) -> str:
+        """The ref under which it is kept."""
+        return f"{CONFLICTS}{self.author}/{self.ref}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CanonicalRefs:
+    """What a clone sees.
+
+    Attributes:
+        refs: every ref, those of conflicts too, in ascending byte order.
+        head: full name of the branch to check out; there need not be one of that name.
+        conflicts: in the order of ``refs``.
+    """
+
+    refs: Mapping[str, ObjectId]
+    head: str
+    conflicts: tuple[Conflict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim(Generic[_T]):
+    author: AuthorId
+    value: _T
+    seq: int
+    seen: Seen
+
+
+def counting(chain: IdentityChain, records: Mapping[AuthorId, SignedRefs]) -> list[SignedRefs]:
+    """Return the records that count, in order of precedence: maintainers as listed, then those removed.
+
+    A record past the author's limit (removed, or another one reaffirmed) does not count.
+    """
+    authors = [*chain.current.maintainers, *(point.author for point in chain.former())]
+    return [
+        record for record in (records[author] for author in authors if author in records) if within_limit(chain, record)
+    ]
+
+
+def within_limit(chain: IdentityChain, record: SignedRefs) -> bool:
+    """Tell whether no identity document has cut the author's history off before ``record``."""
+    limit = chain.limit(record.author, record.header.epoch)
+    if limit is None or record.seq < limit.seq:
+        return True
+    return record.seq == limit.seq and record.hash == limit.hash
+
+
+def ancestor_questions(
+    chain: IdentityChain, records: Mapping[AuthorId, SignedRefs]
+) -> frozenset[tuple[ObjectId, ObjectId]]:
+    """Return the pairs (a, b) for which ``canonical_refs`` must be told whether a is an ancestor of b."""
+    questions: set[tuple[ObjectId, ObjectId]] = set()
+    for claims in _claims(counting(chain, records)).values():
+        oids = {claim.value for claim in claims}
+        questions.update((a, b) for a in oids for b in oids if a != b)
+    return frozenset(questions)
+
+
+def canonical_refs(
+    chain: IdentityChain, records: Mapping[AuthorId, SignedRefs], ancestors: AncestorFacts = frozenset()
+) -> CanonicalRefs:
+    """Return the refs of the repository.
+
+    Args:
+        records: the newest accepted record of each author, those who were removed too.
+        ancestors: at least those of ``ancestor_questions`` that git affirmed.
+    """
+    counted = counting(chain, records)
+    shown: dict[str, _Claim[ObjectId]] = {}
+    conflicts: list[Conflict] = []
+    for ref, claims in _claims(counted).items():
+        best = _best(claims, ancestors)
+        shown[ref] = best[0]
+        conflicts += [Conflict(ref, claim.author, claim.value) for claim in best[1:]]
+    conflicts += _remove_clashes(shown, [record.author for record in counted])
+    conflicts.sort(key=lambda conflict: conflict.name.encode())
+    refs = {ref: claim.value for ref, claim in shown.items()}
+    refs.update({conflict.name: conflict.oid for conflict in conflicts})
+    ordered = {ref: refs[ref] for ref in sorted(refs, key=str.encode)}
+    return CanonicalRefs(MappingProxyType(ordered), _head(chain, counted), tuple(conflicts))
+
+
+def _claims(counted: list[SignedRefs]) -> dict[str, list[_Claim[ObjectId]]]:
+    """Return, by ref, the values that survive, in order of precedence; refs without one are left out."""
+    by_ref: dict[str, list[_Claim[ObjectId | None]]] = {}
+    for record in counted:
+        for ref, entry in record.entries.refs.items():
+            claim = _Claim(record.author, entry.oid, entry.seq, entry.seen)
+            by_ref.setdefault(ref, []).append(claim)
+    values = {
+        ref: [
+            _Claim(claim.author, claim.value, claim.seq, claim.seen)
+            for claim in _survivors(claims)
+            if claim.value is not None
+        ]
+        for ref, claims in by_ref.items()
+    }
+    return {ref: claims for ref, claims in values.items() if claims}
+
+
+def _survivors(claims: list[_Claim[_T]]) -> list[_Claim[_T]]:
+    """Return the claims that no other has seen; all, if colluding authors claim to have seen each other."""
+    surviving = [
+        claim
+        for claim in claims
+        if not any(other.seen.get(claim.author) >= claim.seq for other in claims if other is not claim)
+    ]
+    return surviving or claims
+
+
+def _best(claims: list[_Claim[ObjectId]], ancestors: AncestorFacts) -> list[_Claim[ObjectId]]:
+    """Return one claim for each value that no other value contains, in order of precedence."""
+    distinct: dict[ObjectId, _Claim[ObjectId]] = {}
+    for claim in claims:
+        distinct.setdefault(claim.value, claim)
+    return [claim for oid, claim in distinct.items() if not any((oid, other) in ancestors for other in distinct)]
+
+
+def _remove_clashes(shown: dict[str, _Claim[ObjectId]], precedence: list[AuthorId]) -> list[Conflict]:
+    """Take out of ``shown`` what cannot exist beside something of higher precedence, and return it."""
+    rank = {author: position for position, author in enumerate(precedence)}
+    placed: set[str] = set()
+    directories: set[str] = set()
+    clashes: list[Conflict] = []
+    for ref in sorted(shown, key=lambda ref: (rank[shown[ref].author], ref.encode())):
+        if ref in directories or not placed.isdisjoint(parents(ref)):
+            claim = shown.pop(ref)
+            clashes.append(Conflict(ref, claim.author, claim.value))
+        else:
+            placed.add(ref)
+            directories.update(parents(ref))
+    return clashes
+
+
+def _head(chain: IdentityChain, counted: list[SignedRefs]) -> str:
+    claims = [
+        _Claim(record.author, record.header.head, record.entries.head_seq, record.entries.head_seen)
+        for record in counted
+    ]
+    return _survivors(claims)[0].value if claims else chain.current.default_ref
