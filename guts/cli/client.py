@@ -13,7 +13,6 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
-from urllib.parse import urlencode
 
 from guts.api.errors import ErrorObject, ReportedError
 from guts.cli.answer import BadAnswer
@@ -69,9 +68,9 @@ class ControlClient:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def get(self, path: str, timeout: float = 30.0, **query: str | float) -> object:
+    def get(self, path: str, timeout: float = 30.0) -> object:
         """Return the answer to a GET; ``timeout`` (seconds) is the node's, see ``ANSWER_MARGIN``."""
-        return self._request("GET", f"{path}?{urlencode(query)}" if query else path, None, timeout)
+        return self._request("GET", path, None, timeout)
 
     def send(self, method: str, path: str, body: Mapping[str, object] | None = None, timeout: float = 30.0) -> object:
         """Return the answer to a request with a JSON body."""

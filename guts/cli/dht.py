@@ -20,8 +20,8 @@ def dht() -> None:
 @pass_session
 def find_repo(session: Session, as_json: bool, repository: str, timeout: float) -> int:
     """Show which nodes say that they hold a repository; exit status 4 where none does."""
-    path = f"/v1/providers/{resolve(repository).repository}"
-    answer = Answer.of(session.client().get(path, timeout, timeout=timeout))
+    path = f"/v1/providers/{resolve(repository).repository}?timeout={timeout}"
+    answer = Answer.of(session.client().get(path, timeout))
     providers = answer.objects("providers")
     lines = table(
         ("NODE", "ADDRESSES"),

@@ -1,0 +1,249 @@
+"""A network of nodes on this machine: plain processes on loopback, one folder for all that they keep.
+
+``cluster.json`` in the folder says which nodes there are, at which ports, and which process each one was when it
+was last started. Node 1 is the door (role ``bootstrap``: it holds no repository); the others know its address
+and key, and nothing of each other. A network name of its own keeps a cluster apart from every other one. Ports are
+chosen free once and stay, so that a node that was killed comes back where it was.
+
+Only processes that the cluster started are ever signalled (``processes``).
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Final
+
+from guts.cli import daemon
+from guts.cli.answer import Answer, BadAnswer, answers
+from guts.cli.processes import Process
+from guts.config import Paths
+from guts.errors import ExitStatus, GutsError, UsageError
+from guts.identity import SigningKey
+from guts.keystore import KeyFile, KeyKind, write_key_file
+
+MIN_NODES: Final = 2
+"""A door and somebody who comes through it."""
+
+MAX_NODES: Final = 64
+"""Each node is a Python process of some 80 MiB."""
+
+HOST: Final = "127.0.0.1"
+BOOTSTRAP: Final = 1
+KILL_TIMEOUT: Final = 10.0
+PORT_ATTEMPTS: Final = 200
+_STATE_FILE: Final = "cluster.json"
+
+
+class NoCluster(UsageError):
+    """There is no cluster in the folder."""
+
+    code: ClassVar[str] = "NO_CLUSTER"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
+
+
+class NoSuchNode(UsageError):
+    """The cluster has no node of that number."""
+
+    code: ClassVar[str] = "NO_SUCH_NODE"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
+
+
+class BadCluster(UsageError):
+    """The folder, or the number of nodes, is not one for a cluster."""
+
+    code: ClassVar[str] = "BAD_CLUSTER"
+
+
+class ClusterFailed(GutsError):
+    """A process of the cluster can't be ended, or no ports are free."""
+
+    code: ClassVar[str] = "CLUSTER_FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node: its number (1 is the door), id, home, port, and the process that it was last."""
+
+    index: int
+    node_id: str
+    home: Path
+    port: int
+    process: Process | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
+        return self.process is not None and self.process.alive
+
+    @property
+    def address(self) -> str:
+        """Its bootstrap address."""
+        return f"{self.node_id}@{HOST}:{self.port}"
+
+    def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return ``environ`` for commands that should speak to this node, and for the node itself."""
+        clean = {name: value for name, value in environ.items() if not _is_setting(name)}
+        return {**clean, "GUTS_HOME": str(self.home)}
+
+    def to_json(self) -> dict[str, object]:
+        """Return what ``cluster.json`` keeps."""
+        process = [self.process.pid, self.process.started] if self.process else None
+        return {"index": self.index, "id": self.node_id, "port": self.port, "process": process}
+
+
+def _is_setting(name: str) -> bool:
+    # Settings in the caller's environment are for the caller's node, not for every node of a cluster.
+    return name.startswith("GUTS_") and ("__" in name or name in ("GUTS_HOME", "GUTS_CONFIG"))
+
+
+class LocalCluster:
+    """The cluster in one folder. Obtained from ``create`` or ``load``."""
+
+    def __init__(self, folder: Path, members: list[Member]) -> None:
+        self.folder = folder
+        self._members = {member.index: member for member in members}
+
+    @classmethod
+    def create(cls, folder: Path, count: int) -> "LocalCluster":
+        """Make homes, keys and config files for ``count`` nodes; none is started.
+
+        Raises: ``BadCluster``: an impossible number, or a folder that holds something else.
+        """
+        if not MIN_NODES <= count <= MAX_NODES:
+            raise BadCluster(f"a cluster has {MIN_NODES} to {MAX_NODES} nodes, not {count}")
+        if folder.exists() and any(folder.iterdir()):
+            raise BadCluster(f"{folder} is not empty", hint="choose another one with --dir")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        network = f"cluster-{os.urandom(8).hex()}"
+        members: list[Member] = []
+        for index, port in enumerate(_free_ports(count), 1):
+            home = folder / f"node{index}"
+            key = SigningKey.generate()
+            write_key_file(Paths.from_environ({"GUTS_HOME": str(home)}).node_key, KeyFile.of(KeyKind.NODE, key, None))
+            member = Member(index, str(key.peer_id), home, port)
+            door = members[0] if members else None
+            (home / "config.toml").write_text(_config_text(member, network, door))
+            members.append(member)
+        cluster = cls(folder, members)
+        cluster._save()
+        return cluster
+
+    @classmethod
+    def load(cls, folder: Path) -> "LocalCluster":
+        """Return the cluster in ``folder``. Raises: ``NoCluster``."""
+        try:
+            state = json.loads((folder / _STATE_FILE).read_text())
+            members = [_member(folder, entry) for entry in answers(state)]
+        except FileNotFoundError:
+            raise NoCluster(f"there is no cluster in {folder}", hint="guts cluster up 4") from None
+        except (ValueError, BadAnswer):
+            raise BadCluster(f"{folder / _STATE_FILE} is damaged", hint=f"remove {folder}") from None
+        return cls(folder, members)
+
+    @property
+    def members(self) -> list[Member]:
+        """The nodes, by number."""
+        return [self._members[index] for index in sorted(self._members)]
+
+    def member(self, index: int) -> Member:
+        """Return one node. Raises: ``NoSuchNode``."""
+        if index not in self._members:
+            raise NoSuchNode(f"there is no node {index}; the cluster has 1 to {len(self._members)}")
+        return self._members[index]
+
+    def start(self, *indexes: int) -> dict[int, Answer]:
+        """Start nodes (all that are down where none is named), the door first; return the status of each.
+
+        Raises: as ``daemon.wait_ready``, after the nodes that did start were noted.
+        """
+        wanted = [self.member(index) for index in indexes] or self.members
+        down = [member for member in wanted if not member.running]
+        statuses: dict[int, Answer] = {}
+        for group in ([m for m in down if m.index == BOOTSTRAP], [m for m in down if m.index != BOOTSTRAP]):
+            spawned = {member.index: daemon.spawn(member.environ(os.environ)) for member in group}
+            for index, node in spawned.items():
+                self._members[index] = replace(self._members[index], process=Process.of(node.child.pid))
+            self._save()
+            for index, node in spawned.items():
+                statuses[index] = daemon.wait_ready(node)
+        return statuses
+
+    def kill(self, index: int) -> bool:
+        """End one node at once, as a crash would; tell whether it ran.
+
+        Raises: ``ClusterFailed``: it does not go away.
+        """
+        process = self.member(index).process
+        if process is None or not process.signal(signal.SIGKILL):
+            return False
+        if not process.wait_gone(KILL_TIMEOUT):
+            raise ClusterFailed(f"node {index} (pid {process.pid}) does not end")
+        return True
+
+    def stop(self, *indexes: int) -> int:
+        """Stop nodes (all where none is named) as ``guts node stop`` does; return how many ran."""
+        members = [self.member(index) for index in indexes] or self.members
+        processes = [member.process for member in members if member.process]
+        asked = [process for process in processes if process.signal(signal.SIGTERM)]
+        for process in asked:
+            if not process.wait_gone(daemon.STOP_TIMEOUT):
+                process.signal(signal.SIGKILL)
+                if not process.wait_gone(KILL_TIMEOUT):
+                    raise ClusterFailed(f"the process {process.pid} does not end")
+        return len(asked)
+
+    def wipe(self) -> None:
+        """Remove the folder with everything in it; the nodes must be down."""
+        assert not any(member.running for member in self.members)
+        shutil.rmtree(self.folder)
+
+    def _save(self) -> None:
+        temporary = self.folder / f"{_STATE_FILE}.new"
+        temporary.write_text(json.dumps([member.to_json() for member in self.members], indent=1))
+        temporary.replace(self.folder / _STATE_FILE)
+
+
+def _member(folder: Path, entry: Answer) -> Member:
+    process: Process | None = None
+    match entry.json.get("process"):
+        case [int(pid), str(started)]:
+            process = Process(pid, started)
+    index = entry.number("index")
+    return Member(index, entry.text("id"), folder / f"node{index}", entry.number("port"), process)
+
+
+def _config_text(member: Member, network: str, door: Member | None) -> str:
+    lines = [
+        "# Made by `guts cluster up`.",
+        "[network]",
+        f'listen_addr = "{HOST}:{member.port}"',
+        f'advertise = ["{HOST}:{member.port}"]',
+        f'network_name = "{network}"',
+    ]
+    lines.append(f'bootstrap_nodes = ["{door.address}"]' if door else 'role = "bootstrap"')
+    return "\n".join(lines) + "\n"
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that are free for TCP and UDP now; all are held until the last is found."""
+    ports: list[int] = []
+    with ExitStack() as held:
+        for _ in range(PORT_ATTEMPTS):
+            if len(ports) == count:
+                return ports
+            tcp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            tcp.bind((HOST, 0))
+            port: int = tcp.getsockname()[1]
+            udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            try:
+                udp.bind((HOST, port))
+            except OSError:
+                continue
+            ports.append(port)
+    raise ClusterFailed(f"found no {count} ports that are free for TCP and UDP")
