@@ -1,0 +1,72 @@
+# Everything a developer does, with nothing but python3 (3.11 or newer), git and make.
+#
+#   make demo            watch a repository travel through a local network (REPO=path for one of yours)
+#   make test            formatting, lint, types, and every test that needs no root and no service
+#   make venv            only build .venv, with exactly the locked packages
+#   make bench           the figures of docs/benchmarks.md
+#   make lock            compute both lock files anew from pyproject.toml
+#   make clean           remove what the other targets made
+#
+# Another interpreter: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check -q
+UV := $(VENV)/lock/bin/uv
+COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
+
+.PHONY: help venv test demo bench lock clean check-python
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# The packages: made anew when the lock changes, so that none stays that the lock no longer names.
+$(VENV)/.locked: requirements-dev.lock | check-python
+	@echo "==> making $(VENV) with the packages of requirements-dev.lock ($$($(PYTHON) --version))"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Guts itself, editable: sources take effect at once, only changed metadata needs this step again.
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml
+	@echo "==> installing guts into $(VENV) (editable)"
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Guts needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name another one:  make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+		exit 1; }
+
+venv: $(VENV)/.installed
+
+test: venv
+	@echo "==> ruff: format and lint"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@echo "==> mypy --strict"
+	@$(BIN)/mypy
+	@echo "==> pytest"
+	@$(BIN)/pytest -q
+
+demo: venv
+	@$(BIN)/guts demo $(if $(REPO),'$(REPO)')
+
+bench: venv
+	@echo "==> benchmarks: ratios against git and plain TCP on this machine, 5 alternating runs each"
+	@$(BIN)/python -m tests.benchmarks
+
+lock: venv
+	@echo "==> resolving pyproject.toml into requirements.lock and requirements-dev.lock"
+	@$(PYTHON) -m venv --clear $(VENV)/lock
+	@$(VENV)/lock/bin/pip --disable-pip-version-check -q install uv
+	@UV_PYTHON_DOWNLOADS=never $(UV) $(COMPILE) pyproject.toml -o requirements.lock
+	@UV_PYTHON_DOWNLOADS=never $(UV) $(COMPILE) --group dev pyproject.toml -o requirements-dev.lock
+	@! grep -n '://' requirements.lock requirements-dev.lock
+
+clean:
+	@echo "==> removing $(VENV), caches and built packages"
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
