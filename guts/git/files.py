@@ -1,0 +1,73 @@
+"""Files that are whole or absent after a crash: write, fsync, rename, fsync the directory."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar, Final
+
+from guts.errors import StorageFault
+
+TEMPORARY_PREFIX: Final = "tmp_guts_"
+
+
+class DiskFault(StorageFault):
+    """The disk refused: full, read-only, an I/O error, or a permission."""
+
+    code: ClassVar[str] = "DISK"
+
+
+@contextlib.contextmanager
+def disk_faults() -> Iterator[None]:
+    """Turn an ``OSError`` of the body into ``DiskFault``."""
+    try:
+        yield
+    except OSError as error:
+        raise DiskFault(f"{error.strerror or error}: {error.filename or 'repository'}") from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Replace files of ``directory``, each one atomically, in the order given; durable on return.
+
+    All are written and synced before the first is renamed, so a full disk changes nothing.
+
+    Raises:
+        DiskFault: the disk refused; temporary files are gone.
+    """
+    with disk_faults(), contextlib.ExitStack() as undo:
+        temporaries: list[tuple[str, str]] = []
+        for name, data in files.items():
+            descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=directory)
+            undo.callback(_remove, temporary)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporaries.append((temporary, name))
+        for temporary, name in temporaries:
+            os.replace(temporary, directory / name)
+        sync_directory(directory)
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -1,0 +1,85 @@
+"""``guts/`` inside a bare repository: the signed records next to the objects they speak of.
+
+The database is the truth while it lives; from these files it can be rebuilt. The bytes are opaque here: whoever
+reads them back verifies them again.
+
+Layout: ``identity/<epoch>``, ``refs/<author>`` (the signed header and entries as one canonical pair),
+``seeding``. Every write is atomic and durable.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from guts import canonical
+from guts.canonical import Bounds, NotCanonical
+from guts.git.files import disk_faults, sync_directory, write_files
+from guts.ids import AuthorId, BadId
+
+NAME: Final = "guts"
+
+# A header of a few hundred bytes and entries of at most 4 MiB (docs/protocol.md §5).
+_REFS_BOUNDS: Final = Bounds(max_bytes=4 * 1024 * 1024 + 65_536, max_list=2, max_bin=4 * 1024 * 1024, max_depth=1)
+
+
+class RecordsFolder:
+    """The records of one repository.
+
+    Args:
+        path: the folder; its parent exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity = path / "identity"
+        self._refs = path / "refs"
+
+    def create(self) -> None:
+        """Make the folder; whole or not is all the same, it can be made again."""
+        with disk_faults():
+            for directory in (self.path, self._identity, self._refs):
+                directory.mkdir(exist_ok=True)
+            sync_directory(self.path)
+            sync_directory(self.path.parent)
+
+    async def write_identities(self, documents: Mapping[int, bytes]) -> None:
+        """Keep identity documents by epoch. Raises: ``DiskFault``."""
+        files = {f"{epoch:08}": data for epoch, data in sorted(documents.items())}
+        await asyncio.to_thread(write_files, self._identity, files)
+
+    async def identities(self) -> list[bytes]:
+        """Return the identity documents in order of epoch. Raises: ``DiskFault``."""
+        return list((await asyncio.to_thread(_read_all, self._identity)).values())
+
+    async def write_refs(self, records: Mapping[AuthorId, tuple[bytes, bytes]]) -> None:
+        """Keep the newest signed refs of authors: (header, entries) each. Raises: ``DiskFault``."""
+        files = {str(author): canonical.encode([header, entries]) for author, (header, entries) in records.items()}
+        await asyncio.to_thread(write_files, self._refs, files)
+
+    async def refs(self) -> dict[AuthorId, tuple[bytes, bytes]]:
+        """Return (header, entries) by author; files that are none are passed over. Raises: ``DiskFault``."""
+        found = {}
+        for name, data in (await asyncio.to_thread(_read_all, self._refs)).items():
+            try:
+                author = AuthorId.parse(name)
+                value = canonical.decode(data, _REFS_BOUNDS)
+            except (BadId, NotCanonical):
+                continue
+            match value:
+                case [bytes(header), bytes(entries)]:
+                    found[author] = (header, entries)
+        return found
+
+    async def write_seeding(self, data: bytes) -> None:
+        """Keep this node's choice about seeding the repository. Raises: ``DiskFault``."""
+        await asyncio.to_thread(write_files, self.path, {"seeding": data})
+
+    async def seeding(self) -> bytes | None:
+        """Return the kept choice, or ``None``. Raises: ``DiskFault``."""
+        return (await asyncio.to_thread(_read_all, self.path)).get("seeding")
+
+
+def _read_all(directory: Path) -> dict[str, bytes]:
+    with disk_faults():
+        return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.is_file()}

@@ -1,0 +1,258 @@
+"""The checks of a quarantine, side by side on two processors: our own scan, and the links.
+
+**Scan.** One listing of the quarantine's objects (kind, size) bounds what they inflate to before anything is
+inflated, and yields the trees; their contents go through ``guts.git.trees``; the symlinks and ``.gitmodules`` that
+they name are read and judged; ``.gitmodules`` that index-pack couldn't judge are given to git's fsck once more.
+
+**Links.** One ``rev-list --objects`` from the tips down to what the repository's refs already reach: it ends well
+only if every link is present, blobs included. Nothing else may come along, and for that counting is enough: let
+R be what rev-list listed and P the pack's objects, both without what the repository held before. Everything in R
+is here, so R ⊆ P; then R = P exactly when they are equally many. No set of ids is ever held in memory.
+"""
+
+import asyncio
+import os
+import re
+import struct
+import tempfile
+import zlib
+from collections.abc import AsyncIterator, Collection, Mapping
+from hashlib import sha1
+from pathlib import Path
+from typing import IO, Final
+
+from guts.git.command import Child, Git, GitFailed
+from guts.git.faults import ExtraObjects, TooLarge, UnsafeTree
+from guts.git.objects import (
+    BATCH_ALL,
+    BATCH_CONTENTS,
+    CHUNK_BYTES,
+    Content,
+    OversizedObject,
+    contents,
+    id_lines,
+    lines_in_blocks,
+)
+from guts.git.trees import TreeScan, check_link, check_modules
+from guts.ids import ObjectId
+
+_SIZES: Final = re.compile(rb"^\w+ (\d+) ", re.MULTILINE)
+_TREES: Final = re.compile(rb"^tree (\d+) ([0-9a-f]{40}\n)", re.MULTILINE)
+_IDS: Final = re.compile(rb"[0-9a-f]{40}\n")
+# A found object is answered by this line, a missing one by "<id> missing": one "m", which no id contains.
+_PRESENT: Final = "x"
+
+_TREE, _BLOB = 2, 3  # types in a pack (gitformat-pack)
+
+
+class Inspection:
+    """One run of the checks.
+
+    Args:
+        git: runs git.
+        path: the quarantine.
+        environment: git sees the quarantine and the repository.
+        held_environment: git sees the repository only.
+        received_bytes: length of the packs as they came.
+        unjudged_modules: ``.gitmodules`` blobs that index-pack couldn't judge.
+    """
+
+    def __init__(
+        self,
+        git: Git,
+        path: Path,
+        environment: Mapping[str, str],
+        held_environment: Mapping[str, str],
+        *,
+        received_bytes: int,
+        unjudged_modules: Collection[ObjectId],
+    ) -> None:
+        self._git = git
+        self._limits = git.limits
+        self._path = path
+        self._environment = dict(environment)
+        self._held_environment = dict(held_environment)
+        # Without its alternate the quarantine lists its own objects only; fix-thin made its packs complete.
+        self._own_environment = {**self._environment, "GIT_ALTERNATE_OBJECT_DIRECTORIES": ""}
+        self._git_objects = Path(self._held_environment["GIT_DIR"], "objects")
+        self._inflated_allowed = received_bytes * self._limits.inflate_ratio + self._limits.inflate_allowance_bytes
+        self._unjudged = unjudged_modules
+
+    async def run(self, tips: Collection[ObjectId], *, has_packs: bool) -> tuple[int, int]:
+        """Return the number of objects in the quarantine and their inflated length together.
+
+        Raises:
+            BadPack: see ``guts.git.faults``.
+            GitFailed: rev-list met something missing or broken, or our own side failed.
+        """
+        while True:
+            held = self._held_packs()
+            objects, inflated, brought, linked = await self._check_once(tips, has_packs, bool(held))
+            if brought == linked:
+                return objects, inflated
+            # Another fetch may have brought the same objects between our two counts; then count again.
+            if self._held_packs() == held:
+                raise ExtraObjects(f"{brought - linked} objects that no tip reaches")
+
+    async def _check_once(
+        self, tips: Collection[ObjectId], has_packs: bool, holds_any: bool
+    ) -> tuple[int, int, int, int]:
+        with tempfile.TemporaryFile(dir=self._path) as ids:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    scan = group.create_task(self._scan(ids, keep_ids=holds_any)) if has_packs else None
+                    links = group.create_task(self._links(tips, holds_any))
+            except ExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+            objects, inflated = scan.result() if scan else (0, 0)
+            brought = await self._count_unheld(ids) if holds_any else objects
+            return objects, inflated, brought, links.result()
+
+    async def _scan(self, ids: IO[bytes], *, keep_ids: bool) -> tuple[int, int]:
+        objects = inflated = 0
+        with tempfile.TemporaryFile(dir=self._path) as trees:
+            async with self._git.start(BATCH_ALL, environment=self._own_environment) as child:
+                child.close_stdin()
+                async for block in lines_in_blocks(child):
+                    sizes = [int(size) for size in _SIZES.findall(block)]
+                    objects += len(sizes)
+                    inflated += sum(sizes)
+                    self._check_sizes(max(sizes), inflated)
+                    found = _TREES.findall(block)
+                    if any(int(size) > self._limits.tree_bytes for size, _ in found):
+                        raise TooLarge(f"a tree of more than {self._limits.tree_bytes} bytes")
+                    trees.writelines([id_ for _, id_ in found])
+                    if keep_ids:
+                        ids.writelines(_IDS.findall(block))
+                await child.finish()
+            scan = await self._scan_trees(trees)
+        await self._check_links(scan.links)
+        await self._check_modules(scan.modules)
+        return objects, inflated
+
+    def _check_sizes(self, largest: int, inflated: int) -> None:
+        if largest > self._limits.object_bytes:
+            raise TooLarge(f"an object of {largest} bytes where {self._limits.object_bytes} are allowed")
+        if inflated > self._inflated_allowed:
+            raise TooLarge(f"the pack inflates to more than {self._inflated_allowed} bytes")
+
+    async def _scan_trees(self, ids: IO[bytes]) -> TreeScan:
+        scan = TreeScan()
+        async for batch in self._contents(ids, self._limits.tree_bytes):
+            for tree in batch:
+                scan.scan(tree.id, tree.data)
+            if max(len(scan.links), len(scan.modules)) > self._limits.special_blobs:
+                raise TooLarge(f"more than {self._limits.special_blobs} symlinks or .gitmodules")
+        return scan
+
+    async def _check_links(self, ids: Collection[bytes]) -> None:
+        async for batch in self._special(ids, self._limits.symlink_bytes):
+            for link in batch:
+                check_link(link.id, link.data)
+
+    async def _check_modules(self, ids: Collection[bytes]) -> None:
+        async for batch in self._special({*ids, *self._unjudged}, self._limits.modules_bytes):
+            for modules in batch:
+                check_modules(modules.id, modules.data)
+                if ObjectId(bytes.fromhex(modules.id)) in self._unjudged:
+                    await self._fsck_modules(modules.data)
+
+    async def _fsck_modules(self, text: bytes) -> None:
+        """Let git judge a ``.gitmodules`` that index-pack couldn't, in a pack with a tree that names it."""
+        entry = b"100644 .gitmodules\0" + sha1(b"blob %d\0" % len(text) + text).digest()  # noqa: S324 (git's hash)
+        pack = struct.pack(">4sII", b"PACK", 2, 2) + _packed(_BLOB, text) + _packed(_TREE, entry)
+        pack += sha1(pack).digest()  # noqa: S324
+        with tempfile.TemporaryDirectory(dir=self._path) as scratch:
+            environment = {**self._own_environment, "GIT_OBJECT_DIRECTORY": scratch}
+            try:
+                await self._git.run(
+                    ["index-pack", "--stdin", "--fsck-objects"],
+                    environment=environment,
+                    config=["core.fsync=none"],
+                    data=pack,
+                )
+            except GitFailed as error:
+                if error.is_ours:
+                    raise
+                raise UnsafeTree(str(error)) from error
+
+    async def _special(self, ids: Collection[bytes], max_bytes: int) -> AsyncIterator[list[Content]]:
+        """Yield the blobs that trees name; the link check finds those that are missing."""
+        if not ids:
+            return
+        with tempfile.TemporaryFile(dir=self._path) as questions:
+            questions.write(id_lines([ObjectId(id_) for id_ in ids]))
+            try:
+                async for batch in self._contents(questions, max_bytes):
+                    yield [content for content in batch if content.kind == b"blob"]
+            except OversizedObject as error:
+                raise UnsafeTree(f"a symlink or .gitmodules: {error}") from None
+
+    async def _contents(self, ids: IO[bytes], max_bytes: int) -> AsyncIterator[list[Content]]:
+        ids.seek(0)
+        async with self._git.start(BATCH_CONTENTS, environment=self._environment, stdin=ids.fileno()) as child:
+            async for batch in contents(child, max_bytes):
+                yield batch
+            await child.finish()
+
+    async def _links(self, tips: Collection[ObjectId], holds_any: bool) -> int:
+        """Check that the tips are complete; return how many objects they reach that were not held before."""
+        if not tips:
+            return 0
+        arguments = ["rev-list", "--objects", "--no-object-names", "--stdin", "--not", "--all"]
+        # A commit graph would vouch for commits without looking at them.
+        config = ["core.commitGraph=false"]
+        with tempfile.TemporaryFile(dir=self._path) as questions:
+            questions.write(id_lines(tips))
+            questions.seek(0)
+            if not holds_any:
+                async with self._git.start(
+                    arguments, environment=self._environment, config=config, stdin=questions.fileno()
+                ) as walk:
+                    count = await _count(walk, b"\n")
+                    await walk.finish()
+                    return count
+            with tempfile.TemporaryFile(dir=self._path) as reached:
+                async with self._git.start(
+                    arguments,
+                    environment=self._environment,
+                    config=config,
+                    stdin=questions.fileno(),
+                    stdout=reached.fileno(),
+                ) as walk:
+                    await walk.finish()
+                return await self._count_unheld(reached)
+
+    async def _count_unheld(self, ids: IO[bytes]) -> int:
+        """Return how many of the ids the repository didn't hold before."""
+        ids.seek(0)
+        async with self._git.start(
+            ["cat-file", "--buffer", f"--batch-check={_PRESENT}"],
+            environment=self._held_environment,
+            stdin=ids.fileno(),
+        ) as child:
+            count = await _count(child, b"m")
+            await child.finish()
+            return count
+
+    def _held_packs(self) -> set[str]:
+        return {name for name in os.listdir(self._git_objects / "pack") if name.endswith(".idx")}
+
+
+async def _count(child: Child, byte: bytes) -> int:
+    count = 0
+    while chunk := await child.stdout.read(CHUNK_BYTES):
+        count += chunk.count(byte)
+    return count
+
+
+def _packed(kind: int, data: bytes) -> bytes:
+    """Return an object as it stands in a pack (gitformat-pack)."""
+    size = len(data)
+    first, size = kind << 4 | size & 15, size >> 4
+    head = bytearray()
+    while size:
+        head.append(first | 0x80)
+        first, size = size & 0x7F, size >> 7
+    head.append(first)
+    return bytes(head) + zlib.compress(data)

@@ -1,0 +1,338 @@
+"""One bare repository of a node: what it has, what it can give, and its recovery after a crash."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Final, Self
+
+from guts.errors import StorageFault, Unavailable
+from guts.git import packed_refs
+from guts.git.command import Child, Git
+from guts.git.files import disk_faults, write_files
+from guts.git.folder import NAME as FOLDER_NAME
+from guts.git.folder import RecordsFolder
+from guts.git.objects import BATCH_ALL, BATCH_CHECK, CHUNK_BYTES, ObjectInfo, id_lines, lines_in_blocks, parse_infos
+from guts.git.packed_refs import PackedRef
+from guts.git.quarantine import PREFIX, Quarantine
+from guts.ids import ObjectId
+
+# No user, no hooks, no ages of git's own maintenance: the node is the one writer. The fsync lines are for
+# git's own writers (receive-pack); quarantines sync what they move themselves.
+_CONFIG: Final = b"""[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = true
+\thooksPath = /dev/null
+\tfsync = all
+\tfsyncMethod = fsync
+\tlogAllRefUpdates = false
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[receive]
+\tunpackLimit = 1
+\tfsckObjects = true
+\tautogc = false
+[uploadpack]
+\tallowFilter = true
+\tallowAnySHA1InWant = false
+\tallowRefInWant = false
+[transfer]
+\tfsckObjects = true
+"""
+
+# git's own quarantine of a push is objects/tmp_objdir-*.
+_LEFTOVERS: Final = ("tmp_*", "*.lock", "objects/tmp_*", "objects/pack/tmp_*", "guts/tmp_*", "guts/*/tmp_*")
+
+
+class NotARepository(StorageFault):
+    """There is no bare repository at the path."""
+
+    code: ClassVar[str] = "NOT_A_REPOSITORY"
+
+
+class NotHeld(Unavailable):
+    """Somebody wants objects that are not here (any more, or yet).
+
+    Attributes:
+        missing: some of them.
+    """
+
+    code: ClassVar[str] = "NOT_HELD"
+
+    def __init__(self, missing: Collection[ObjectId]) -> None:
+        super().__init__(f"{len(missing)} wanted objects are not held here")
+        self.missing = frozenset(missing)
+
+
+class BareRepository:
+    """A bare repository with one writer: the node. Obtained from ``create`` or ``open``."""
+
+    def __init__(self, path: Path, git: Git) -> None:
+        self.path = path.absolute()
+        self.git = git
+        self.records = RecordsFolder(self.path / FOLDER_NAME)
+
+    @classmethod
+    async def create(cls, path: Path, git: Git | None = None) -> Self:
+        """Make an empty repository at ``path``, or complete one whose making was interrupted.
+
+        Raises:
+            DiskFault, GitFailed: it can't be made.
+        """
+        repository = cls(path, git or Git())
+        await repository.git.run(
+            ["init", "--quiet", "--bare", "--template=", "--object-format=sha1", str(repository.path)],
+            config=["init.defaultBranch=main"],
+        )
+        await asyncio.to_thread(repository.records.create)
+        await asyncio.to_thread(write_files, repository.path, {"config": _CONFIG})
+        return repository
+
+    @classmethod
+    async def open(cls, path: Path, git: Git | None = None) -> Self:
+        """Return the repository at ``path``.
+
+        Raises:
+            NotARepository: there is none.
+        """
+        if not await asyncio.to_thread(_is_repository, path):
+            raise NotARepository(f"there is no repository at {path}")
+        return cls(path, git or Git())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells git to work here."""
+        return {"GIT_DIR": str(self.path)}
+
+    def quarantine(self) -> Quarantine:
+        """Return a new quarantine, to be entered with ``async with``."""
+        return Quarantine(self.path, self.git)
+
+    async def has(self, ids: Collection[ObjectId]) -> set[ObjectId]:
+        """Return those of ``ids`` that are held.
+
+        Raises:
+            ValueError: more than ``GitLimits.batch_ids``.
+            GitFailed: git can't say.
+        """
+        return {info.id for info in await self.inspect(ids)}
+
+    async def inspect(self, ids: Collection[ObjectId]) -> list[ObjectInfo]:
+        """Return kind and size of those of ``ids`` that are held.
+
+        Raises: as ``has``.
+        """
+        if len(ids) > self.git.limits.batch_ids:
+            raise ValueError(f"{len(ids)} ids where {self.git.limits.batch_ids} are allowed")
+        if not ids:
+            return []
+        found: list[ObjectInfo] = []
+        # All questions (at most 8 MB) wait in the transport while answers are read: no deadlock.
+        async with self.git.start(BATCH_CHECK, environment=self.environment) as child:
+            child.write(id_lines(ids))
+            child.close_stdin()
+            async for block in lines_in_blocks(child):
+                found.extend(parse_infos(block))
+            await child.finish()
+        return found
+
+    async def objects(self) -> AsyncIterator[ObjectInfo]:
+        """Yield every object held, in the order of the packs.
+
+        Raises:
+            GitFailed: git can't read on.
+        """
+        async with self.git.start(BATCH_ALL, environment=self.environment) as child:
+            child.close_stdin()
+            async for block in lines_in_blocks(child):
+                for info in parse_infos(block):
+                    yield info
+            await child.finish()
+
+    @contextlib.asynccontextmanager
+    async def pack(
+        self, wants: Collection[ObjectId], haves: Collection[ObjectId] = ()
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Enter with an iterator over the bytes of a pack: what ``wants`` reach and ``haves`` don't.
+
+        It reads from git only as it is consumed. Bases of deltas may be left out where ``haves`` imply them.
+
+        Args:
+            wants: objects to give with all that they reach.
+            haves: what the other side holds completely; those that are unknown here are passed over.
+
+        Raises:
+            NotHeld: wants that are not here; before any byte.
+            GitFailed: git failed midway (from the iterator).
+        """
+        missing = set(wants) - await self.has(wants)
+        if missing:
+            raise NotHeld(missing)
+        known = await self.has(haves)
+        async with start_pack(self.git, wants, known, self.environment) as chunks:
+            yield chunks
+
+    async def is_ancestor(self, old: ObjectId, new: ObjectId) -> bool:
+        """Return whether ``old`` is ``new`` or one of its ancestors; tags count as the commits they point at."""
+        return (await self.are_ancestors([(old, new)]))[0]
+
+    async def are_ancestors(self, pairs: Sequence[tuple[ObjectId, ObjectId]]) -> list[bool]:
+        """Return for each pair (old, new) what ``is_ancestor`` says.
+
+        Objects that are no commits, and tags of such, are only their own ancestors.
+
+        Raises:
+            GitFailed: one is not here.
+        """
+        peeled = await self._peel({id_ for pair in pairs for id_ in pair})
+        answers = []
+        for old, new in pairs:
+            (_, old_target), (_, new_target) = peeled[old], peeled[new]
+            if old == new or old_target.id == new_target.id:
+                answers.append(True)
+            elif {old_target.kind, new_target.kind} != {"commit"}:
+                answers.append(False)
+            else:
+                data = b"%s\n^%s\n" % (str(old_target.id).encode(), str(new_target.id).encode())
+                found = await self.git.run(
+                    ["rev-list", "--max-count=1", "--stdin"], environment=self.environment, data=data
+                )
+                answers.append(not found)
+        return answers
+
+    async def project(self, refs: Mapping[str, ObjectId], head: str) -> None:
+        """Make ``refs`` the refs of the repository, and ``head`` the name that HEAD points at; durable on return.
+
+        Raises:
+            NotHeld: a ref's object is not here; nothing changed.
+            DiskFault: the disk refused; the old refs stand.
+        """
+        peeled = await self._peel(set(refs.values()))
+        packed = {}
+        for name, target in refs.items():
+            is_tag, info = peeled[target]
+            packed[name] = PackedRef(target, info.id if is_tag else None)
+        await asyncio.to_thread(packed_refs.write, self.path, packed, head)
+
+    async def refs(self) -> tuple[dict[str, ObjectId], str]:
+        """Return the projected refs and the name that HEAD points at.
+
+        Raises:
+            DamagedRefs, DiskFault: they can't be read.
+        """
+        packed, head = await asyncio.to_thread(packed_refs.read, self.path)
+        return {name: ref.target for name, ref in packed.items()}, head
+
+    async def fsck(self) -> None:
+        """Let git check every object and link.
+
+        Raises:
+            GitFailed: something is damaged or missing; the error says what.
+        """
+        await self.git.run(["fsck", "--full", "--no-dangling", "--no-progress"], environment=self.environment)
+
+    async def recover(self) -> list[str]:
+        """Remove what a crash left behind (quarantines, temporary files, locks); return their names.
+
+        To be called before anything else uses the repository.
+
+        Raises:
+            DiskFault: they can't be removed.
+        """
+        return await asyncio.to_thread(_recover, self.path)
+
+    async def size(self) -> int:
+        """Return the bytes that the repository takes on the disk."""
+        return await asyncio.to_thread(_size, self.path)
+
+    async def delete(self) -> None:
+        """Remove the repository from the disk. Raises: ``DiskFault``."""
+        await asyncio.to_thread(_delete, self.path)
+
+    async def _peel(self, ids: Collection[ObjectId]) -> dict[ObjectId, tuple[bool, ObjectInfo]]:
+        """Return for each id whether it is an annotated tag, and what it finally points at."""
+        ordered = list(ids)
+        if not ordered:
+            return {}
+        questions = b"".join([b"%s^{}\n" % id_.hex().encode() for id_ in ordered])
+        answer = await self.git.run(BATCH_CHECK, environment=self.environment, data=questions)
+        lines = answer.splitlines()
+        assert len(lines) == len(ordered), "cat-file answers every question"
+        peeled: dict[ObjectId, tuple[bool, ObjectInfo]] = {}
+        for id_, line in zip(ordered, lines, strict=True):
+            for info in parse_infos(line):
+                peeled[id_] = (info.id != id_, info)
+        if missing := [id_ for id_ in ordered if id_ not in peeled]:
+            raise NotHeld(missing)
+        return peeled
+
+
+@contextlib.asynccontextmanager
+async def start_pack(
+    git: Git,
+    wants: Iterable[ObjectId],
+    haves: Iterable[ObjectId],
+    environment: Mapping[str, str],
+    cwd: Path | None = None,
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Enter with the bytes of the pack that leads from ``haves`` to ``wants``; all of them are held.
+
+    Raises:
+        GitFailed: git failed midway (from the iterator).
+    """
+    arguments = ["pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "-q"]
+    revisions = id_lines(list(wants)) + b"--not\n" + id_lines(list(haves))
+    async with git.start(arguments, environment=environment, cwd=cwd) as child:
+        child.write(revisions)
+        child.close_stdin()
+        chunks = _chunks(child)
+        async with contextlib.aclosing(chunks):
+            yield chunks
+
+
+async def _chunks(child: Child) -> AsyncGenerator[bytes, None]:
+    while chunk := await child.stdout.read(CHUNK_BYTES):
+        yield chunk
+    await child.finish()
+
+
+def _is_repository(path: Path) -> bool:
+    return all((path / name).exists() for name in ("HEAD", "config", "objects", "refs", FOLDER_NAME))
+
+
+def _recover(path: Path) -> list[str]:
+    removed = []
+    with disk_faults():
+        for pattern in (f"objects/{PREFIX}*", *_LEFTOVERS):
+            for leftover in sorted(path.glob(pattern)):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink()
+                removed.append(str(leftover.relative_to(path)))
+        # A pack whose index did not get its name yet was never part of the repository.
+        for pack in sorted((path / "objects" / "pack").glob("pack-*")):
+            if not pack.with_suffix(".idx").exists():
+                pack.unlink()
+                removed.append(str(pack.relative_to(path)))
+    return removed
+
+
+def _size(path: Path) -> int:
+    total = 0
+    with disk_faults():
+        for directory, _, files in os.walk(path):
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):
+                    total += os.lstat(os.path.join(directory, file)).st_size
+    return total
+
+
+def _delete(path: Path) -> None:
+    with disk_faults():
+        shutil.rmtree(path)

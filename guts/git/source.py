@@ -1,0 +1,231 @@
+"""The repository of the person who publishes, and the clone that somebody asked for.
+
+Here git runs as the person's own: with their configuration and environment, in their directory. Only hooks are
+kept from running, and messages are asked for in English because this module reads some.
+"""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final, Self
+
+from guts.errors import UsageError
+from guts.git.command import Git, GitFailed
+from guts.git.limits import GitLimits
+from guts.git.objects import BATCH_CHECK, id_lines, parse_infos
+from guts.git.repository import start_pack
+from guts.ids import ObjectId
+
+REMOTE: Final = "guts"
+REPOSITORY_KEY: Final = "guts.repository"
+
+_PUBLISHED: Final = ("refs/heads", "refs/tags", "refs/notes")
+
+# The person's own data, on the person's machine: only the wall limit stays.
+_OWN_LIMITS: Final = GitLimits(
+    alloc_bytes=0, memory_bytes=2**62, cpu_seconds=2**31, file_bytes=2**62, wall_seconds=24 * 3600
+)
+
+
+class NotAGitDirectory(UsageError):
+    """There is no git repository at the path."""
+
+    code: ClassVar[str] = "NOT_A_GIT_DIRECTORY"
+
+
+class EmptyRepository(UsageError):
+    """The repository has no commit yet."""
+
+    code: ClassVar[str] = "EMPTY_REPOSITORY"
+
+
+class ShallowRepository(UsageError):
+    """The repository's history was cut off when it was cloned."""
+
+    code: ClassVar[str] = "SHALLOW_REPOSITORY"
+
+
+class PartialClone(UsageError):
+    """The repository lacks objects that its remote promised to hand over on demand."""
+
+    code: ClassVar[str] = "PARTIAL_CLONE"
+
+
+class UnsupportedObjectFormat(UsageError):
+    """The repository's objects are named by another hash than SHA-1."""
+
+    code: ClassVar[str] = "SHA256_REPOSITORY"
+
+
+class DetachedHead(UsageError):
+    """HEAD is at a commit, not on a branch."""
+
+    code: ClassVar[str] = "DETACHED_HEAD"
+
+
+class CloneFailed(UsageError):
+    """The clone can't be made at the place that was asked for."""
+
+    code: ClassVar[str] = "CLONE_FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRefs:
+    """What a repository offers to publish.
+
+    Attributes:
+        refs: branches, tags and notes.
+        head: the name of the branch that HEAD is on; it is one of ``refs``.
+    """
+
+    refs: Mapping[str, ObjectId]
+    head: str
+
+
+class OwnGit(Git):
+    """Git as the person runs it."""
+
+    def __init__(self, executable: str = "git") -> None:
+        super().__init__(_OWN_LIMITS, executable)
+
+    def environment(self) -> dict[str, str]:
+        """Return the person's environment."""
+        return dict(os.environ) | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+
+
+class SourceRepository:
+    """A repository that can be published. Obtained from ``open``."""
+
+    def __init__(self, path: Path, git: Git) -> None:
+        self.path = path.absolute()
+        self._git = git
+
+    @classmethod
+    async def open(cls, directory: Path, git: Git | None = None) -> Self:
+        """Return the repository that ``directory`` belongs to.
+
+        Raises:
+            NotAGitDirectory, EmptyRepository, ShallowRepository, PartialClone, UnsupportedObjectFormat,
+            DetachedHead: it can't be published; the hint is the git command that helps.
+            GitMissing: no git here, or one that is too old.
+        """
+        source = cls(directory, git or OwnGit())
+        await source._check_whole()
+        await source.refs()
+        return source
+
+    async def refs(self) -> SourceRefs:
+        """Return the refs as they are now.
+
+        Raises:
+            EmptyRepository, DetachedHead: they can't be published (any more).
+        """
+        output = await self._run("for-each-ref", "--format=%(objectname) %(refname)", *_PUBLISHED)
+        refs = {}
+        for line in output.splitlines():
+            hex_id, _, name = line.partition(" ")
+            refs[name] = ObjectId(bytes.fromhex(hex_id))
+        head = (await self._run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))).strip()
+        if not any(name.startswith("refs/heads/") for name in refs) and (head or not refs):
+            raise EmptyRepository(f"{self.path} has no commits yet", hint='git commit --allow-empty -m "Start"')
+        if not head:
+            raise DetachedHead("HEAD is at a commit, not on a branch", hint="git switch <branch>")
+        if head not in refs:
+            branch = head.removeprefix("refs/heads/")
+            raise EmptyRepository(f"HEAD is on {branch!r}, which has no commits yet", hint="git switch <branch>")
+        return SourceRefs(refs, head)
+
+    @contextlib.asynccontextmanager
+    async def pack(
+        self, wants: Collection[ObjectId], haves: Collection[ObjectId] = ()
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Enter with an iterator over the bytes of a pack: what ``wants`` reach and ``haves`` don't.
+
+        Args:
+            wants: objects of this repository.
+            haves: what the other side holds; those that are unknown here are passed over.
+
+        Raises:
+            GitFailed: git failed (from the iterator).
+        """
+        answer = await self._git.run(BATCH_CHECK, data=id_lines(haves), cwd=self.path) if haves else b""
+        known = [info.id for info in parse_infos(answer)]
+        async with start_pack(self._git, wants, known, {}, cwd=self.path) as chunks:
+            yield chunks
+
+    async def repository(self) -> str | None:
+        """Return what ``guts.repository`` is set to in this repository."""
+        return (await self._run("config", "--local", "--get", REPOSITORY_KEY, accept=(0, 1))).strip() or None
+
+    async def set_repository(self, repository: str) -> None:
+        """Remember which repository of the network this one is."""
+        await self._run("config", "--local", REPOSITORY_KEY, repository)
+
+    async def add_remote(self, url: str) -> None:
+        """Make ``url`` the remote ``guts``, also where there is one of that name."""
+        known = (await self._run("remote")).split()
+        await self._run("remote", "set-url" if REMOTE in known else "add", REMOTE, url)
+
+    async def _check_whole(self) -> None:
+        if not self.path.is_dir():
+            raise NotAGitDirectory(f"there is no directory {self.path}")
+        try:
+            output = await self._run("rev-parse", "--is-shallow-repository", "--show-object-format")
+        except GitFailed as error:
+            if "dubious ownership" in error.stderr:
+                hint = f"git config --global --add safe.directory {self.path}"
+                raise NotAGitDirectory(f"{self.path} belongs to somebody else", hint=hint) from None
+            raise NotAGitDirectory(f"{self.path} is not in a git repository", hint="git init") from None
+        shallow, object_format = output.split()
+        if object_format != "sha1":
+            raise UnsupportedObjectFormat(
+                f"{self.path} uses {object_format} objects; only SHA-1 repositories can be published",
+                hint="git init --object-format=sha1",
+            )
+        if shallow == "true":
+            raise ShallowRepository("the history of this clone is cut off", hint="git fetch --unshallow")
+        partial = await self._run(
+            "config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$", accept=(0, 1)
+        )
+        if partial:
+            remote = await self._promisor(partial)
+            raise PartialClone(
+                "this clone lacks objects (it was made with --filter)",
+                hint=f"git config --unset-all remote.{remote}.partialclonefilter; git fetch --refetch {remote}; "
+                f"git config --unset-all remote.{remote}.promisor",
+            )
+
+    async def _promisor(self, settings: str) -> str:
+        for line in settings.splitlines():
+            key, _, value = line.partition(" ")
+            if key.startswith("remote."):
+                return key.removeprefix("remote.").removesuffix(".promisor")
+            return value
+        return "origin"
+
+    async def _run(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:
+        output = await self._git.run(arguments, accept=accept, cwd=self.path)
+        return output.decode(errors="surrogateescape")
+
+
+async def clone_from(bare: Path, target: Path, url: str, branch: str | None = None, git: Git | None = None) -> None:
+    """Make a working clone of a bare repository on this machine, whose origin is then ``url``.
+
+    Args:
+        bare: the repository.
+        target: a new or empty directory.
+        url: what ``origin`` is to be.
+        branch: the branch to check out; ``None``: the one that HEAD names.
+
+    Raises:
+        CloneFailed: ``target`` is in use, or there is no such branch.
+    """
+    git = git or OwnGit()
+    choice = [f"--branch={branch}"] if branch is not None else []
+    try:
+        await git.run(["clone", "--quiet", "--no-hardlinks", *choice, "--", str(bare), str(target)])
+    except GitFailed as error:
+        raise CloneFailed(error.stderr.strip().removeprefix("fatal: ")) from None
+    await git.run(["remote", "set-url", "origin", url], cwd=target)

@@ -1,0 +1,87 @@
+"""What our own scan refuses in trees, beyond git's fsck.
+
+git's fsck (of 2.39) refuses ``.git`` and its look-alikes, ``..``, and harmful ``.gitmodules``, but accepts
+(measured; docs/threats.md, B4): control bytes in names (a carriage return, CVE-2025-48384), the same inside
+``.gitmodules``, and symlinks that point into ``.git``, through which a later checkout writes a hook.
+
+Honest trees pass with one run of a compiled expression per tree. Only trees with symlinks, with something like
+``.gitmodules``, or with something odd are looked at entry by entry.
+"""
+
+import re
+from typing import Final
+
+from guts.git.faults import UnsafeTree
+
+# Code points that HFS+ ignores in names (git's utf8.c, next_hfs_char), as UTF-8.
+_IGNORABLE: Final = re.compile(rb"\xe2\x80[\x8c-\x8f\xaa-\xae]|\xe2\x81[\xaa-\xaf]|\xef\xbb\xbf")
+_IGNORABLE_STARTS: Final = (b"\xe2\x80", b"\xe2\x81", b"\xef\xbb\xbf")
+
+_PLAIN: Final = re.compile(
+    rb"(?:(?:100644|40000|100755|160000|100664) "
+    rb"(?!(?:\.[gG][iI][tT][mM]|[gG][iI][tT][mM][oO][dD]~|[gG][iI]7))"
+    rb"[^\x00-\x1f\x7f]++\x00.{20}+)*+",
+    re.DOTALL,
+)
+_ENTRY: Final = re.compile(rb"([0-7]{5,6}) ([^\x00]+)\x00(.{20})", re.DOTALL)
+_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
+_MODULES: Final = re.compile(rb"(?:\.gitmodules|gitmod~\d+|gi7[0-9a-f~]+)[ .]*(?::.*)?", re.DOTALL | re.IGNORECASE)
+_INTO_GIT: Final = re.compile(rb"(?:^|[/\\])(?:\.git|git~\d+)[ .]*(?::[^/\\]*)?(?:[/\\]|$)", re.IGNORECASE)
+# A carriage return is only a line's end where a newline follows; git keeps every other one as part of a value.
+_BAD_IN_MODULES: Final = re.compile(rb"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+_LINK_MODE: Final = b"120000"
+
+
+class TreeScan:
+    """Collects what trees lead to that needs a look of its own.
+
+    Attributes:
+        links: ids (20 bytes) of the targets of symlinks.
+        modules: ids of files that some system takes for ``.gitmodules``.
+    """
+
+    def __init__(self) -> None:
+        self.links: set[bytes] = set()
+        self.modules: set[bytes] = set()
+
+    def scan(self, id_: str, tree: bytes) -> None:
+        """Look at one tree object.
+
+        Raises:
+            UnsafeTree: a name in it has a control byte.
+        """
+        if _PLAIN.fullmatch(tree) and not any(start in tree for start in _IGNORABLE_STARTS):
+            return
+        position = 0
+        while match := _ENTRY.match(tree, position):
+            position = match.end()
+            mode, name, target = match.groups()
+            if _CONTROL.search(name):
+                raise UnsafeTree(f"tree {id_} has a name with a control byte")
+            if mode == _LINK_MODE:
+                self.links.add(target)
+            elif _MODULES.fullmatch(_IGNORABLE.sub(b"", name)):
+                self.modules.add(target)
+        if position != len(tree):
+            raise UnsafeTree(f"tree {id_} is malformed")
+
+
+def check_link(id_: str, target: bytes) -> None:
+    """Look at the target of a symlink.
+
+    Raises:
+        UnsafeTree: it leads into a ``.git`` directory, on any system.
+    """
+    if _INTO_GIT.search(_IGNORABLE.sub(b"", target)):
+        raise UnsafeTree(f"symlink {id_} points into .git")
+
+
+def check_modules(id_: str, text: bytes) -> None:
+    """Look at a ``.gitmodules`` file; what it says is for git's fsck.
+
+    Raises:
+        UnsafeTree: it has control bytes that don't end a line.
+    """
+    if _BAD_IN_MODULES.search(text):
+        raise UnsafeTree(f".gitmodules {id_} has control bytes")
