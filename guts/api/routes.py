@@ -55,8 +55,8 @@ class Control(Protocol):
     - ``find_providers``: ``providers`` [{``peer``, ``addresses``, ``expires_ms``}], ``asked``, ``hops``, ``rpcs``,
       ``seconds``.
     - ``publication``: ``documents`` [base64], ``author``?, ``tips`` [oid]; ``prepare``: ``session``, ``body``
-      (base64), ``entries_hash``, ``seq``, ``unchanged``; ``commit``: ``repository``, ``seq``, ``refs``,
-      ``objects`` (counts), ``seconds``.
+      and ``entries`` (base64: what the author signs, and what the author compares before), ``entries_hash``,
+      ``seq``, ``unchanged``; ``commit``: ``repository``, ``seq``, ``refs``, ``objects`` (counts), ``seconds``.
     """
 
     async def status(self) -> Json: ...

@@ -1,0 +1,272 @@
+"""``guts publish``: sign the refs of a git repository and hand them to the node.
+
+The first time this makes the repository's genesis document and remembers its id in the repository's own git
+config; after that it signs whatever changed. The node prepares what is to be signed, since it knows the history
+of signatures; the key stays here. What the node prepared is compared with what was asked for before it is
+signed: a node that was broken into must not get a signature for refs of its own.
+"""
+
+import asyncio
+import base64
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import click
+
+from guts.addresses import RepositoryUrl
+from guts.api.errors import ReportedError
+from guts.cli.answer import Answer, BadAnswer
+from guts.cli.session import Session, emit, json_option, pass_session, say, timeout_option
+from guts.errors import ExitStatus, GutsError, UsageError
+from guts.ids import ObjectId, RepositoryId
+
+if TYPE_CHECKING:  # PyNaCl and asyncio's subprocesses are loaded by the command, not by --help
+    from guts.git.source import SourceRefs, SourceRepository
+    from guts.identity import SigningKey
+    from guts.trust.chain import IdentityChain
+
+UNNAMED: Final = "repository"
+MAX_NAME: Final = 100
+
+
+class NotPublished(UsageError):
+    """The repository here was never published."""
+
+    code: ClassVar[str] = "NOT_PUBLISHED"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
+
+
+class NotHere(UsageError):
+    """The repository was published, but this node does not hold it."""
+
+    code: ClassVar[str] = "NOT_HELD"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
+
+
+class NotAsked(GutsError):
+    """The node wants something else signed than what it was given."""
+
+    code: ClassVar[str] = "WRONG_BODY"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.INTEGRITY
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), default=".")
+@click.option("--name", metavar="NAME", help="First time: name (default: the folder's).")
+@click.option("--description", metavar="TEXT", default="", help="First time: one line of text.")
+@click.option("--force", is_flag=True, help="Also refs whose new commits do not contain the old ones.")
+@timeout_option(3600)
+@json_option
+@pass_session
+def publish(
+    session: Session,
+    as_json: bool,
+    directory: Path,
+    name: str | None,
+    description: str,
+    force: bool,
+    timeout: float,
+) -> None:
+    """Publish the git repository in DIRECTORY (default: here): its branches, tags and notes.
+
+    Again after new commits: signs the new tips.
+    """
+    result = asyncio.run(_Publisher(session, timeout).publish(directory, name, description, force))
+    verb = "unchanged" if result["unchanged"] else "published"
+    emit(as_json, result, [f"{verb} {result['repository']}", f"clone: guts clone {result['url']}"])
+
+
+def published_id(directory: str) -> RepositoryId:
+    """Return the id under which the repository in ``directory`` was published.
+
+    Raises: ``NotPublished``, and what ``SourceRepository.open`` raises.
+    """
+    from guts.git.source import SourceRepository
+
+    async def read() -> str | None:
+        return await (await SourceRepository.open(Path(directory))).repository()
+
+    known = asyncio.run(read())
+    if known is None:
+        raise NotPublished(f"the repository in {directory} was never published", hint="guts publish")
+    return RepositoryId.parse(known)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What is published: the repository's identity, and the objects that the node has already."""
+
+    chain: "IdentityChain"
+    genesis: bytes | None
+    tips: tuple[ObjectId, ...]
+
+
+class _Publisher:
+    """One run of ``guts publish``."""
+
+    def __init__(self, session: Session, timeout: float) -> None:
+        self._session = session
+        self._timeout = timeout
+        self._client = session.client()
+
+    async def publish(self, directory: Path, name: str | None, description: str, force: bool) -> Mapping[str, object]:
+        from guts.git.source import SourceRepository
+
+        begun = time.monotonic()
+        source = await SourceRepository.open(directory)
+        refs = await source.refs()
+        # Before anybody types a passphrase: is there a node at all?
+        self._client.get("/v1/status")
+        known = await source.repository()
+        key = self._author_key()
+        if known is None:
+            subject = _first(key, name or _folder_name(source.path), description, refs)
+        else:
+            subject = self._again(RepositoryId.parse(known))
+        prepared = await self._prepare(source, refs, key, subject, force)
+        repository = subject.chain.repository
+        url = str(RepositoryUrl(repository, subject.chain.current.name))
+        result: dict[str, object] = {
+            "repository": str(repository),
+            "url": url,
+            "author": str(key.author_id),
+            "created": known is None,
+            "unchanged": prepared.flag("unchanged"),
+            "seq": prepared.number("seq"),
+            "refs": len(refs.refs),
+        }
+        if not prepared.flag("unchanged"):
+            signature = _sign(key, prepared, subject.chain, refs)
+            path = f"/v1/publications/{prepared.text('session')}/commit"
+            body = {"signature": signature.hex()}
+            committed = Answer.of(self._client.send("POST", path, body, self._timeout))
+            result["objects"] = committed.number("objects", 0)
+        if known is None:
+            await source.set_repository(str(repository))
+        await source.add_remote(url)
+        return {**result, "seconds": round(time.monotonic() - begun, 3)}
+
+    def _author_key(self) -> "SigningKey":
+        from guts.identity import SigningKey
+        from guts.keystore import KeyFile, KeyKind, load_key, passphrase_source, write_key_file
+
+        path = self._session.paths.author_key
+        if not path.exists():
+            file = KeyFile.of(KeyKind.AUTHOR, SigningKey.generate(), None)
+            write_key_file(path, file)
+            say(f"made your author key {file.public}")
+            say("hint: guts id export FILE keeps a copy; who loses the key can't publish here again")
+        return load_key(path, KeyKind.AUTHOR, passphrase_source(self._session.environ))
+
+    def _again(self, repository: RepositoryId) -> _Subject:
+        from guts.trust.chain import IdentityChain
+
+        try:
+            answer = Answer.of(self._client.get(f"/v1/repositories/{repository}/publication"))
+        except ReportedError as error:
+            if error.told.exit_status is not ExitStatus.NOT_FOUND:
+                raise
+            raise NotHere(
+                f"this node does not hold {repository}", hint=f"guts seed {repository}, then publish again"
+            ) from None
+        chain = IdentityChain.from_documents([base64.b64decode(text) for text in answer.texts("documents")])
+        if chain.repository != repository:
+            raise NotAsked(f"the node answered with another repository than {repository}")
+        return _Subject(chain, None, tuple(ObjectId(bytes.fromhex(tip)) for tip in answer.texts("tips")))
+
+    async def _prepare(
+        self,
+        source: "SourceRepository",
+        refs: "SourceRefs",
+        key: "SigningKey",
+        subject: _Subject,
+        force: bool,
+    ) -> Answer:
+        header: dict[str, object] = {
+            "genesis": base64.b64encode(subject.genesis).decode() if subject.genesis else None,
+            "repository": str(subject.chain.repository),
+            "author": str(key.author_id),
+            "refs": {name: str(oid) for name, oid in refs.refs.items()},
+            "head": refs.head,
+            "force": sorted(refs.refs) if force else [],
+        }
+        async with source.pack(set(refs.refs.values()), subject.tips) as pack:
+            answer = await asyncio.to_thread(
+                self._client.upload,
+                "/v1/publications",
+                header,
+                _pulled(pack, asyncio.get_running_loop()),
+                self._timeout,
+            )
+        return Answer.of(answer)
+
+
+def _first(key: "SigningKey", name: str, description: str, refs: "SourceRefs") -> _Subject:
+    """Return a new repository: its genesis document, signed."""
+    from guts.trust.chain import IdentityChain
+    from guts.trust.identity_document import NONCE_LENGTH, IdentityDocument, InvalidIdentity
+
+    try:
+        document = IdentityDocument.genesis(
+            name=name,
+            description=description,
+            default_branch=refs.head.removeprefix("refs/heads/"),
+            maintainers=(key.author_id,),
+            created_ms=time.time_ns() // 1_000_000,
+            nonce=secrets.token_bytes(NONCE_LENGTH),
+        )
+    except InvalidIdentity as error:
+        raise click.UsageError(f"{error} (name {name!r})") from None
+    genesis = document.sign(key)
+    return _Subject(IdentityChain.from_documents([genesis]), genesis, ())
+
+
+def _folder_name(path: Path) -> str:
+    """Return a name for the repository that ``path`` is in, from the name of its folder."""
+    top = next((folder for folder in (path, *path.parents) if (folder / ".git").exists()), path)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", top.name.removesuffix(".git")).lstrip("-._")
+    return name[:MAX_NAME] or UNNAMED
+
+
+def _sign(key: "SigningKey", prepared: Answer, chain: "IdentityChain", refs: "SourceRefs") -> bytes:
+    """Return the signature over what the node prepared. Raises: ``NotAsked``: it is not what was asked for."""
+    from guts.errors import PeerFault
+    from guts.identity import domain
+    from guts.trust.entries import Entries
+    from guts.trust.signed_refs import KIND, Header
+
+    try:
+        body = base64.b64decode(prepared.text("body"), validate=True)
+        encoded = base64.b64decode(prepared.text("entries"), validate=True)
+    except ValueError:
+        raise BadAnswer("has a body that is not base64") from None
+    try:
+        header, entries = Header.decode_body(body), Entries.decode(encoded)
+    except PeerFault as error:
+        raise NotAsked(f"the node wants something signed that is no record of refs: {error}") from None
+    if (
+        header.repository != chain.repository
+        or header.author != key.author_id
+        or header.identity_hash != chain.current.hash
+        or header.head != refs.head
+        or header.entries_hash != hashlib.sha256(encoded).digest()
+        or entries.live() != dict(refs.refs)
+    ):
+        raise NotAsked("the node wants other refs signed than those of this repository; nothing was signed")
+    return key.sign(domain(KIND), body)
+
+
+def _pulled(pieces: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:
+    """Return ``pieces`` for a thread: each is fetched when the thread asks, so none piles up."""
+
+    async def next_piece() -> bytes | None:
+        return await anext(pieces, None)
+
+    while (piece := asyncio.run_coroutine_threadsafe(next_piece(), loop).result()) is not None:
+        yield piece
