@@ -98,12 +98,11 @@ class SecureChannel:
     __slots__ = (
         "_expected",
         "_fault",
-        "_handshake",
         "_incoming",
         "_key",
         "_network",
         "_outgoing",
-        "_receiving",
+        "_reading",
         "_sending",
         "_static",
         "buffered",
@@ -143,7 +142,6 @@ class SecureChannel:
         self._incoming = bytearray()
         self._outgoing: list[bytes] = []
         self._sending: CipherState | None = None
-        self._receiving: CipherState | None = None
         self._fault: PeerFault | None = None
         handshake = HandshakeState(
             initiator=direction is Direction.OUTBOUND,
@@ -151,7 +149,8 @@ class SecureChannel:
             static=static,
             ephemeral=ephemeral,
         )
-        self._handshake: HandshakeState | None = handshake
+        # What reads the next message: first the handshake, then the cipher that it leaves behind.
+        self._reading: HandshakeState | CipherState = handshake
         if direction is Direction.OUTBOUND:
             self._write(handshake.write_message(b""))
 
@@ -178,7 +177,7 @@ class SecureChannel:
             return self._receive(data)
         except PeerFault as fault:
             self._fault = fault
-            self._sending = self._receiving = None
+            self._sending = None
             self._incoming.clear()
             self.take()
             raise
@@ -221,20 +220,20 @@ class SecureChannel:
                     break
                 at = start + length
                 message = bytes(view[start:at])
-                if self._receiving is not None:
-                    plaintexts.append(self._receiving.decrypt_with_ad(b"", message))
-                    _rekey_when_due(self._receiving)
-                elif self._handshake is not None:
-                    self._continue(self._handshake, message)
+                if isinstance(self._reading, CipherState):
+                    plaintexts.append(self._reading.decrypt_with_ad(b"", message))
+                    _rekey_when_due(self._reading)
+                else:
+                    self._continue(self._reading, message)
         del buffer[:at]
         return plaintexts
 
     def _check_length(self, length: int) -> None:
         """Refuse a length from its two bytes alone, before anything waits or is allocated for it."""
-        if self._handshake is None:
+        if isinstance(self._reading, CipherState):
             if length < TAG_LENGTH:
                 raise DecryptFailed(f"a transport message of {length} bytes")
-        elif self._handshake.step == 0:
+        elif self._reading.step == 0:
             if length != MESSAGE_1_BYTES:
                 raise HandshakeFailed(f"a first message of {length} bytes: not a Guts node")
         elif not 1 <= length <= MAX_HANDSHAKE_MESSAGE:
@@ -254,10 +253,9 @@ class SecureChannel:
             role = _INITIATOR if handshake.initiator else _RESPONDER
             self._write(handshake.write_message(self._credential(role, handshake.handshake_hash)))
         if handshake.finished:
-            self._sending, self._receiving = handshake.split()
             self.handshake_hash = handshake.handshake_hash
             # The ephemeral and the chaining key go with it: keys in use never lead back to older ones.
-            self._handshake = None
+            self._sending, self._reading = handshake.split()
 
     def _credential(self, role: bytes, before: bytes) -> bytes:
         """Return our payload for the handshake message that is begun at the handshake hash ``before``."""

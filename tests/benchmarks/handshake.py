@@ -1,0 +1,72 @@
+"""Full handshakes per second, both sides in one process and one thread, and encrypted bytes through the pair.
+
+    python -m tests.benchmarks.handshake [seconds per figure]
+
+Prints ``name value unit`` lines. Keys come from the operating system, as in the product; nothing is seeded.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+from guts.identity import SigningKey
+from guts.noise.keys import KeyPair
+from guts.wire.secure import MAX_PLAINTEXT, Direction, SecureChannel
+
+
+def pair(dialler: Callable[[], SecureChannel], listener: Callable[[], SecureChannel]) -> list[SecureChannel]:
+    """Return both ends of a new connection, all three messages carried."""
+    alice, bob = dialler(), listener()
+    bob.receive(alice.take())
+    alice.receive(bob.take())
+    bob.receive(alice.take())
+    return [alice, bob]
+
+
+def rate(work: Callable[[], int], seconds: float) -> float:
+    """Return how much ``work`` gets done per second, measured for ``seconds``."""
+    done, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        done += work()
+    return done / elapsed
+
+
+def main(seconds: float) -> None:
+    alice_key, bob_key = SigningKey.generate(), SigningKey.generate()
+    alice_static, bob_static = KeyPair.generate(), KeyPair.generate()
+
+    def dialler() -> SecureChannel:
+        return SecureChannel(
+            direction=Direction.OUTBOUND,
+            network="benchmark",
+            key=alice_key,
+            static=alice_static,
+            ephemeral=KeyPair.generate,
+            expected=bob_key.peer_id,
+        )
+
+    def listener() -> SecureChannel:
+        return SecureChannel(
+            direction=Direction.INBOUND,
+            network="benchmark",
+            key=bob_key,
+            static=bob_static,
+            ephemeral=KeyPair.generate,
+        )
+
+    def handshake() -> int:
+        return len(pair(dialler, listener)) // 2
+
+    alice, bob = pair(dialler, listener)
+    chunk = bytes(MAX_PLAINTEXT)
+
+    def transfer() -> int:
+        alice.send(chunk)
+        return len(bob.receive(alice.take())[0])
+
+    print(f"handshakes {rate(handshake, seconds):.0f} 1/s")
+    print(f"channel {rate(transfer, seconds) / 2**20:.0f} MiB/s")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 2.0)
