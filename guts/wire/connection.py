@@ -213,10 +213,11 @@ class Connection:
             case _:
                 assert_never(frame.type)
 
-    def consumed(self, stream: int, count: int) -> None:
+    def consumed(self, stream: int, count: int) -> bool:
         """Say that the reader took ``count`` bytes of ``stream`` (of 0: a message's ``charge``).
 
-        Credit is granted when enough has come together. Of a stream that is closed, nothing happens.
+        Credit is granted when enough has come together; returned is whether any waits to be sent. Of a stream
+        that is closed, nothing happens.
         """
         if stream == 0:
             self._grant(0, self._window, count)
@@ -226,6 +227,7 @@ class Connection:
             state = self._streams.of(stream)
             if state is not None and stream not in self._resets and not state.received_end:
                 self._grant(stream, state.window, count)
+        return bool(self._credits)
 
     def _grant(self, stream: int, window: ReceiveWindow, count: int) -> None:
         before = window.size
@@ -294,6 +296,11 @@ class Connection:
         if state is None or stream in self._resets or state.queue.ending:
             return 0
         return MAX_QUEUED_STREAM_BYTES - state.queue.size
+
+    def stream_flushed(self, stream: int) -> bool:
+        """Tell whether nothing of ``stream`` waits to be sent, END included; so of one that is closed."""
+        state = self._streams.of(stream)
+        return state is None or (state.queue.size == 0 and state.queue.ending == state.sent_end)
 
     def send_stream(self, stream: int, data: bytes) -> None:
         """Queue ``data``, at most ``stream_room`` bytes. It is not copied."""

@@ -1,0 +1,304 @@
+"""``TcpConnection``: one authenticated connection over TCP."""
+
+import asyncio
+import contextlib
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, Final, final
+
+from guts.addresses import Address
+from guts.errors import GutsError, PeerFault, Unavailable
+from guts.ids import PeerId
+from guts.net.stream import Stream, StreamFailed
+from guts.wire.codec import UnknownMessage
+from guts.wire.connection import (
+    Connection,
+    Event,
+    HandshakeCompleted,
+    MessageReceived,
+    SendQueueFull,
+    StreamData,
+    StreamEnded,
+    StreamReset,
+)
+from guts.wire.limits import KIB
+from guts.wire.messages import Goodbye, Message, ResetCode
+from guts.wire.secure import Direction
+from guts.wire.streams import NoFreeStream
+
+READ_BYTES: Final = 256 * KIB
+"""One read of the socket: as much as asyncio takes at a time."""
+
+WRITE_BYTES: Final = 64 * KIB
+"""Bytes asked of the Connection at a time: one transport message, so that a ping waits for no more."""
+
+WRITE_BUFFER_BYTES: Final = 128 * KIB
+"""What may wait in this process, already encrypted; as much again waits in the kernel (``sockets.py``)."""
+
+WRITE_STALL_TIMEOUT: Final = 20.0
+"""Seconds in which a peer takes nothing of what we write before the connection is given up."""
+
+SILENCE_TIMEOUT: Final = 90.0
+"""Seconds without a byte from a peer before it counts as dead: three pings (docs/protocol.md §4)."""
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds for a Goodbye to leave and for the other side to close."""
+
+MAX_PENDING_MESSAGES: Final = 256
+"""Messages decoded and waiting for their handler; beyond, the socket is not read."""
+
+MAX_UNCLAIMED_STREAMS: Final = 8
+"""Streams that a peer opened and no message has named yet. A message overtakes its stream or follows at once,
+so more than a few are open for nothing, and each may hold a window of 1 MiB."""
+
+MessageHandler = Callable[[Message | UnknownMessage], Awaitable[None] | None]
+
+
+class ConnectionLost(Unavailable):
+    """The connection ended: closed by the other side or by the network."""
+
+    code: ClassVar[str] = "CONNECTION_LOST"
+
+
+class PeerSilent(Unavailable):
+    """The other side sent nothing, or took nothing, for too long."""
+
+    code: ClassVar[str] = "PEER_SILENT"
+
+
+@final
+class TcpConnection:
+    """An authenticated connection. Made by ``dial`` or ``Listener``; lives while ``run`` runs.
+
+    Attributes:
+        direction: who opened it.
+        peer: who is at the other end, proved.
+        remote: the other end's address.
+        closed_by: after ``run``: what ended it; ``None`` if we closed it.
+    """
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        connection: Connection,
+        *,
+        direction: Direction,
+        peer: PeerId,
+        remote: Address,
+        early: list[Event],
+    ) -> None:
+        """Take over an established connection; ``early`` is what arrived together with the handshake."""
+        self.direction = direction
+        self.peer = peer
+        self.remote = remote
+        self.closed_by: GutsError | None = None
+        self._reader = reader
+        self._writer = writer
+        self._connection = connection
+        self._early = early
+        self._streams: dict[int, Stream] = {}
+        self._unclaimed: set[int] = set()
+        self._pending: deque[MessageReceived] = deque()
+        self._pending_changed = asyncio.Event()
+        self._to_send = asyncio.Event()
+        self._closing = False
+        self._failure: Unavailable | None = None  # why send gave the connection up
+        self._closed = asyncio.Event()
+        writer.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+
+    # Sending and streams
+
+    def send(self, message: Message) -> None:
+        """Queue ``message``; never blocks. A full queue closes the connection, or drops the message if gossip."""
+        if self._closing or self._closed.is_set():
+            return
+        try:
+            self._connection.send_message(message)
+        except SendQueueFull as full:
+            # The writer is stalled, so it could not say so itself.
+            self._failure = full
+            self._writer.transport.abort()
+        self._to_send.set()
+
+    def open_stream(self) -> Stream:
+        """Open a stream.
+
+        Raises:
+            guts.wire.streams.NoFreeStream: 64 of ours are open.
+        """
+        return self._add_stream(self._connection.open_stream())
+
+    def stream(self, stream_id: int) -> Stream:
+        """Return the stream that a message of the peer names, whether or not its first bytes are here.
+
+        Raises:
+            guts.wire.streams.BadStream: the peer may not use this id.
+            StreamFailed: it is closed already.
+        """
+        self._unclaimed.discard(stream_id)
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            return stream
+        try:
+            self._connection.expect_stream(stream_id)
+        except NoFreeStream as closed:
+            raise StreamFailed(str(closed)) from None
+        return self._add_stream(stream_id)
+
+    def _add_stream(self, stream_id: int) -> Stream:
+        stream = Stream(stream_id, self._connection, self._to_send.set)
+        self._streams[stream_id] = stream
+        if self._closed.is_set():
+            stream.fail(StreamFailed("the connection is closed"), keep=True)
+        return stream
+
+    # Life
+
+    async def run(self, on_message: MessageHandler) -> None:
+        """Serve the connection until it ends; then ``closed_by`` says why.
+
+        ``on_message`` gets every message in order; while it is awaited, the peer's credit for messages is
+        held back. What it raises passes through, but for ``PeerFault`` and ``Unavailable``, which close.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read())
+                tasks.create_task(self._dispatch(on_message))
+                tasks.create_task(self._write())
+        except* (PeerFault, Unavailable, OSError, TimeoutError) as failures:
+            if not self._closing:
+                self.closed_by = self._failure or _first(failures)
+        finally:
+            self._end()
+
+    async def close(self, goodbye: Goodbye | None = None) -> None:
+        """Say ``goodbye``, close, and return when closed: at most ``CLOSE_TIMEOUT`` (1 s) later."""
+        if goodbye is not None:
+            self.send(goodbye)
+        self._closing = True
+        self._to_send.set()
+        self._pending_changed.set()
+        # Only a running connection ends by itself.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._closed.wait()
+        self._end()
+
+    def _end(self) -> None:
+        self._writer.transport.abort()
+        self._closed.set()
+        for stream in self._streams.values():
+            stream.fail(StreamFailed("the connection is closed"), keep=True)
+        self._streams.clear()
+
+    # Tasks
+
+    async def _read(self) -> None:
+        self._handle(self._early)
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_TIMEOUT):
+                    data = await self._reader.read(READ_BYTES)
+            except TimeoutError:
+                raise PeerSilent(f"nothing came for {SILENCE_TIMEOUT:.0f} s") from None
+            if not data:
+                break
+            self._handle(self._connection.receive_data(data))
+            if self._connection.wants_to_send():
+                self._to_send.set()
+            await self._pending_at_most(MAX_PENDING_MESSAGES)
+        # A Goodbye, or an answer, may be the last thing that came.
+        await self._pending_at_most(0)
+        raise ConnectionLost("the other side closed the connection")
+
+    def _handle(self, events: list[Event]) -> None:
+        if self._closing:
+            return
+        for event in events:
+            match event:
+                case MessageReceived():
+                    self._pending.append(event)
+                    self._pending_changed.set()
+                case StreamData(stream_id, data):
+                    self._incoming(stream_id).feed(data)
+                case StreamEnded(stream_id):
+                    stream = self._incoming(stream_id)
+                    stream.feed_end()
+                    self._drop_if_done(stream)
+                case StreamReset(stream_id, code):
+                    stream = self._incoming(stream_id)
+                    stream.fail(StreamFailed(f"the other side gave stream {stream_id} up", reset=code), keep=False)
+                    self._drop_if_done(stream)
+                case HandshakeCompleted():
+                    raise AssertionError("the handshake was done before")
+
+    def _incoming(self, stream_id: int) -> Stream:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            stream = self._add_stream(stream_id)
+            self._unclaimed.add(stream_id)
+            if len(self._unclaimed) > MAX_UNCLAIMED_STREAMS:
+                stream.reset(ResetCode.LIMIT)
+                self._drop_if_done(stream)
+        return stream
+
+    def _drop_if_done(self, stream: Stream) -> None:
+        if stream.done:
+            self._streams.pop(stream.id, None)
+            self._unclaimed.discard(stream.id)
+
+    async def _pending_at_most(self, count: int) -> None:
+        while len(self._pending) > count and not self._closing:
+            self._pending_changed.clear()
+            await self._pending_changed.wait()
+
+    async def _dispatch(self, on_message: MessageHandler) -> None:
+        while True:
+            while not self._pending:
+                self._pending_changed.clear()
+                await self._pending_changed.wait()
+            event = self._pending[0]
+            handled = on_message(event.message)
+            if inspect.isawaitable(handled):
+                await handled
+            self._pending.popleft()
+            self._pending_changed.set()
+            if self._connection.consumed(0, event.charge):
+                self._to_send.set()
+
+    async def _write(self) -> None:
+        while True:
+            closing = self._closing
+            data = self._connection.data_to_send(WRITE_BYTES)
+            if data:
+                self._writer.write(data)
+                for stream in list(self._streams.values()):
+                    stream.socket_took_some()
+                    self._drop_if_done(stream)
+                await self._drain()
+            if closing:
+                # Half-closed: a socket closed with unread bytes would reset, and could lose the Goodbye.
+                self._writer.write_eof()
+                return
+            if not data:
+                self._to_send.clear()
+                await self._to_send.wait()
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(WRITE_STALL_TIMEOUT):
+                await self._writer.drain()
+        except TimeoutError:
+            raise PeerSilent(f"the other side took nothing for {WRITE_STALL_TIMEOUT:.0f} s") from None
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> GutsError:
+    """Return the first leaf of ``failures`` as one of our errors."""
+    leaf: BaseException = failures
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    if isinstance(leaf, GutsError):
+        return leaf
+    return ConnectionLost(f"the connection broke: {leaf}")
