@@ -211,10 +211,10 @@ def test_chain_has_at_most_1000_documents() -> None:
         made = made.extend(documents[-1])
     assert made.epoch == MAX_DOCUMENTS - 1
     more = made.successor(created_ms=NOW, nonce=NONCE).sign(ALICE)
-    with pytest.raises(InvalidIdentity, match="1..1000"):
+    with pytest.raises(InvalidIdentity, match=r"1\.\.1000"):
         made.extend(more)
     for wrong in ([], [*documents, more]):
-        with pytest.raises(InvalidIdentity, match="1..1000"):
+        with pytest.raises(InvalidIdentity, match=r"1\.\.1000"):
             IdentityChain.from_documents(wrong)
 
 
