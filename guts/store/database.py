@@ -59,9 +59,7 @@ class Database:
         url = dialect.parse_url(where)
         return cls(*await asyncio.to_thread(_open, url, scripts))
 
-    async def write(
-        self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def write(self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return ``function(connection, …)``, run in one transaction that is committed when this returns.
 
         Raises:
@@ -70,9 +68,7 @@ class Database:
         async with self._write_room:
             return await self._run(self._write_thread, self._writer, function, *args, **kwargs)
 
-    async def read(
-        self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def read(self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return ``function(connection, …)``, run on one committed state; it can't write.
 
         Raises:

@@ -61,9 +61,7 @@ def parse_url(where: str | Path) -> URL:
     try:
         url = make_url(where)
     except ArgumentError:
-        raise BadDatabaseUrl(
-            "the database URL can't be read: sqlite:///PATH or postgresql://… is needed"
-        ) from None
+        raise BadDatabaseUrl("the database URL can't be read: sqlite:///PATH or postgresql://… is needed") from None
     kind = url.get_backend_name()
     if kind not in (SQLITE, POSTGRESQL):
         raise BadDatabaseUrl(f"{kind!r} is not a database Guts can use: sqlite or postgresql is needed")

@@ -73,9 +73,9 @@ def replace_records(connection: Connection, records: Iterable[HeldRecord]) -> No
 def load_contacts(connection: Connection) -> list[HeldContact]:
     """Return the contacts, the most recently seen first."""
     rows = connection.execute(
-        select(
-            dht_contacts.c.peer, dht_contacts.c.ip, dht_contacts.c.port, dht_contacts.c.last_seen
-        ).order_by(dht_contacts.c.last_seen.desc(), dht_contacts.c.peer)
+        select(dht_contacts.c.peer, dht_contacts.c.ip, dht_contacts.c.port, dht_contacts.c.last_seen).order_by(
+            dht_contacts.c.last_seen.desc(), dht_contacts.c.peer
+        )
     )
     return [HeldContact(PeerId(peer), ip, port, last_seen) for peer, ip, port, last_seen in rows]
 

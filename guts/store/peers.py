@@ -13,6 +13,9 @@ from guts.store.schema import addresses, peers
 KEPT_PEERS: Final = 10_000
 """Peers remembered: identities cost nothing to make, so the least recently seen ones go."""
 
+KEPT_ADDRESSES: Final = 16
+"""Addresses per peer: the 8 that a record may name, and as many at which it was reached."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -48,45 +51,55 @@ class GoodAddress:
 
 
 def save_peer(connection: Connection, peer: StoredPeer) -> None:
-    """Store ``peer`` in the place of what was known of it; what is known of an address that stays is kept."""
-    insert_or_update(
-        connection,
-        peers,
-        [
-            {
-                "id": peer.id,
-                "last_seen": peer.last_seen,
-                "capabilities": " ".join(peer.capabilities),
-                "record": peer.record,
-            }
-        ],
-    )
-    known = connection.execute(
-        select(addresses.c.ip, addresses.c.port, addresses.c.transport).where(addresses.c.peer == peer.id)
-    )
-    for ip, port, transport in known.all():
+    """Store ``peer`` in the place of what was known of it.
+
+    Addresses that it no longer names go, but for those at which it was once reached.
+    """
+    row = {
+        "id": peer.id,
+        "last_seen": peer.last_seen,
+        "capabilities": " ".join(peer.capabilities),
+        "record": peer.record,
+    }
+    insert_or_update(connection, peers, [row])
+    never_good = connection.execute(
+        select(addresses.c.ip, addresses.c.port, addresses.c.transport).where(
+            addresses.c.peer == peer.id, addresses.c.last_good.is_(None)
+        )
+    ).all()
+    for ip, port, transport in never_good:
         if Address(ip, port, transport) not in peer.addresses:
             connection.execute(delete(addresses).where(_is(peer.id, Address(ip, port, transport))))
-    insert_or_ignore(
-        connection,
-        addresses,
-        [
-            {
-                "peer": peer.id,
-                "ip": address.ip,
-                "port": address.port,
-                "transport": address.transport,
-                "last_good": None,
-                "failures": 0,
-            }
-            for address in peer.addresses
-        ],
-    )
+    insert_or_ignore(connection, addresses, [_row(peer.id, address, None) for address in peer.addresses])
+    _prune_addresses(connection, peer.id)
 
 
 def mark_good(connection: Connection, peer: PeerId, address: Address, now_ms: int) -> None:
-    """Note that ``peer`` was reached at ``address``; nothing happens if that is not stored."""
-    connection.execute(update(addresses).where(_is(peer, address)).values(last_good=now_ms, failures=0))
+    """Note that ``peer``, which is stored, was reached at ``address``, whether or not it names that itself."""
+    insert_or_update(connection, addresses, [_row(peer, address, now_ms)])
+    _prune_addresses(connection, peer)
+
+
+def _row(peer: PeerId, address: Address, last_good: int | None) -> dict[str, object]:
+    return {
+        "peer": peer,
+        "ip": address.ip,
+        "port": address.port,
+        "transport": address.transport,
+        "last_good": last_good,
+        "failures": 0,
+    }
+
+
+def _prune_addresses(connection: Connection, peer: PeerId) -> None:
+    going = connection.execute(
+        select(addresses.c.ip, addresses.c.port, addresses.c.transport)
+        .where(addresses.c.peer == peer)
+        .order_by(addresses.c.last_good.is_(None), addresses.c.last_good.desc(), addresses.c.ip)
+        .offset(KEPT_ADDRESSES)
+    ).all()
+    for ip, port, transport in going:
+        connection.execute(delete(addresses).where(_is(peer, Address(ip, port, transport))))
 
 
 def mark_failed(connection: Connection, peer: PeerId, address: Address) -> None:

@@ -228,9 +228,7 @@ def _replace_signed_refs(connection: Connection, repository: RepositoryId, new: 
     ).one_or_none()
     newest = None if row is None else (int(row.seq), bytes(row.hash))
     if newest != new.previous:
-        raise Conflict(
-            f"the newest record of {record.author.short}… is no longer the one this was checked against"
-        )
+        raise Conflict(f"the newest record of {record.author.short}… is no longer the one this was checked against")
     kept = [{**key, "seq": h.seq, "hash": h.hash, "header": h.encoded} for h in new.bridging]
     if row is None:
         connection.execute(signed_refs.insert().values(**key, **values))
@@ -266,9 +264,7 @@ def mark_projected(connection: Connection, repository: RepositoryId, generation:
 
 def set_seeding(connection: Connection, repository: RepositoryId, *, seeding: bool) -> None:
     """Raises: ``NotHeld``."""
-    result = connection.execute(
-        update(repositories).where(repositories.c.id == repository).values(seeding=seeding)
-    )
+    result = connection.execute(update(repositories).where(repositories.c.id == repository).values(seeding=seeding))
     if result.rowcount == 0:
         raise NotHeld(f"{repository.short}… is not held here")
 
@@ -302,9 +298,7 @@ def load_summary(connection: Connection, repository: RepositoryId) -> Repository
     return _summary(row, {AuthorId(author): (seq, digest) for author, seq, digest in authors})
 
 
-def _summary(
-    row: Row[*tuple[object, ...]], authors: Mapping[AuthorId, tuple[int, bytes]]
-) -> RepositorySummary:
+def _summary(row: Row[*tuple[object, ...]], authors: Mapping[AuthorId, tuple[int, bytes]]) -> RepositorySummary:
     return RepositorySummary(
         id=RepositoryId(row.id),
         name=row.name,
@@ -362,8 +356,7 @@ def load_signed_refs(connection: Connection, repository: RepositoryId) -> tuple[
         .order_by(signed_refs.c.author)
     )
     return tuple(
-        SignedRefs(AuthorId(author), seq, digest, header, entries)
-        for author, seq, digest, header, entries in rows
+        SignedRefs(AuthorId(author), seq, digest, header, entries) for author, seq, digest, header, entries in rows
     )
 
 

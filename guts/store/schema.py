@@ -62,9 +62,7 @@ class AddressColumns(TypedColumns):
     failures: Named[int] = Column(Integer)
 
 
-addresses: Final = Table(
-    "addresses", metadata, AddressColumns, PrimaryKeyConstraint("peer", "ip", "port", "transport")
-)
+addresses: Final = Table("addresses", metadata, AddressColumns, PrimaryKeyConstraint("peer", "ip", "port", "transport"))
 
 
 class ScoreColumns(TypedColumns):
@@ -138,9 +136,7 @@ class SignedRefsColumns(TypedColumns):
     entries: Named[bytes] = Column(LargeBinary)
 
 
-signed_refs: Final = Table(
-    "signed_refs", metadata, SignedRefsColumns, PrimaryKeyConstraint("repository", "author")
-)
+signed_refs: Final = Table("signed_refs", metadata, SignedRefsColumns, PrimaryKeyConstraint("repository", "author"))
 
 
 class HeaderColumns(TypedColumns):

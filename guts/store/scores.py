@@ -79,9 +79,7 @@ def save_score(connection: Connection, score: StoredScore, change: ScoreChange |
     if change is None:
         return
     connection.execute(
-        score_ledger.insert().values(
-            peer=score.peer, at=change.at, change=change.change, reason=change.reason
-        )
+        score_ledger.insert().values(peer=score.peer, at=change.at, change=change.change, reason=change.reason)
     )
     newest_to_go = (
         select(score_ledger.c.number)

@@ -1,9 +1,11 @@
 """Transactions, threads, waiting, closing and damage, on real files."""
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -203,6 +205,16 @@ async def test_lock_of_another_process_is_waited_for(database: Database, tmp_pat
         holder.stdin.flush()
         await task
     assert await database.read(contacts) == [1]
+
+
+async def test_write_holds_the_lock_from_its_start(database: Database, tmp_path: Path) -> None:
+    def other_writer(_connection: Connection) -> None:
+        with closing(sqlite3.connect(tmp_path / "guts.db", timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(DatabaseFailed, match="locked"):
+        await database.write(other_writer)
+    await database.read(other_writer)
 
 
 async def test_process_killed_in_a_write_leaves_the_old_state(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from guts.addresses import Address
 from guts.ids import PeerId
 from guts.store import peers, scores
 from guts.store.database import Database
-from guts.store.peers import GoodAddress, StoredPeer
+from guts.store.peers import KEPT_ADDRESSES, GoodAddress, StoredPeer
 from guts.store.scores import KEPT_CHANGES, Ban, ScoreChange, StoredScore
 
 HOME = Address("192.0.2.1", 9000)
@@ -28,18 +28,37 @@ async def test_peer_is_read_back_most_recent_first(database: Database) -> None:
     assert await database.read(peers.load_peers, 1) == [young]
 
 
-async def test_saving_again_replaces_the_peer_but_keeps_what_an_address_is_known_for(
-    database: Database,
-) -> None:
+async def test_saving_again_replaces_the_peer_but_keeps_addresses_that_worked(database: Database) -> None:
     await database.write(peers.save_peer, peer(1, HOME, AWAY))
     await database.write(peers.mark_good, peer_id(1), HOME, 100)
-    await database.write(peers.mark_good, peer_id(1), AWAY, 200)
     await database.write(peers.mark_failed, peer_id(1), HOME)
 
-    moved = peer(1, HOME, MOVED, last_seen=300, record=b"newer")
-    await database.write(peers.save_peer, moved)
-    assert await database.read(peers.load_peers) == [moved]
+    await database.write(peers.save_peer, peer(1, MOVED, last_seen=300, record=b"newer"))
+    assert await database.read(peers.load_peers) == [peer(1, HOME, MOVED, last_seen=300, record=b"newer")]
     assert await database.read(peers.load_good_addresses, 10) == [GoodAddress(peer_id(1), HOME, 100, 1)]
+
+
+async def test_address_that_worked_is_kept_though_the_peer_never_named_it(database: Database) -> None:
+    await database.write(peers.save_peer, peer(1, HOME))
+    await database.write(peers.mark_good, peer_id(1), AWAY, 100)
+    assert await database.read(peers.load_good_addresses, 10) == [GoodAddress(peer_id(1), AWAY, 100, 0)]
+
+
+async def test_addresses_past_the_limit_go_those_that_worked_last_stay(database: Database) -> None:
+    await database.write(peers.save_peer, peer(2, HOME))
+    await database.write(peers.save_peer, peer(1, HOME))
+    for number in range(KEPT_ADDRESSES - 1):
+        await database.write(peers.mark_good, peer_id(1), Address("192.0.2.2", 9_000 + number), 100 + number)
+    stored = {p.id: p.addresses for p in await database.read(peers.load_peers)}
+    assert len(stored[peer_id(1)]) == KEPT_ADDRESSES
+    assert stored[peer_id(1)][-1] == HOME
+
+    await database.write(peers.mark_good, peer_id(1), AWAY, 999)
+    stored = {p.id: p.addresses for p in await database.read(peers.load_peers)}
+    assert len(stored[peer_id(1)]) == KEPT_ADDRESSES
+    assert stored[peer_id(1)][0] == AWAY
+    assert HOME not in stored[peer_id(1)]
+    assert stored[peer_id(2)] == (HOME,)
 
 
 async def test_addresses_that_worked_last_come_first(database: Database) -> None:
