@@ -10,7 +10,7 @@ from guts.errors import Unavailable
 from guts.identity import SigningKey
 from guts.ids import PeerId
 from guts.net import sockets
-from guts.net.tcp import READ_BYTES, TcpConnection
+from guts.net.tcp import TcpConnection
 from guts.noise.keys import KeyPair
 from guts.wire.connection import Connection, Event, HandshakeCompleted
 from guts.wire.secure import NOT_OUR_NETWORK, Direction, SecureChannel
@@ -18,6 +18,9 @@ from guts.wire.secure import NOT_OUR_NETWORK, Direction, SecureChannel
 CONNECT_TIMEOUT: Final = 5.0
 HANDSHAKE_TIMEOUT: Final = 5.0
 """Seconds for the whole handshake, however its bytes trickle in (DESIGN §4.1; Syncthing 10, Radicle 6)."""
+
+HANDSHAKE_READ_BYTES: Final = 4096
+"""A handshake message is at most 1,026 bytes."""
 
 
 class DialRefused(Unavailable):
@@ -106,37 +109,29 @@ async def handshake(sock: socket.socket, channel: SecureChannel, remote: Address
         HandshakeClosed: the other side closed.
         PeerFault: the handshake failed.
     """
+    connection = Connection(channel)
     try:
-        reader, writer = await asyncio.open_connection(sock=sock, limit=READ_BYTES)
+        peer, early = await _exchange(sock, connection)
     except BaseException:
         sock.close()
         raise
-    connection = Connection(channel)
-    try:
-        peer, early = await _exchange(reader, writer, connection)
-    except BaseException:
-        writer.transport.abort()
-        raise
-    return TcpConnection(reader, writer, connection, direction=channel.direction, peer=peer, remote=remote, early=early)
+    return TcpConnection(sock, connection, direction=channel.direction, peer=peer, remote=remote, early=early)
 
 
-async def _exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: Connection
-) -> tuple[PeerId, list[Event]]:
+async def _exchange(sock: socket.socket, connection: Connection) -> tuple[PeerId, list[Event]]:
     """Exchange handshake messages; return who is there, and what came after the handshake already."""
-    while True:
-        # At most a few hundred bytes per handshake: the buffer always takes them.
-        writer.write(connection.data_to_send(READ_BYTES))
-        try:
-            data = await reader.read(READ_BYTES)
-        except OSError as error:
-            raise HandshakeClosed(f"the connection broke in the handshake: {error.strerror}") from None
-        if not data:
-            raise HandshakeClosed(f"closed in the handshake: {NOT_OUR_NETWORK}")
-        events = connection.receive_data(data)
-        match events:
-            case [HandshakeCompleted(peer), *early]:
-                writer.write(connection.data_to_send(READ_BYTES))
-                return peer, early
-            case _:
-                pass
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            await loop.sock_sendall(sock, connection.data_to_send(HANDSHAKE_READ_BYTES))
+            data = await loop.sock_recv(sock, HANDSHAKE_READ_BYTES)
+            if not data:
+                raise HandshakeClosed(f"closed in the handshake: {NOT_OUR_NETWORK}")
+            match connection.receive_data(data):
+                case [HandshakeCompleted(peer), *early]:
+                    await loop.sock_sendall(sock, connection.data_to_send(HANDSHAKE_READ_BYTES))
+                    return peer, early
+                case _:
+                    pass
+    except OSError as error:
+        raise HandshakeClosed(f"broke in the handshake: {error.strerror or error}") from None

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Final, final
@@ -27,14 +28,12 @@ from guts.wire.messages import Goodbye, Message, ResetCode
 from guts.wire.secure import Direction
 from guts.wire.streams import NoFreeStream
 
-READ_BYTES: Final = 256 * KIB
-"""One read of the socket: as much as asyncio takes at a time."""
+READ_BYTES: Final = 128 * KIB
+"""One read of the socket: two transport messages; twice as much is no faster."""
 
-WRITE_BYTES: Final = 64 * KIB
-"""Bytes asked of the Connection at a time: one transport message, so that a ping waits for no more."""
-
-WRITE_BUFFER_BYTES: Final = 128 * KIB
-"""What may wait in this process, already encrypted; as much again waits in the kernel (``sockets.py``)."""
+WRITE_BYTES: Final = 128 * KIB
+"""Bytes asked of the Connection at a time: what a ping waits for in this process; as much again waits in the
+kernel (``sockets.py``)."""
 
 WRITE_STALL_TIMEOUT: Final = 20.0
 """Seconds in which a peer takes nothing of what we write before the connection is given up."""
@@ -80,8 +79,7 @@ class TcpConnection:
 
     def __init__(
         self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        sock: socket.socket,
         connection: Connection,
         *,
         direction: Direction,
@@ -94,8 +92,8 @@ class TcpConnection:
         self.peer = peer
         self.remote = remote
         self.closed_by: GutsError | None = None
-        self._reader = reader
-        self._writer = writer
+        self._socket = sock
+        self._running = False
         self._connection = connection
         self._early = early
         self._streams: dict[int, Stream] = {}
@@ -106,7 +104,6 @@ class TcpConnection:
         self._closing = False
         self._failure: Unavailable | None = None  # why send gave the connection up
         self._closed = asyncio.Event()
-        writer.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
 
     # Sending and streams
 
@@ -119,7 +116,7 @@ class TcpConnection:
         except SendQueueFull as full:
             # The writer is stalled, so it could not say so itself.
             self._failure = full
-            self._writer.transport.abort()
+            self._hang_up()
         self._to_send.set()
 
     def open_stream(self) -> Stream:
@@ -162,6 +159,7 @@ class TcpConnection:
         ``on_message`` gets every message in order; while it is awaited, the peer's credit for messages is
         held back. What it raises passes through, but for ``PeerFault`` and ``Unavailable``, which close.
         """
+        self._running = True
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read())
@@ -180,14 +178,21 @@ class TcpConnection:
         self._closing = True
         self._to_send.set()
         self._pending_changed.set()
-        # Only a running connection ends by itself.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._closed.wait()
-        self._end()
+        if self._running:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._closed.wait()
+            self._hang_up()
+        else:
+            self._end()
+
+    def _hang_up(self) -> None:
+        """Let every read and write of the socket end at once."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _end(self) -> None:
-        self._writer.transport.abort()
+        self._socket.close()
         self._closed.set()
         for stream in self._streams.values():
             stream.fail(StreamFailed("the connection is closed"), keep=True)
@@ -198,17 +203,14 @@ class TcpConnection:
     async def _read(self) -> None:
         self._handle(self._early)
         while True:
-            try:
-                async with asyncio.timeout(SILENCE_TIMEOUT):
-                    data = await self._reader.read(READ_BYTES)
-            except TimeoutError:
-                raise PeerSilent(f"nothing came for {SILENCE_TIMEOUT:.0f} s") from None
+            await self._pending_at_most(MAX_PENDING_MESSAGES)
+            data = await self._receive_some()
             if not data:
                 break
             self._handle(self._connection.receive_data(data))
             if self._connection.wants_to_send():
                 self._to_send.set()
-            await self._pending_at_most(MAX_PENDING_MESSAGES)
+            await asyncio.sleep(0)  # a socket that always has bytes would never let another task run
         # A Goodbye, or an answer, may be the last thing that came.
         await self._pending_at_most(0)
         raise ConnectionLost("the other side closed the connection")
@@ -273,23 +275,40 @@ class TcpConnection:
             closing = self._closing
             data = self._connection.data_to_send(WRITE_BYTES)
             if data:
-                self._writer.write(data)
+                await self._send_all(data)
                 for stream in list(self._streams.values()):
                     stream.socket_took_some()
                     self._drop_if_done(stream)
-                await self._drain()
+                await asyncio.sleep(0)  # as in _read
             if closing:
                 # Half-closed: a socket closed with unread bytes would reset, and could lose the Goodbye.
-                self._writer.write_eof()
+                self._socket.shutdown(socket.SHUT_WR)
                 return
             if not data:
                 self._to_send.clear()
                 await self._to_send.wait()
 
-    async def _drain(self) -> None:
+    async def _receive_some(self) -> bytes:
+        try:
+            return self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            pass
+        try:
+            async with asyncio.timeout(SILENCE_TIMEOUT):
+                return await asyncio.get_running_loop().sock_recv(self._socket, READ_BYTES)
+        except TimeoutError:
+            raise PeerSilent(f"nothing came for {SILENCE_TIMEOUT:.0f} s") from None
+
+    async def _send_all(self, data: bytes) -> None:
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(data):
+            return
         try:
             async with asyncio.timeout(WRITE_STALL_TIMEOUT):
-                await self._writer.drain()
+                await asyncio.get_running_loop().sock_sendall(self._socket, memoryview(data)[sent:])
         except TimeoutError:
             raise PeerSilent(f"the other side took nothing for {WRITE_STALL_TIMEOUT:.0f} s") from None
 
