@@ -171,7 +171,8 @@ def accept(
 
     Args:
         chain: of the repository that was asked about.
-        known: the newest record of the candidate's author that was accepted here.
+        known: the newest record of the candidate's author that was accepted here and still counts
+            (``canonical_refs.within_limit``).
         bridge: headers of the author that lead to the candidate, oldest first; empty where none came along.
         now_ms: Unix milliseconds.
         others: the highest seq known here of each other maintainer.
