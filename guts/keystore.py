@@ -206,9 +206,7 @@ class KeyFile:
             case seed:
                 pass
         if len(seed) != SEED_LENGTH or self.kind.public_text(key := SigningKey(seed)) != self.public:
-            raise BadKeyFile(
-                f"the key in {where} is not the one that the file names: it was damaged or altered"
-            )
+            raise BadKeyFile(f"the key in {where} is not the one that the file names: it was damaged or altered")
         return key
 
 
@@ -258,16 +256,16 @@ def read_key_file(path: Path, kind: KeyKind) -> KeyFile:
         raise NoKey(f"there is no {kind.value} key in {path}", hint=f"guts id new --{kind.value}") from None
     except OSError as error:
         raise KeyUnwritable(f"can't read {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BadKeyFile(f"{path} is not a file")
         mode = stat.S_IMODE(status.st_mode)
         if mode & 0o077:
-            raise KeyMode(
-                f"the key file {path} is open to others (mode {mode:04o})", hint=f"chmod 600 {path}"
-            )
-        data = file.read(MAX_KEY_FILE_BYTES + 1)
+            raise KeyMode(f"the key file {path} is open to others (mode {mode:04o})", hint=f"chmod 600 {path}")
+        data = os.read(descriptor, MAX_KEY_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
     return _parse(data, str(path), kind)
 
 
@@ -276,7 +274,7 @@ def _parse(data: bytes, where: str, kind: KeyKind) -> KeyFile:
         raise BadKeyFile(f"{where} is not a Guts key file")
     file = KeyFile.parse(data.decode("ascii"), where)
     if file.kind is not kind:
-        raise BadKeyFile(f"{where} holds a {file.kind.value} key; a {kind.value} key is needed here")
+        raise BadKeyFile(f"{where} holds a key of kind {file.kind.value}; {kind.value} is needed here")
     return file
 
 

@@ -97,7 +97,7 @@ def test_wrong_passphrase_is_named_and_changes_nothing(tmp_path: Path) -> None:
     write_key_file(path, KeyFile.of(KeyKind.NODE, KEY, "right", CHEAP))
     before = path.read_bytes()
 
-    with pytest.raises(WrongPassphrase, match="does not open the key in .*node.key"):
+    with pytest.raises(WrongPassphrase, match=r"does not open the key in .*node\.key"):
         load_key(path, KeyKind.NODE, saying("wrong"))
     assert path.read_bytes() == before
 
@@ -144,7 +144,7 @@ def test_key_of_the_other_kind_is_named(tmp_path: Path) -> None:
     path = tmp_path / "author.key"
     write_key_file(path, KeyFile.of(KeyKind.NODE, KEY, None))
 
-    with pytest.raises(BadKeyFile, match="holds a node key; a author key is needed here"):
+    with pytest.raises(BadKeyFile, match="holds a key of kind node; author is needed here"):
         read_key_file(path, KeyKind.AUTHOR)
 
 
@@ -278,7 +278,7 @@ def test_import_refuses_to_overwrite_and_to_take_what_it_cannot_open(tmp_path: P
 
     with pytest.raises(WrongPassphrase):
         import_key(text, "export", path, KeyKind.AUTHOR, saying("staying"))
-    with pytest.raises(BadKeyFile, match="author key; a node key"):
+    with pytest.raises(BadKeyFile, match="kind author; node is needed"):
         import_key(text, "export", path, KeyKind.NODE, saying("moving"))
     assert not path.exists()
 
