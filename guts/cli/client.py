@@ -108,9 +108,8 @@ class ControlClient:
         connection = _UnixConnection(self._path, timeout + ANSWER_MARGIN)
         try:
             connection.connect()
-        except FileNotFoundError:
-            raise NodeDown(self._path, "there is no such socket") from None
         except OSError as error:
+            connection.close()
             raise NodeDown(self._path, error.strerror or "it does not accept connections") from None
         return connection
 

@@ -138,7 +138,7 @@ class _Publisher:
             "author": str(key.author_id),
             "created": known is None,
             "unchanged": prepared.flag("unchanged"),
-            "seq": prepared.number("seq"),
+            "seq": prepared.number("seq", 0),
             "refs": len(refs.refs),
         }
         if not prepared.flag("unchanged"):

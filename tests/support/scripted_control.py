@@ -1,0 +1,228 @@
+"""A small ``Control`` with answers of its own, for the doors that are tested without a whole node.
+
+What travels through the API is real: the socket, the HTTP server, and for ``prepare`` and ``commit`` the
+records and signatures. Only the node behind it is small.
+"""
+
+# ruff: noqa: ASYNC109
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+from guts.addresses import BootstrapAddress
+from guts.api.routes import Json
+from guts.api.server import control_server
+from guts.errors import ExitStatus, Unavailable, UsageError
+from guts.ids import AuthorId, ObjectId, PeerId, RepositoryId
+from guts.trust.authoring import UnsignedRefs, prepare_refs
+from guts.trust.chain import IdentityChain
+from guts.trust.signed_refs import SignedRefs
+
+REPOSITORY = RepositoryId(hashlib.sha256(b"a repository").digest())
+NODE = str(PeerId(bytes(range(32))))
+NOW_MS = 1_760_000_000_000
+
+
+class NothingHere(UsageError):
+    """What a node says of a repository that it does not hold."""
+
+    code = "NOT_FOUND"
+    exit_status = ExitStatus.NOT_FOUND
+
+    def __init__(self, repository: RepositoryId) -> None:
+        super().__init__("there is no such repository here", hint="guts seed it first")
+        self.repository = repository
+
+
+class NobodyProvides(Unavailable):
+    """What a node says when the DHT knows no holder."""
+
+    code = "NO_PROVIDERS"
+    exit_status = ExitStatus.NOT_FOUND
+
+
+class ScriptedControl:
+    """Notes every call in ``calls``; publications are kept in ``records``."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.pack = b""
+        self.chains: dict[RepositoryId, IdentityChain] = {}
+        self.records: dict[RepositoryId, SignedRefs] = {}
+        self.waiting: dict[str, UnsignedRefs] = {}
+        self.lie: dict[str, str] = {}
+        """Refs that ``prepare`` puts in the place of those it was asked for."""
+
+    async def status(self) -> Json:
+        return {
+            "id": NODE,
+            "network": "guts",
+            "role": "node",
+            "listen": ["127.0.0.1:9000"],
+            "uptime_s": 3700.5,
+            "peers": {"inbound": 1, "outbound": 2},
+            "repositories": len(self.records),
+            "dht_contacts": 7,
+            "version": "0.1.0",
+            "pid": os.getpid(),
+            "data": "/data",
+        }
+
+    async def stop(self) -> None:
+        self.calls.append(("stop",))
+
+    async def repositories(self) -> list[Json]:
+        return [
+            {
+                "id": str(repository),
+                "name": chain.current.name,
+                "epoch": 0,
+                "seeding": True,
+                "state": "seeding",
+                "head_seq": 1,
+                "refs": len(self.records[repository].entries.live()),
+                "size_bytes": 3 << 20,
+                "replicas_seen": 2,
+                "last_sync_ms": None,
+            }
+            for repository, chain in self.chains.items()
+        ]
+
+    async def inspect(self, repository: RepositoryId) -> Json:
+        if repository not in self.chains:
+            raise NothingHere(repository)
+        chain, record = self.chains[repository], self.records[repository]
+        return {
+            "id": str(repository),
+            "name": chain.current.name,
+            "description": chain.current.description,
+            "epoch": 0,
+            "identity_hash": chain.hash.hex(),
+            "default_branch": chain.current.default_branch,
+            "maintainers": [str(author) for author in chain.current.maintainers],
+            "threshold": 1,
+            "head": record.header.head,
+            "refs": {name: str(oid) for name, oid in record.entries.live().items()},
+            "signed_refs": [
+                {"author": str(record.author), "seq": record.seq, "hash": record.hash.hex(), "time_ms": NOW_MS}
+            ],
+            "objects": {"commit": 2, "tree": 1},
+            "peers": [NODE],
+        }
+
+    async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:
+        self.calls.append(("seed", repository, tuple(hints), timeout))
+        if repository not in self.chains:
+            raise NobodyProvides("no replica found", hint="is the id right?")
+        return {"refs": 1, "objects": 2, "seconds": 0.25}
+
+    async def unseed(self, repository: RepositoryId) -> Json:
+        self.calls.append(("unseed", repository))
+        return {"seeding": False}
+
+    async def sync(self, repository: RepositoryId | None, timeout: float) -> Json:
+        self.calls.append(("sync", repository, timeout))
+        return {"refs": 0, "objects": 0, "seconds": 0.1}
+
+    async def peers(self) -> list[Json]:
+        return [
+            {
+                "peer": NODE,
+                "address": "127.0.0.1:9001",
+                "direction": "outbound",
+                "state": "connected",
+                "since_s": 61.0,
+                "rtt_ms": 0.4,
+                "repositories": 1,
+                "score": 0.0,
+            },
+            {"peer": NODE, "address": None, "direction": None, "state": "known", "score": 5.0},
+        ]
+
+    async def connect(self, address: BootstrapAddress, timeout: float) -> Json:
+        self.calls.append(("connect", address, timeout))
+        return {"peer": NODE, "address": "127.0.0.1:9001"}
+
+    async def find_providers(self, repository: RepositoryId, timeout: float) -> Json:
+        self.calls.append(("find_providers", repository, timeout))
+        known = [{"peer": NODE, "addresses": ["127.0.0.1:9001"], "expires_ms": NOW_MS}]
+        found = known if repository in self.chains else []
+        return {"providers": found, "asked": 3, "hops": 1, "rpcs": 4, "seconds": 0.02}
+
+    async def publication(self, repository: RepositoryId) -> Json:
+        if repository not in self.chains:
+            raise NothingHere(repository)
+        return {
+            "documents": [base64.b64encode(d).decode() for d in self.chains[repository].documents],
+            "author": None,
+            "tips": [str(tip) for tip in self.records[repository].tips()],
+        }
+
+    async def prepare(self, header: Json, pack: AsyncIterator[bytes]) -> Json:
+        match header:
+            case {"repository": str(text), "author": str(author), "refs": dict(refs), "head": str(head)}:
+                repository = RepositoryId.parse(text)
+            case _:
+                raise AssertionError(header)
+        self.pack = b"".join([piece async for piece in pack])
+        genesis = header["genesis"]
+        if isinstance(genesis, str):
+            self.chains[repository] = IdentityChain.from_documents([base64.b64decode(genesis)])
+        wanted = {name: ObjectId(bytes.fromhex(oid)) for name, oid in (refs | self.lie).items()}
+        unsigned = prepare_refs(
+            self.chains[repository],
+            AuthorId.parse(author),
+            self.records.get(repository),
+            wanted,
+            head,
+            NOW_MS,
+            forced=set(map(str, header["force"])) if isinstance(header["force"], list) else set(),
+        )
+        if unsigned is None:
+            return {"session": "", "body": "", "entries": "", "seq": 0, "unchanged": True}
+        session = f"session{len(self.waiting)}"
+        self.waiting[session] = unsigned
+        return {
+            "session": session,
+            "body": base64.b64encode(unsigned.body).decode(),
+            "entries": base64.b64encode(unsigned.entries).decode(),
+            "entries_hash": unsigned.header.entries_hash.hex(),
+            "seq": unsigned.header.seq,
+            "unchanged": False,
+        }
+
+    async def commit(self, session: str, signature: bytes) -> Json:
+        unsigned = self.waiting.pop(session)
+        record = unsigned.attach(unsigned.header.author, signature)
+        repository = unsigned.header.repository
+        self.records[repository] = record
+        refs = len(record.entries.live())
+        return {"repository": str(repository), "seq": record.seq, "refs": refs, "objects": 2, "seconds": 0.1}
+
+
+@contextlib.contextmanager
+def serving(control: ScriptedControl, path: Path) -> Iterator[None]:
+    """Serve ``control`` at ``path`` from a thread of its own, as another process would."""
+    up, down = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with control_server(control, path):
+            up.set()
+            await down.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert up.wait(5)
+        yield
+    finally:
+        loop.call_soon_threadsafe(down.set)
+        thread.join(10)
+        loop.close()
