@@ -96,9 +96,7 @@ class CipherState:
         if self._k is None:
             raise AssertionError("rekey without a key")
         zeros = bytes(KEY_LENGTH)
-        self._k = crypto_aead_chacha20poly1305_ietf_encrypt(zeros, b"", _nonce(MAX_NONCE), self._k)[
-            :KEY_LENGTH
-        ]
+        self._k = crypto_aead_chacha20poly1305_ietf_encrypt(zeros, b"", _nonce(MAX_NONCE), self._k)[:KEY_LENGTH]
 
 
 def _nonce(n: int) -> bytes:

@@ -45,7 +45,10 @@ class KeyPair:
 
         Raises:
             HandshakeFailed: ``public`` has low order, so the product would be known to everyone.
+            ValueError: ``public`` is not 32 bytes. libsodium would read past its end; PyNaCl does not look.
         """
+        if len(public) != DH_LENGTH:
+            raise ValueError(f"an X25519 public key has {DH_LENGTH} bytes, not {len(public)}")
         try:
             shared: bytes = nacl.bindings.crypto_scalarmult(self._private, public)
         except RuntimeError:

@@ -26,9 +26,10 @@ from guts.canonical import Bounds, NotCanonical
 from guts.errors import PeerFault, Severity
 from guts.identity import SIGNATURE_LENGTH, SigningKey, domain, signature_valid
 from guts.ids import PeerId
-from guts.noise.cipher import MAX_MESSAGE, TAG_LENGTH, CipherState, DecryptFailed
+from guts.noise.cipher import TAG_LENGTH, CipherState, DecryptFailed
 from guts.noise.handshake import HandshakeState
 from guts.noise.keys import DH_LENGTH, HandshakeFailed, KeyPair
+from guts.wire.limits import MAX_PLAINTEXT
 
 PROTOCOL_MAJOR: Final = 1
 """Part of the prologue: nodes of different majors fail the handshake."""
@@ -41,9 +42,6 @@ MESSAGE_1_BYTES: Final = DH_LENGTH
 
 MAX_HANDSHAKE_MESSAGE: Final = 1024
 """Messages 2 and 3: keys, tags and a credential are below 250 bytes; the rest is room for a later version."""
-
-MAX_PLAINTEXT: Final = MAX_MESSAGE - TAG_LENGTH
-"""Bytes of one transport message before encryption: 65,519."""
 
 REKEY_INTERVAL: Final = 65_536
 """Transport messages of one direction under one key; both sides count."""

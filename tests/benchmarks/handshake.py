@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from guts.identity import SigningKey
 from guts.noise.keys import KeyPair
-from guts.wire.secure import MAX_PLAINTEXT, Direction, SecureChannel
+from guts.wire.limits import MAX_PLAINTEXT
+from guts.wire.secure import Direction, SecureChannel
 
 
 def pair(dialler: Callable[[], SecureChannel], listener: Callable[[], SecureChannel]) -> list[SecureChannel]:

@@ -12,9 +12,7 @@ INITIATOR_STATIC, INITIATOR_EPHEMERAL = b"\x11" * 32, b"\x12" * 32
 RESPONDER_STATIC, RESPONDER_EPHEMERAL = b"\x21" * 32, b"\x22" * 32
 
 
-def initiator(
-    prologue: bytes = PROLOGUE, hash_function: HashFunction = HashFunction.SHA256
-) -> HandshakeState:
+def initiator(prologue: bytes = PROLOGUE, hash_function: HashFunction = HashFunction.SHA256) -> HandshakeState:
     return HandshakeState(
         initiator=True,
         prologue=prologue,
@@ -24,9 +22,7 @@ def initiator(
     )
 
 
-def responder(
-    prologue: bytes = PROLOGUE, hash_function: HashFunction = HashFunction.SHA256
-) -> HandshakeState:
+def responder(prologue: bytes = PROLOGUE, hash_function: HashFunction = HashFunction.SHA256) -> HandshakeState:
     return HandshakeState(
         initiator=False,
         prologue=prologue,

@@ -38,9 +38,11 @@ def test_key_pair_refuses_points_of_low_order(point: bytes) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])
-def test_key_pair_needs_32_bytes(length: int) -> None:
+def test_keys_have_32_bytes(length: int) -> None:
     with pytest.raises(ValueError, match=f"32 bytes, not {length}"):
         KeyPair(bytes(length))
+    with pytest.raises(ValueError, match=f"32 bytes, not {length}"):
+        KeyPair(b"\x11" * 32).exchange(bytes(length))
 
 
 def test_generated_key_pairs_differ_and_agree() -> None:

@@ -45,8 +45,7 @@ def test_engine_agrees_with_cacophony(vectors: dict[str, dict[str, Any]], functi
 
     sides = [side("init", initiator=True), side("resp", initiator=False)]
     messages = [
-        (bytes.fromhex(message["payload"]), bytes.fromhex(message["ciphertext"]))
-        for message in vector["messages"]
+        (bytes.fromhex(message["payload"]), bytes.fromhex(message["ciphertext"])) for message in vector["messages"]
     ]
     assert len(messages) > 3, "no transport messages in this vector"
     for number, (payload, ciphertext) in enumerate(messages[:3]):

@@ -4,7 +4,8 @@ import pytest
 
 from guts.noise.cipher import CipherState
 from guts.noise.keys import KeyPair
-from guts.wire.secure import MAX_PLAINTEXT, Direction, SecureChannel
+from guts.wire.limits import MAX_PLAINTEXT
+from guts.wire.secure import Direction, SecureChannel
 from tests.support.channels import ALICE, BOB, connected, dialler, listener, shake_hands
 
 

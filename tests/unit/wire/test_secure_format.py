@@ -49,9 +49,8 @@ def test_channel_speaks_with_another_implementation(name: str, connect: Any) -> 
         assert ours.receive(theirs.encrypt(bytes(number * 100))) == [bytes(number * 100)]
 
 
-@pytest.mark.parametrize("connect", [we_dial, they_dial])
-def test_channel_rekeys_before_message_65536_of_each_direction(connect: Any) -> None:
-    ours, theirs = connect("noiseprotocol")
+def test_channel_rekeys_before_message_65536_of_each_direction() -> None:
+    ours, theirs = we_dial("noiseprotocol")
     for _ in range(REKEY_INTERVAL):
         ours.send(b"x")
         assert theirs.decrypt(ours.take()) == b"x"

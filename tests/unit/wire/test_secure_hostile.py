@@ -54,6 +54,7 @@ def refuses(channel: SecureChannel, data: bytes, fault: type[PeerFault], match: 
     assert caught.value.severity is Severity.NETWORK
     assert channel.take() == b""
     assert channel.buffered == 0
+    assert channel._incoming == b""
     assert not channel.established
     with pytest.raises(fault) as again:
         channel.receive(b"more")
