@@ -89,9 +89,15 @@ def _create(url: URL, *, pool_size: int, begin: str, read_only: bool) -> Engine:
     if url.get_backend_name() != SQLITE:
         isolation = "REPEATABLE READ" if read_only else "READ COMMITTED"
         options = {"postgresql_readonly": True} if read_only else {}
-        return create_engine(
-            url, pool_size=pool_size, max_overflow=0, isolation_level=isolation, execution_options=options
-        )
+        try:
+            return create_engine(
+                url, pool_size=pool_size, max_overflow=0, isolation_level=isolation, execution_options=options
+            )
+        except ModuleNotFoundError as error:
+            raise BadDatabaseUrl(
+                f"{url.drivername} needs the package {error.name!r}, which is not installed",
+                hint="install it beside Guts: pip install 'psycopg[binary]'",
+            ) from error
     engine = create_engine(
         url,
         poolclass=QueuePool,

@@ -276,6 +276,14 @@ async def test_url_of_no_usable_database_is_refused(url: str) -> None:
         await Database.open(url)
 
 
+async def test_driver_that_is_not_installed_is_named_with_what_helps() -> None:
+    with pytest.raises(BadDatabaseUrl, match="psycopg2") as caught:
+        await Database.open("postgresql+psycopg2://guts:secret@localhost/guts")
+    assert caught.value.hint is not None
+    assert "psycopg" in caught.value.hint
+    assert "secret" not in str(caught.value)
+
+
 async def test_url_of_a_sqlite_file_is_that_file(tmp_path: Path) -> None:
     database = await Database.open(f"sqlite:///{tmp_path}/guts.db")
     await database.write(add_contact, 7)
