@@ -13,7 +13,9 @@ the handshake is done nobody has proved who sent the bytes, and afterwards anyon
 so every fault here has the severity ``NETWORK``: the connection ends, no score changes.
 
 Not promised: that the other side is who the person meant (``expected`` checks that where an id is known),
-that lengths and times stay hidden, or that the last message was the last one that the peer sent.
+that lengths and times stay hidden, or that the last message was the last one that the peer sent. A dialler is
+``established`` when the listener has proved itself; that the listener accepts the dialler too shows only in the
+first plaintext that comes back.
 """
 
 import hashlib

@@ -5,6 +5,7 @@ plaintext is ever delivered that the other side did not send at that place.
 """
 
 import contextlib
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -138,6 +139,16 @@ def test_second_message_that_is_too_short_is_refused(length: int) -> None:
 def test_transport_message_shorter_than_its_tag_is_refused_from_its_length_alone(length: int) -> None:
     for channel in connected():
         refuses(channel, length.to_bytes(2, "big"), DecryptFailed, f"message of {length} bytes")
+
+
+def test_announced_length_allocates_nothing() -> None:
+    channels = [connected()[1] for _ in range(64)]
+    tracemalloc.start()
+    for channel in channels:
+        assert channel.receive(b"\xff\xff" + bytes(10)) == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64 * 1024
 
 
 def test_channel_keeps_no_more_than_one_incomplete_message() -> None:
