@@ -19,6 +19,7 @@ class HeldRecord:
         key: 20 bytes.
         expires: Unix milliseconds.
         encoded: the signed bytes.
+        source: IP of who brought it; empty for this node's own.
     """
 
     key: bytes
@@ -26,6 +27,7 @@ class HeldRecord:
     seq: int
     expires: int
     encoded: bytes
+    source: str
 
 
 @final
@@ -52,18 +54,26 @@ def load_records(connection: Connection, now_ms: int) -> list[HeldRecord]:
             provider_records.c.seq,
             provider_records.c.expires,
             provider_records.c.encoded,
+            provider_records.c.source,
         )
         .where(provider_records.c.expires > now_ms)
         .order_by(provider_records.c.key, provider_records.c.publisher)
     )
-    return [HeldRecord(key, PeerId(peer), seq, expires, raw) for key, peer, seq, expires, raw in rows]
+    return [HeldRecord(key, PeerId(peer), seq, expires, raw, source) for key, peer, seq, expires, raw, source in rows]
 
 
 def replace_records(connection: Connection, records: Iterable[HeldRecord]) -> None:
     """Store ``records``, at most one per key and publisher, in the place of all that were there."""
     connection.execute(delete(provider_records))
     rows = [
-        {"key": r.key, "publisher": r.publisher, "seq": r.seq, "expires": r.expires, "encoded": r.encoded}
+        {
+            "key": r.key,
+            "publisher": r.publisher,
+            "seq": r.seq,
+            "expires": r.expires,
+            "encoded": r.encoded,
+            "source": r.source,
+        }
         for r in records
     ]
     if rows:

@@ -195,6 +195,7 @@ class ProviderRecordColumns(TypedColumns):
     seq: Named[int] = Column(BigInteger)
     expires: Named[int] = Column(BigInteger)
     encoded: Named[bytes] = Column(LargeBinary)
+    source: Named[str] = Column(Text)
 
 
 provider_records: Final = Table(

@@ -34,14 +34,13 @@ def upgrade() -> None:
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("expires", sa.BigInteger(), nullable=False),
         sa.Column("encoded", sa.LargeBinary(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("key", "publisher", name=op.f("pk_provider_records")),
     )
     op.create_index("ix_provider_records_expires", "provider_records", ["expires"], unique=False)
     op.create_table(
         "repositories",
-        sa.Column(
-            "number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.LargeBinary(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
@@ -130,16 +129,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "score_ledger",
-        sa.Column(
-            "number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("peer", sa.LargeBinary(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("change", sa.Float(precision=53), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["peer"], ["scores.peer"], name=op.f("fk_score_ledger_peer"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["peer"], ["scores.peer"], name=op.f("fk_score_ledger_peer"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_score_ledger")),
     )
     op.create_index(op.f("ix_score_ledger_peer"), "score_ledger", ["peer"], unique=False)

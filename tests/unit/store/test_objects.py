@@ -59,9 +59,9 @@ async def test_objects_of_a_repository_that_is_gone_are_refused(database: Databa
 
 async def test_dht_records_are_replaced_and_the_expired_are_not_returned(database: Database) -> None:
     peer = PeerId(b"p" * 32)
-    old = HeldRecord(b"k" * 20, peer, 1, 100, b"old")
+    old = HeldRecord(b"k" * 20, peer, 1, 100, b"old", "")
     await database.write(discovery.replace_records, [old])
-    records = [HeldRecord(bytes([n]) * 20, peer, n, 100 + n, b"signed") for n in range(3)]
+    records = [HeldRecord(bytes([n]) * 20, peer, n, 100 + n, b"signed", "192.0.2.1") for n in range(3)]
     await database.write(discovery.replace_records, records)
     assert await database.read(discovery.load_records, 99) == records
     assert await database.read(discovery.load_records, 100) == records[1:]
