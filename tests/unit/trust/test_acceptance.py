@@ -3,8 +3,12 @@
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from guts.errors import Severity
+from guts import canonical
+from guts.canonical import Value
+from guts.errors import PeerFault, Severity
 from guts.trust.acceptance import (
     MAX_AHEAD_MS,
     MAX_BRIDGE,
@@ -374,3 +378,15 @@ def test_acceptance_never_goes_back_whatever_the_order() -> None:
                 assert decision == Stale()
         assert seqs == sorted(seqs)
         assert newest == known(max(order, key=lambda record: record.seq))
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_no_proof(data: bytes) -> None:
+    with pytest.raises(PeerFault):
+        EquivocationProof.decode(data)
+
+
+@pytest.mark.parametrize("value", [[], [b"", b""], [b"", b"", None], 7])
+def test_other_shapes_are_no_proof(value: Value) -> None:
+    with pytest.raises(InvalidProof):
+        EquivocationProof.decode(canonical.encode(value))
