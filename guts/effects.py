@@ -59,6 +59,13 @@ class Provide:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Tell the DHT so no longer."""
+
+    repository: RepositoryId
+
+
+@dataclass(frozen=True, slots=True)
 class LoadRefs:
     """Read what a GetRefs asks for; ends in ``RefsLoaded``."""
 
@@ -113,10 +120,18 @@ class PeerSeen:
 
 @dataclass(frozen=True, slots=True)
 class ScoreChanged:
-    """A fault was counted: the value after it, and until when (Unix ms) the peer is banned; 0 = not."""
+    """A fault was counted.
+
+    Attributes:
+        fault: the value after it.
+        change: what it added.
+        reason: the fault's code.
+        banned_until: Unix ms; 0 = not banned.
+    """
 
     peer: PeerId
     fault: float
+    change: float
     reason: str
     banned_until: int
     wall: int
@@ -151,6 +166,7 @@ Effect = (
     | ResetStream
     | FindProviders
     | Provide
+    | Withdraw
     | LoadRefs
     | Fetch
     | Serve

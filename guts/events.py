@@ -148,7 +148,9 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class NothingNew:
-    """What the peer offered is what we have, or older."""
+    """What the peer offered is what we have, or older; ``known`` is what we have."""
+
+    known: Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,11 +256,6 @@ class AddressesChanged:
     peer_record: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Stopping:
-    """The node is about to stop: say goodbye."""
-
-
 Event = (
     Connected
     | DialFailed
@@ -274,5 +271,4 @@ Event = (
     | CommandReceived
     | Woke
     | AddressesChanged
-    | Stopping
 )

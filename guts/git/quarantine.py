@@ -22,13 +22,14 @@ import re
 import shutil
 import struct
 import tempfile
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from guts.git import ancestry
 from guts.git.command import Child, Git, GitFailed
 from guts.git.faults import CorruptPack, MissingObjects, TooLarge
 from guts.git.files import disk_faults, sync_directory, sync_file
@@ -150,8 +151,16 @@ class Quarantine:
             TooLarge, UnsafeTree, MissingObjects, ExtraObjects, CorruptPack: see ``guts.git.faults``.
             GitFailed, DiskFault: our own side failed.
         """
+        inspection = self.inspection()
+        with _blamed_on_pack(MissingObjects):
+            objects, inflated = await inspection.run(tips, has_packs=any(pack.objects for pack in self._packs))
+        self._checked = True
+        return Checked(objects, inflated)
+
+    def inspection(self) -> Inspection:
+        """Return the checks over what is here now; ``check`` runs them."""
         assert self._path is not None, "the quarantine is open"
-        inspection = Inspection(
+        return Inspection(
             self._git,
             self._path,
             self._environment,
@@ -159,10 +168,10 @@ class Quarantine:
             received_bytes=sum(pack.received_bytes for pack in self._packs),
             unjudged_modules={id_ for pack in self._packs for id_ in pack.unjudged_modules},
         )
-        with _blamed_on_pack(MissingObjects):
-            objects, inflated = await inspection.run(tips, has_packs=any(pack.objects for pack in self._packs))
-        self._checked = True
-        return Checked(objects, inflated)
+
+    async def are_ancestors(self, pairs: Sequence[tuple[ObjectId, ObjectId]]) -> list[bool]:
+        """Return for each pair (old, new) whether ``new`` contains ``old``. Raises: as ``ancestry.are_ancestors``."""
+        return await ancestry.are_ancestors(self._git, self._environment, pairs)
 
     async def migrate(self) -> list[str]:
         """Move the checked packs into the repository; durable on return. Returns their names.

@@ -8,8 +8,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable,
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
-from guts.errors import StorageFault, Unavailable
-from guts.git import packed_refs
+from guts.errors import StorageFault
+from guts.git import ancestry, packed_refs
+from guts.git.ancestry import NotHeld
 from guts.git.command import Child, Git
 from guts.git.files import disk_faults, write_files
 from guts.git.folder import NAME as FOLDER_NAME
@@ -53,20 +54,6 @@ class NotARepository(StorageFault):
     """There is no bare repository at the path."""
 
     code: ClassVar[str] = "NOT_A_REPOSITORY"
-
-
-class NotHeld(Unavailable):
-    """Somebody wants objects that are not here (any more, or yet).
-
-    Attributes:
-        missing: some of them.
-    """
-
-    code: ClassVar[str] = "NOT_HELD"
-
-    def __init__(self, missing: Collection[ObjectId]) -> None:
-        super().__init__(f"{len(missing)} wanted objects are not held here")
-        self.missing = frozenset(missing)
 
 
 class BareRepository:
@@ -141,7 +128,7 @@ class BareRepository:
             await child.finish()
         return found
 
-    async def objects(self) -> AsyncIterator[ObjectInfo]:
+    async def objects(self) -> AsyncGenerator[ObjectInfo, None]:
         """Yield every object held, in the order of the packs.
 
         Raises:
@@ -182,28 +169,8 @@ class BareRepository:
         return (await self.are_ancestors([(old, new)]))[0]
 
     async def are_ancestors(self, pairs: Sequence[tuple[ObjectId, ObjectId]]) -> list[bool]:
-        """Return for each pair (old, new) what ``is_ancestor`` says.
-
-        Objects that are no commits, and tags of such, are only their own ancestors.
-
-        Raises:
-            GitFailed: one is not here.
-        """
-        peeled = await self._peel({id_ for pair in pairs for id_ in pair})
-        answers = []
-        for old, new in pairs:
-            (_, old_target), (_, new_target) = peeled[old], peeled[new]
-            if old == new or old_target.id == new_target.id:
-                answers.append(True)
-            elif {old_target.kind, new_target.kind} != {"commit"}:
-                answers.append(False)
-            else:
-                data = b"%s\n^%s\n" % (str(old_target.id).encode(), str(new_target.id).encode())
-                found = await self.git.run(
-                    ["rev-list", "--max-count=1", "--stdin"], environment=self.environment, data=data
-                )
-                answers.append(not found)
-        return answers
+        """Return for each pair (old, new) what ``is_ancestor`` says. Raises: as ``ancestry.are_ancestors``."""
+        return await ancestry.are_ancestors(self.git, self.environment, pairs)
 
     async def project(self, refs: Mapping[str, ObjectId], head: str) -> None:
         """Make ``refs`` the refs of the repository, and ``head`` the name that HEAD points at; durable on return.
@@ -212,7 +179,7 @@ class BareRepository:
             NotHeld: a ref's object is not here; nothing changed.
             DiskFault: the disk refused; the old refs stand.
         """
-        peeled = await self._peel(set(refs.values()))
+        peeled = await ancestry.peel(self.git, self.environment, set(refs.values()))
         packed = {}
         for name, target in refs.items():
             is_tag, info = peeled[target]
@@ -253,23 +220,6 @@ class BareRepository:
     async def delete(self) -> None:
         """Remove the repository from the disk. Raises: ``DiskFault``."""
         await asyncio.to_thread(_delete, self.path)
-
-    async def _peel(self, ids: Collection[ObjectId]) -> dict[ObjectId, tuple[bool, ObjectInfo]]:
-        """Return for each id whether it is an annotated tag, and what it finally points at."""
-        ordered = list(ids)
-        if not ordered:
-            return {}
-        questions = b"".join([b"%s^{}\n" % id_.hex().encode() for id_ in ordered])
-        answer = await self.git.run(BATCH_CHECK, environment=self.environment, data=questions)
-        lines = answer.splitlines()
-        assert len(lines) == len(ordered), "cat-file answers every question"
-        peeled: dict[ObjectId, tuple[bool, ObjectInfo]] = {}
-        for id_, line in zip(ordered, lines, strict=True):
-            for info in parse_infos(line):
-                peeled[id_] = (info.id != id_, info)
-        if missing := [id_ for id_ in ordered if id_ not in peeled]:
-            raise NotHeld(missing)
-        return peeled
 
 
 @contextlib.asynccontextmanager

@@ -103,7 +103,10 @@ class PeerManager:
 
     def ready(self) -> Iterator[PeerConnection]:
         """Yield the ready connections, in the order in which they were opened."""
-        return (connection for connection in self.connections.values() if connection.ready)
+        return (connection for connection in self._open() if connection.ready)
+
+    def _open(self) -> Iterator[PeerConnection]:
+        return (connection for connection in self.connections.values() if not connection.closing)
 
     def state(self, peer: PeerId) -> PeerState:
         """Return what is known of ``peer``, beginning to know it where nothing is."""
@@ -114,24 +117,18 @@ class PeerManager:
             known = self.peers[peer] = PeerState(peer)
         return known
 
-    def random_peers(
-        self, count: int, among: Iterable[PeerId], exclude: PeerId | None = None
-    ) -> list[PeerId]:
+    def random_peers(self, count: int, among: Iterable[PeerId], exclude: PeerId | None = None) -> list[PeerId]:
         """Return at most ``count`` of the peers ``among``, drawn without repetition."""
         candidates = sorted(peer for peer in among if peer != exclude)
         return self._rng.sample(candidates, min(count, len(candidates)))
 
     def peers_with_repository(self, repository: RepositoryId) -> list[PeerState]:
         """Return the ready peers known to hold ``repository``."""
-        return [
-            state for c in self.ready() if (state := self.peers[c.peer]) and repository in state.repositories
-        ]
+        return [state for c in self.ready() if (state := self.peers[c.peer]) and repository in state.repositories]
 
     def subscribers(self, repository: RepositoryId) -> list[PeerState]:
         """Return the ready peers that want the news of ``repository``."""
-        return [
-            state for c in self.ready() if (state := self.peers[c.peer]) and repository in state.subscriptions
-        ]
+        return [state for c in self.ready() if (state := self.peers[c.peer]) and repository in state.subscriptions]
 
     def connection_to(self, peer: PeerId) -> PeerConnection | None:
         """Return the ready connection to ``peer``."""
@@ -144,13 +141,21 @@ class PeerManager:
 
     def deadline(self, now: float) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity where nothing is pending."""
-        times = [c.next_ping if c.ready else c.opened_at + HELLO_TIMEOUT for c in self.connections.values()]
-        times += [c.last_heard + self._dead_after for c in self.connections.values()]
+        times = [c.next_ping if c.ready else c.opened_at + HELLO_TIMEOUT for c in self._open()]
+        times += [c.last_heard + self._dead_after for c in self._open()]
         if self._outbound_missing() > 0:
             times += [max(now, backoff.not_before) for _, backoff in self._candidates()]
         return min(times, default=math.inf)
 
     # --- connections ----------------------------------------------------------------------------------------
+
+    def closing(self, connection_id: ConnectionId, effect: Disconnect) -> list[Effect]:
+        """Note that a connection is being closed; once is enough."""
+        connection = self.connections.get(connection_id)
+        if connection is None or connection.closing:
+            return []
+        connection.closing = True
+        return [effect]
 
     def connect(self, target: BootstrapAddress) -> list[Effect]:
         """Dial ``target`` unless that is under way already."""
@@ -250,9 +255,7 @@ class PeerManager:
         if state.connection is not None:
             keep, close = self._settle(state.connection, connection)
             close.ready = False
-            effects.append(
-                Disconnect(close.id, Goodbye(GoodbyeCode.DUPLICATE, "another connection of ours stays", 0))
-            )
+            effects.append(Disconnect(close.id, Goodbye(GoodbyeCode.DUPLICATE, "another connection of ours stays", 0)))
             if keep is not connection:
                 return effects
         connection.ready = connection.was_ready = True
@@ -330,14 +333,12 @@ class PeerManager:
     def tick(self, now: Now) -> list[Effect]:
         """Send the Pings that are due, let go of the dead and the mute, dial where connections are missing."""
         effects: list[Effect] = []
-        for connection in self.connections.values():
+        for connection in self._open():
             silent = now.mono - connection.last_heard
             if silent >= self._dead_after:
                 effects.append(Disconnect(connection.id, Goodbye(GoodbyeCode.IDLE, "silent for too long", 0)))
-                connection.last_heard = now.mono
             elif not connection.ready and now.mono >= connection.opened_at + HELLO_TIMEOUT:
                 effects.append(Disconnect(connection.id, Goodbye(GoodbyeCode.IDLE, "no hello in time", 0)))
-                connection.opened_at = now.mono
             elif connection.ready and now.mono >= connection.next_ping:
                 nonce = self._rng.getrandbits(64)
                 connection.ping = nonce, now.mono
@@ -348,7 +349,7 @@ class PeerManager:
     def _upkeep(self, now: Now) -> list[Effect]:
         missing = self._outbound_missing()
         due = [target for target, backoff in self._candidates() if backoff.not_before <= now.mono]
-        return [effect for target in due[: max(0, missing)] for effect in self.connect(target)]
+        return [Dial(target) for target in due[: max(0, missing)]]
 
     def _outbound_missing(self) -> int:
         outbound = sum(1 for c in self.connections.values() if c.direction is Direction.OUTBOUND)

@@ -38,9 +38,7 @@ class Scores:
     def __init__(self, stored: Iterable[tuple[PeerId, float, int]], now: Now) -> None:
         """Take over ``(peer, fault, banned until in Unix ms)`` rows from the database."""
         self._faults = {
-            peer: _Fault(
-                value, now.mono, now.mono + (until - now.wall) / 1000 if until > now.wall else -math.inf
-            )
+            peer: _Fault(value, now.mono, now.mono + (until - now.wall) / 1000 if until > now.wall else -math.inf)
             for peer, value, until in stored
         }
 
@@ -71,4 +69,4 @@ class Scores:
         if peer not in self._faults and len(self._faults) >= MAX_TRACKED:
             del self._faults[min(self._faults, key=lambda other: self.value(other, now.mono))]
         self._faults[peer] = fault
-        return [Persist(ScoreChanged(peer, fault.value, error.code, until, now.wall))]
+        return [Persist(ScoreChanged(peer, fault.value, float(error.severity), error.code, until, now.wall))]

@@ -22,6 +22,7 @@ class PeerConnection:
         opened_at, last_heard: monotonic seconds.
         ready: Hello and HelloAck are exchanged, and it is the one connection to this peer.
         was_ready: it has been ready once.
+        closing: we have told the driver to close it; what still comes over it is not looked at.
         start_nonce: of the peer's process; another one later means that it restarted.
         next_ping: monotonic seconds.
         ping: nonce and send time of the Ping that has not been answered yet.
@@ -37,6 +38,7 @@ class PeerConnection:
     last_heard: float
     ready: bool = False
     was_ready: bool = False
+    closing: bool = False
     start_nonce: bytes = b""
     software: str = ""
     next_ping: float = 0.0

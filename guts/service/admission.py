@@ -55,9 +55,7 @@ class Admission:
 
     def begin_serve(self, connection: ConnectionId) -> bool:
         """Count a GetObjects in; ``False`` where the peer or everybody has too many under way."""
-        return sum(self._serves.values()) < MAX_SERVES and _begin(
-            self._serves, connection, MAX_SERVES_PER_PEER
-        )
+        return sum(self._serves.values()) < MAX_SERVES and _begin(self._serves, connection, MAX_SERVES_PER_PEER)
 
     def end_serve(self, connection: ConnectionId) -> None:
         """Count a GetObjects out."""

@@ -17,6 +17,7 @@ from guts.effects import (
     SeedingStopped,
     Send,
     Serve,
+    Withdraw,
 )
 from guts.errors import ExitStatus, GutsError, PeerFault, Unavailable, UsageError
 from guts.events import (
@@ -39,7 +40,6 @@ from guts.events import (
     RefsLoaded,
     Seed,
     ServeFinished,
-    Stopping,
     SyncNow,
     UnknownMessageReceived,
     Unseed,
@@ -60,7 +60,6 @@ from guts.wire.messages import (
     GetObjects,
     GetRefs,
     Goodbye,
-    GoodbyeCode,
     Gossip,
     Hello,
     HelloAck,
@@ -120,7 +119,7 @@ class Service:
         match event:
             case MessageReceived(connection=connection, message=message):
                 known = self.peers.connections.get(connection)
-                return self._message(known, message, now) if known is not None else []
+                return self._message(known, message, now) if known is not None and not known.closing else []
             case UnknownMessageReceived(connection=connection):
                 return [Send(connection, Error(0, ErrorCode.UNSUPPORTED, "unknown message type"))]
             case Connected():
@@ -154,20 +153,20 @@ class Service:
             case AddressesChanged(peer_record=peer_record):
                 self.peers.peer_record = peer_record
                 return []
-            case Stopping():
-                goodbye = Goodbye(GoodbyeCode.SHUTTING_DOWN, "shutting down", 0)
-                return [Disconnect(connection, goodbye) for connection in self.peers.connections]
             case _:
                 assert_never(event)
 
     def _routed(self, effects: list[Effect]) -> list[Effect]:
-        """Let the manager of peers see every dial that a component asks for: it knows what is under way."""
+        """Let the manager of peers see every dial that a component asks for, and every connection that ends."""
         routed: list[Effect] = []
         for effect in effects:
-            if isinstance(effect, Dial):
-                routed += self.peers.connect(effect.target)
-            else:
-                routed.append(effect)
+            match effect:
+                case Dial(target=target):
+                    routed += self.peers.connect(target)
+                case Disconnect(connection=connection):
+                    routed += self.peers.closing(connection, effect)
+                case _:
+                    routed.append(effect)
         return routed
 
     # --- connections ----------------------------------------------------------------------------------------
@@ -214,9 +213,7 @@ class Service:
         state = self.peers.state(connection.peer)
         followed = self.sync.followed()
         for start in range(0, len(followed), MAX_SUBSCRIPTIONS):
-            effects.append(
-                Send(connection.id, Subscribe(tuple(followed[start : start + MAX_SUBSCRIPTIONS]), ()))
-            )
+            effects.append(Send(connection.id, Subscribe(tuple(followed[start : start + MAX_SUBSCRIPTIONS]), ())))
         shared = state.repositories.intersection(followed)
         effects += self.sync.peer_ready(connection.peer, connection.id, sorted(shared), now.mono)
         if connection.dialled is not None:
@@ -245,9 +242,7 @@ class Service:
             return effects + self._dial_succeeded(connection.dialled, connection.peer, now)
         why = error or Unavailable("the peer closed the connection")
         effects += self.sync.dial_ended(connection.dialled, None, why, now.mono)
-        return effects + [
-            Reply(waiter.command_id, why) for waiter in self._connects.pop(connection.dialled, [])
-        ]
+        return effects + [Reply(waiter.command_id, why) for waiter in self._connects.pop(connection.dialled, [])]
 
     # --- repositories ---------------------------------------------------------------------------------------
 
@@ -327,9 +322,7 @@ class Service:
         effects: list[Effect] = []
         if first:
             effects += self.peers.broadcast(Subscribe((repository,), ()))
-            news = NewRepository(
-                repository, accepted.known.epoch, accepted.known.identity_hash, self.peers.peer_record
-            )
+            news = NewRepository(repository, accepted.known.epoch, accepted.known.identity_hash, self.peers.peer_record)
             everybody = [c.id for c in self.peers.ready() if c.id != source]
             effects += self.gossip.announce(news, everybody, now.mono)
         listeners = [
@@ -370,6 +363,7 @@ class Service:
         return [
             *self.sync.drop(repository),
             *self.peers.broadcast(Subscribe((), (repository,))),
+            Withdraw(repository),
             Persist(SeedingStopped(repository)),
             Reply(command_id, {"repository": str(repository)}),
         ]

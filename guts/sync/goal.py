@@ -78,7 +78,7 @@ class Goal:
     """
 
     repository: RepositoryId
-    known: Known = Known()
+    known: Known = field(default_factory=Known)
     held: bool = False
     next_ask: float = 0.0
     next_search: float = 0.0

@@ -29,7 +29,7 @@ from guts.wire.limits import MAX_QUERIES
 from guts.wire.messages import GetRefs, KnownHead, NewCommit, Refs, RefsAnswer, RefsQuery, RefsStatus
 
 ASK_INTERVAL: Final = 60.0
-"""Seconds between two rounds of anti-entropy for one repository, ± half: gossip is for speed, this for certainty."""
+"""Seconds between two rounds of anti-entropy for one repository: gossip is for speed, this for certainty."""
 
 SEARCH_INTERVAL: Final = 300.0
 """Seconds between two lookups for a repository with too few connected holders, ± half."""
@@ -85,8 +85,15 @@ class RepoSync:
         holders: Callable[[RepositoryId], Iterable[PeerId]],
         rng: random.Random,
         now: float,
+        ask_interval: float = ASK_INTERVAL,
     ) -> None:
-        """Follow what is ``held`` already; ``holders`` names the ready peers known to hold a repository."""
+        """Follow what is ``held`` already.
+
+        Args:
+            holders: names the ready peers known to hold a repository.
+            ask_interval: seconds between two rounds of anti-entropy for one repository, ± half.
+        """
+        self._ask_interval = ask_interval
         self.goals: dict[RepositoryId, Goal] = {}
         self._holders = holders
         self._rng = rng
@@ -98,7 +105,7 @@ class RepoSync:
         self._last_fetch = 0
         for repository, known in held.items():
             goal = self.goals[repository] = Goal(repository, known, held=True)
-            self._schedule(goal, now + rng.uniform(0.0, ASK_INTERVAL))
+            self._schedule(goal, now + rng.uniform(0.0, ask_interval))
             goal.next_search = now
 
     # --- questions ------------------------------------------------------------------------------------------
@@ -133,7 +140,7 @@ class RepoSync:
             return [_success(goal, waiter, now)]
         if goal is None:
             goal = self.goals[repository] = Goal(repository)
-            self._schedule(goal, now + ASK_INTERVAL)
+            self._schedule(goal, now + self._ask_interval)
         goal.waiters.append(waiter)
         goal.dials.update(hints)
         effects: list[Effect] = [Dial(target) for target in goal.dials]
@@ -167,7 +174,7 @@ class RepoSync:
         goal = self.goals.get(repository)
         if goal is None:
             goal = self.goals[repository] = Goal(repository)
-            self._schedule(goal, now + self._jittered(ASK_INTERVAL))
+            self._schedule(goal, now + self._jittered(self._ask_interval))
         goal.known = known
         goal.held = True
 
@@ -216,9 +223,7 @@ class RepoSync:
             batch = tuple(list(ready.to_ask)[:MAX_QUERIES])
             for repository in batch:
                 del ready.to_ask[repository]
-            queries = tuple(
-                _query(self.goals[repository]) for repository in batch if repository in self.goals
-            )
+            queries = tuple(_query(self.goals[repository]) for repository in batch if repository in self.goals)
             if not queries:
                 continue
             self._last_request = self._last_request % 0xFFFFFFFF + 1
@@ -350,7 +355,8 @@ class RepoSync:
                 goal.reasons.clear()
                 effects: list[Effect] = [Provide(goal.repository)] if first else []
                 return effects + (self.ask(peer, [goal.repository], now) if goal.again else [])
-            case NothingNew():
+            case NothingNew(known=known):
+                goal.known = known
                 goal.confirmed = goal.confirmed or goal.held
                 return []
             case Incomplete():
@@ -385,9 +391,7 @@ class RepoSync:
         goal.next_search = now + self._jittered(SEARCH_INTERVAL)
         return [FindProviders(goal.repository)]
 
-    def providers_found(
-        self, repository: RepositoryId, records: Iterable[ProviderRecord], now: float
-    ) -> list[Effect]:
+    def providers_found(self, repository: RepositoryId, records: Iterable[ProviderRecord], now: float) -> list[Effect]:
         """Ask the providers that are connected; dial the others as far as holders are wanted."""
         goal = self.goals.get(repository)
         if goal is None:
@@ -440,7 +444,7 @@ class RepoSync:
             time, repository = heapq.heappop(self._agenda)
             goal = self.goals.get(repository)
             if goal is not None and goal.next_ask == time:
-                self._schedule(goal, now.mono + self._jittered(ASK_INTERVAL))
+                self._schedule(goal, now.mono + self._jittered(self._ask_interval))
                 effects += self._round(goal, now.mono)
         for goal in [goal for goal in self.goals.values() if goal.waiters]:
             effects += self._expire(goal, now.mono)
@@ -477,11 +481,7 @@ class RepoSync:
         if not goal.held:
             self.goals.pop(goal.repository, None)
         unheld = {who: why for who, why in goal.reasons.items() if why != "does not hold it"}
-        error = (
-            ProvidersUnreachable(goal.repository, unheld)
-            if unheld
-            else NoProviders(goal.repository, goal.asked)
-        )
+        error = ProvidersUnreachable(goal.repository, unheld) if unheld else NoProviders(goal.repository, goal.asked)
         return [Reply(waiter.command_id, error) for waiter in waiters]
 
     def _schedule(self, goal: Goal, time: float) -> None:

@@ -1,0 +1,67 @@
+"""The composition root: a node, or a clone, from a config."""
+
+import asyncio
+import contextlib
+import dataclasses
+import signal
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from guts.addresses import BootstrapAddress, RepositoryUrl
+from guts.api.server import control_server
+from guts.config import Config
+from guts.git.source import clone_from
+from guts.identity import SigningKey
+from guts.keystore import load_or_create_node_key
+from guts.node.node import running
+
+CLONE_TIMEOUT: Final = 24 * 3600.0
+"""Seconds. A large repository over a slow line; progress is watched elsewhere (``guts.node.transfers``)."""
+
+
+async def run_node(config: Config, *, ready: Callable[[Mapping[str, object]], None]) -> None:
+    """Run a node until SIGTERM, SIGINT or ``guts node stop``; ``ready`` gets its status when it listens.
+
+    Raises:
+        UsageError, StorageFault: it can't start.
+    """
+    key = load_or_create_node_key(config.network.keypair)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        node = await stack.enter_async_context(running(config, key, client=False, stop=stop))
+        await stack.enter_async_context(control_server(node.control, config.paths.control_socket))
+        ready(await node.control.status())
+        await stop.wait()
+
+
+async def clone(config: Config, url: RepositoryUrl, target: Path) -> dict[str, object]:
+    """Make a verified working clone of ``url`` at ``target``; return what came of it.
+
+    A node of its own does it, which lives only as long as this: with a throw-away key, without a listener, its files
+    in a temporary folder beside ``target``. A running node of this user is asked like any other peer.
+
+    Raises:
+        NoProviders, ProvidersUnreachable: it can't be had.
+        UsageError, StorageFault: it can't be put where it should go.
+    """
+    with tempfile.TemporaryDirectory(prefix=".guts-clone-", dir=target.parent) as scratch:
+        home = Path(scratch)
+        paths = dataclasses.replace(config.paths, data=home / "data", state=home / "state", runtime=home / "run")
+        private = dataclasses.replace(
+            config,
+            paths=paths,
+            storage=dataclasses.replace(config.storage, database_url=f"sqlite:///{paths.database}"),
+            network=dataclasses.replace(config.network, role="node", advertise=()),
+        )
+        hints: list[BootstrapAddress] = [url.hint] if url.hint is not None else []
+        async with running(private, SigningKey.generate(), client=True, stop=asyncio.Event()) as node:
+            result = await node.control.seed(url.repository, hints, CLONE_TIMEOUT)
+            inspected = await node.control.inspect(url.repository)
+            plain = RepositoryUrl(url.repository, url.name)
+            await clone_from(node.repositories.path(url.repository), target, str(plain))
+    return {**result, "directory": str(target), "refs": inspected["refs"], "head": inspected["head"]}

@@ -1,0 +1,23 @@
+"""One running node: where decisions meet the world.
+
+::
+
+    connections, discovery, control API, workers ──events──> Driver ──> Service.handle ──effects──> Driver
+                                                                                             │
+              git, database, packs <── Workers (transfers, publishing) <─────────────────────┘
+
+- ``Driver`` owns the one bounded queue of events and its one consumer, reads the clocks, runs effects, arms the one
+  timer. It is the only caller of the service.
+- ``Repositories`` is where git, the database and trust meet: the commit protocol and the recovery at start.
+- ``transfers`` answers Fetch, Serve and LoadRefs; ``publishing`` takes what a maintainer signs here. Pack bytes go
+  between a connection's stream and git, and never through the driver.
+- ``Control`` is what the operator may ask for; ``guts.api`` puts it on a socket.
+- ``Node`` starts these in order and stops them in the reverse.
+
+One root ``TaskGroup`` owns every task. A connection's task ends in exactly one ``Disconnected``, a worker's in exactly
+one finished event, whatever went wrong; anything that is not an error on purpose (``GutsError``) stops the node.
+
+Commit protocol (DESIGN §7): quarantine, checks, rename the pack, records into the repository's folder, SQL transaction
+(the commit point), HEAD and ``packed-refs`` by one rename each, mark as projected, announce. A crash before the
+transaction leaves the old state and leftovers that the next start removes; after it, the next start projects again.
+"""

@@ -1,0 +1,162 @@
+"""From what a peer offers to what may be fetched: the part of acceptance that needs no objects (DESIGN §6).
+
+Pure, and possibly slow (thousands of signatures, megabytes of entries): callers run it in a thread.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, assert_never
+
+from guts.errors import Unavailable
+from guts.ids import AuthorId, ObjectId, RepositoryId
+from guts.store.repositories import StoredRepository
+from guts.trust.acceptance import (
+    Ahead,
+    Duplicate,
+    Fork,
+    Gap,
+    Known,
+    NeedsIdentity,
+    New,
+    OtherIdentity,
+    PastLimit,
+    RefChange,
+    Stale,
+    Suspended,
+    Unseen,
+    WrongRepository,
+    accept,
+    ref_changes,
+)
+from guts.trust.chain import IdentityChain
+from guts.trust.signed_refs import SignedHeader, SignedRefs
+from guts.wire.messages import EncodedRefs
+
+
+class NotYet(Unavailable):
+    """A record can't be judged or applied now; nobody is punished, and it is looked at again later."""
+
+    code: ClassVar[str] = "NOT_YET"
+
+
+class MissingContext(Unavailable):
+    """What was offered does not connect to what is held; a full answer to GetRefs would."""
+
+    code: ClassVar[str] = "MISSING_CONTEXT"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The accepted state of a repository, decoded."""
+
+    chain: IdentityChain
+    records: Mapping[AuthorId, SignedRefs]
+
+    @classmethod
+    def of(cls, stored: StoredRepository) -> "Held":
+        """Decode what the database keeps; it was verified when it came, and is again."""
+        chain = IdentityChain.from_documents([document.encoded for document in stored.documents])
+        records = (SignedRefs.decode(row.header, row.entries) for row in stored.signed_refs)
+        return cls(chain, {record.author: record for record in records})
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A record to commit, with the one it takes the place of and the headers between them."""
+
+    record: SignedRefs
+    replaced: SignedRefs | None
+    bridge: tuple[SignedHeader, ...]
+
+    def changes(self) -> tuple[RefChange, ...]:
+        """Return the refs that it moves. Raises: ``PeerFault``: see ``guts.trust.acceptance.ref_changes``."""
+        return ref_changes(self.replaced, self.record)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A newer state of a repository, as far as signatures can tell; its objects are not here yet.
+
+    Attributes:
+        chain: with the new documents.
+        first_new_document: index in the chain of the first document that is new here.
+        new: the records that are new; at least one, unless documents are.
+        records: the newest record of every author, the new ones in their place.
+    """
+
+    chain: IdentityChain
+    first_new_document: int
+    new: tuple[NewRecord, ...]
+    records: Mapping[AuthorId, SignedRefs]
+
+    @property
+    def tips(self) -> frozenset[ObjectId]:
+        """Every object that a record, new or held, points at."""
+        return frozenset().union(*(record.tips() for record in self.records.values()))
+
+
+def verify(
+    repository: RepositoryId,
+    held: Held | None,
+    documents: tuple[bytes, ...],
+    bridge: tuple[bytes, ...],
+    records: tuple[EncodedRefs, ...],
+    now_ms: int,
+) -> Verified | None:
+    """Return what is new in an offer, or ``None`` where nothing is.
+
+    Raises:
+        PeerFault: what no honest peer offers.
+        MissingContext: documents, headers or records in between are missing.
+        NotYet: a record from the future, or by an author whose history split.
+    """
+    if held is not None:
+        chain, first_new = held.chain, held.chain.epoch + 1
+    elif documents:
+        chain, first_new = IdentityChain.from_documents([documents[0]]), 0
+    else:
+        raise MissingContext("no identity document is known or offered")
+    if chain.repository != repository:
+        raise WrongRepository("identity documents of another repository")
+    for document in documents:
+        chain = chain.extend(document)
+    newest = dict(held.records) if held is not None else {}
+    headers = [SignedHeader.decode(header) for header in bridge]
+    new = []
+    for encoded in records:
+        record = SignedRefs.decode(encoded.header, encoded.entries)
+        replaced = newest.get(record.author)
+        between = tuple(header for header in headers if header.header.author == record.author)
+        if _decide(chain, replaced, record, between, newest, now_ms):
+            new.append(NewRecord(record, replaced, between))
+            newest[record.author] = record
+    if not new and chain.epoch < first_new:
+        return None
+    return Verified(chain, first_new, tuple(new), newest)
+
+
+def _decide(
+    chain: IdentityChain,
+    replaced: SignedRefs | None,
+    record: SignedRefs,
+    bridge: tuple[SignedHeader, ...],
+    newest: Mapping[AuthorId, SignedRefs],
+    now_ms: int,
+) -> bool:
+    """Return whether ``record`` is new and may be fetched. Raises: as ``verify``."""
+    known = Known(replaced.seq, replaced.hash) if replaced is not None else None
+    others = {author: other.seq for author, other in newest.items() if author != record.author}
+    decision = accept(chain, known, record, bridge, now_ms, others=others)
+    match decision:
+        case New():
+            return True
+        case Duplicate() | Stale() | PastLimit() | Suspended():
+            return False
+        case NeedsIdentity() | Gap() | Unseen():
+            raise MissingContext(f"a record by {record.author.short} needs more: {type(decision).__name__}")
+        case Ahead():
+            raise NotYet(f"a record by {record.author.short} is ahead of this node's clock")
+        case Fork() | OtherIdentity():
+            raise NotYet(f"{record.author.short} signed two histories; the one that came first stays")
+        case _:
+            assert_never(decision)

@@ -1,0 +1,263 @@
+"""``Control``: what the operator may ask of a running node. Results are ready for JSON; errors are ``GutsError``."""
+
+import asyncio
+import base64
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import guts
+from guts.addresses import Address, BootstrapAddress
+from guts.clock import Now
+from guts.config import Config
+from guts.errors import GutsError
+from guts.events import Accepted, Connect, Published, Seed, SyncNow, Unseed
+from guts.ids import RepositoryId
+from guts.node.acceptance import Held
+from guts.node.driver import Driver
+from guts.node.persistence import Persistence
+from guts.node.presence import Presence
+from guts.node.publishing import Draft, Publishing
+from guts.node.repositories import Repositories
+from guts.service.service import NotFollowed
+from guts.store import objects as object_table
+from guts.store import repositories as repository_table
+from guts.store.repositories import StoredRepository
+
+Json = dict[str, object]
+
+
+class Control:
+    """The operator's hands; ``guts.api`` puts them on a socket.
+
+    Args:
+        listening: where the node accepts connections.
+        stop: begins a graceful stop.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        driver: Driver,
+        repositories: Repositories,
+        publishing: Publishing,
+        presence: Presence,
+        persistence: Persistence,
+        clock: Callable[[], Now],
+        listening: tuple[Address, ...],
+        stop: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._driver = driver
+        self._service = driver.service
+        self._repositories = repositories
+        self._publishing = publishing
+        self._presence = presence
+        self._persistence = persistence
+        self._clock = clock
+        self._listening = listening
+        self._stop = stop
+        self._started = clock().mono
+
+    async def status(self) -> Json:
+        """Return the node in one object."""
+        ready = list(self._service.peers.ready())
+        outbound = sum(1 for connection in ready if connection.dialled is not None)
+        return {
+            "id": str(self._service.peers.me.peer),
+            "network": self._config.network.network_name,
+            "role": self._config.network.role,
+            "listen": [str(address) for address in self._listening],
+            "uptime_s": round(self._clock().mono - self._started, 1),
+            "peers": {"inbound": len(ready) - outbound, "outbound": outbound},
+            "repositories": sum(1 for goal in self._service.sync.goals.values() if goal.held),
+            "dht_contacts": len(self._presence.discovery.contacts()),
+            "version": guts.__version__,
+            "pid": os.getpid(),
+            "data": str(self._config.paths.data),
+        }
+
+    async def stop(self) -> None:
+        """Begin a graceful stop."""
+        self._stop()
+
+    # --- repositories ---------------------------------------------------------------------------------------
+
+    async def repositories(self) -> list[Json]:
+        """Return what this node holds, by name."""
+        summaries = await self._repositories.database.read(repository_table.load_summaries)
+        return [await self._summary(summary) for summary in summaries]
+
+    async def _summary(self, summary: repository_table.RepositorySummary) -> Json:
+        canonical = await self._repositories.database.read(repository_table.load_canonical, summary.id)
+        goal = self._service.sync.goals.get(summary.id)
+        state = "not seeded" if goal is None else "fetching" if goal.fetch is not None else "synced"
+        return {
+            "id": str(summary.id),
+            "name": summary.name,
+            "epoch": summary.epoch,
+            "seeding": summary.seeding,
+            "state": state,
+            "head_seq": max((seq for seq, _ in summary.authors.values()), default=0),
+            "refs": len(canonical),
+            "size_bytes": summary.size,
+            "replicas_seen": len(self._service.peers.peers_with_repository(summary.id)),
+            "last_sync_ms": summary.updated,
+        }
+
+    async def inspect(self, repository: RepositoryId) -> Json:
+        """Return identity, refs, objects and holders of a repository. Raises: ``NotFollowed``."""
+        stored = await self._stored(repository)
+        held = await asyncio.to_thread(Held.of, stored)
+        totals = await self._repositories.database.read(object_table.totals, repository)
+        document = held.chain.current
+        wall = self._clock().wall
+        return {
+            **await self._summary(stored.summary),
+            "description": document.description,
+            "identity_hash": document.hash.hex(),
+            "maintainers": [str(author) for author in document.maintainers],
+            "threshold": document.threshold,
+            "default_branch": document.default_branch,
+            "head": stored.summary.head,
+            "canonical_refs": {ref: str(oid) for ref, oid in stored.canonical.items()},
+            "signed_refs": [
+                {
+                    "author": str(record.author),
+                    "seq": record.seq,
+                    "hash": record.hash.hex(),
+                    "signed_ms": record.header.time_ms,
+                    "age_s": round((wall - record.header.time_ms) / 1000, 1),
+                    "refs": len(record.entries.refs),
+                }
+                for record in held.records.values()
+            ],
+            "objects": {kind.name.lower(): total.count for kind, total in totals.items()},
+            "holders": [str(state.id) for state in self._service.peers.peers_with_repository(repository)],
+            "path": str(self._repositories.path(repository)),
+        }
+
+    async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
+        """Hold ``repository`` from now on; return when it is here. Raises: ``Unavailable``: it can't be had."""
+        stored = await self._repositories.stored(repository)
+        if stored is not None and not stored.summary.seeding:
+            await self._repositories.database.write(repository_table.set_seeding, repository, seeding=True)
+            await self._driver.post(Published(repository, Accepted(await self._repositories.known(repository), ())))
+        return dict(await self._driver.execute(Seed(repository, tuple(hints), timeout)))
+
+    async def unseed(self, repository: RepositoryId) -> Json:
+        """Follow ``repository`` no longer; what is on disk stays. Raises: ``NotFollowed``."""
+        result = await self._driver.execute(Unseed(repository))
+        await self._persistence.drain()
+        return dict(result)
+
+    async def sync(self, repository: RepositoryId | None, timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
+        """Ask the holders for news now, of one repository or of all. Raises: ``NotFollowed``, ``Unavailable``."""
+        if repository is not None:
+            return dict(await self._driver.execute(SyncNow(repository, timeout)))
+        results: list[Json] = []
+        for followed in [goal.repository for goal in self._service.sync.goals.values() if goal.held]:
+            try:
+                results.append(dict(await self._driver.execute(SyncNow(followed, timeout))))
+            except GutsError as error:
+                results.append({"repository": str(followed), "error": error.code})
+        return {"repositories": results}
+
+    # --- peers and discovery --------------------------------------------------------------------------------
+
+    async def peers(self) -> list[Json]:
+        """Return the connections."""
+        now = self._clock()
+        manager = self._service.peers
+        return [
+            {
+                "peer": str(connection.peer),
+                "address": str(connection.address),
+                "direction": connection.direction.name.lower(),
+                "state": "ready" if connection.ready else "greeting",
+                "since_s": round(now.mono - connection.opened_at, 1),
+                "last_seen_s": round(now.mono - connection.last_heard, 1),
+                "rtt_ms": round(connection.rtt * 1000, 1) if connection.rtt is not None else None,
+                "software": connection.software,
+                "capabilities": list(manager.state(connection.peer).capabilities),
+                "repositories": len(manager.state(connection.peer).repositories),
+                "score": round(manager.scores.value(connection.peer, now.mono), 1),
+            }
+            for connection in manager.connections.values()
+        ]
+
+    async def connect(self, address: BootstrapAddress, timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
+        """Dial ``address`` and return who answered. Raises: ``PeerFault``, ``Unavailable``: why nobody did."""
+        return dict(await self._driver.execute(Connect(address, timeout)))
+
+    async def find_providers(self, repository: RepositoryId, timeout: float) -> Json:  # noqa: ASYNC109
+        """Return what the DHT says about who holds ``repository``, within ``timeout`` seconds."""
+        discovery = self._presence.discovery
+        providers: list[Json] = []
+        try:
+            async with asyncio.timeout(timeout):
+                async for record in discovery.find_providers(repository):
+                    providers.append(
+                        {
+                            "peer": str(record.peer),
+                            "addresses": [str(address) for address in record.addresses],
+                            "seq": record.seq,
+                            "expires_ms": record.expires,
+                        }
+                    )
+        except TimeoutError:
+            pass
+        stats = discovery.last_lookup
+        return {
+            "repository": str(repository),
+            "providers": providers,
+            "asked": stats.asked,
+            "hops": stats.hops,
+            "rpcs": stats.rpcs,
+            "seconds": round(stats.seconds, 3),
+        }
+
+    # --- publishing -----------------------------------------------------------------------------------------
+
+    async def publication(self, repository: RepositoryId) -> Json:
+        """Return what a publisher needs to go on: identity documents and tips. Raises: ``NotFollowed``."""
+        stored = await self._stored(repository)
+        held = await asyncio.to_thread(Held.of, stored)
+        tips = sorted({str(oid) for record in held.records.values() for oid in record.tips()})
+        documents = [base64.b64encode(document).decode() for document in held.chain.documents]
+        return {"documents": documents, "tips": tips}
+
+    async def prepare(self, header: Json, pack: AsyncIterator[bytes]) -> Json:
+        """Take a publication in; return what is to be signed. Raises: ``UsageError``, ``StorageFault``."""
+        prepared = await self._publishing.prepare(Draft.parse(header), pack)
+        if prepared is None:
+            return {"unchanged": True, "seq": 0}
+        session, unsigned = prepared
+        return {
+            "unchanged": False,
+            "session": session,
+            "body": base64.b64encode(unsigned.body).decode(),
+            "entries": base64.b64encode(unsigned.entries).decode(),
+            "entries_hash": hashlib.sha256(unsigned.entries).hexdigest(),
+            "seq": unsigned.header.seq,
+        }
+
+    async def commit(self, session: str, signature: bytes) -> Json:
+        """Commit a prepared publication under its signature, and tell the world. Raises: as ``Publishing.commit``."""
+        begun = self._clock().mono
+        draft, accepted, objects = await self._publishing.commit(session, signature)
+        await self._driver.post(Published(draft.repository, accepted))
+        self._driver.index_objects(draft.repository)
+        return {
+            "repository": str(draft.repository),
+            "seq": max(head.seq for _, head, _ in accepted.news),
+            "refs": len(draft.refs),
+            "objects": objects,
+            "seconds": round(self._clock().mono - begun, 3),
+        }
+
+    async def _stored(self, repository: RepositoryId) -> StoredRepository:
+        stored = await self._repositories.stored(repository)
+        if stored is None:
+            raise NotFollowed(repository)
+        return stored

@@ -1,0 +1,324 @@
+"""``Driver``: one queue of events, one consumer, one timer; it runs what the service decides.
+
+The queue is bounded. Whoever posts waits while it is full, and a connection that waits is not read: a flood slows
+its sender down. The driver itself posts nothing while it handles an event.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Coroutine
+from typing import ClassVar, Final, Protocol, assert_never
+
+from guts.addresses import Address, BootstrapAddress
+from guts.clock import Now
+from guts.effects import (
+    Dial,
+    Disconnect,
+    Effect,
+    Fetch,
+    FindProviders,
+    LoadRefs,
+    Persist,
+    Provide,
+    Reply,
+    ResetStream,
+    Send,
+    Serve,
+    Withdraw,
+)
+from guts.errors import GutsError, PeerFault, StorageFault, Unavailable
+from guts.events import (
+    Accepted,
+    Command,
+    CommandId,
+    CommandReceived,
+    Connected,
+    ConnectionId,
+    DialFailed,
+    Disconnected,
+    Event,
+    Failed,
+    FetchFinished,
+    FetchOutcome,
+    LookupFinished,
+    MessageReceived,
+    ProvidersFound,
+    RefsLoaded,
+    ServeFinished,
+    UnknownMessageReceived,
+    Woke,
+)
+from guts.ids import PeerId, RepositoryId
+from guts.net.stream import StreamFailed
+from guts.net.tcp import TcpConnection
+from guts.node.persistence import Persistence
+from guts.node.presence import Presence
+from guts.node.repositories import Repositories
+from guts.node.transfers import Transfers
+from guts.service.service import Service
+from guts.wire.codec import UnknownMessage
+from guts.wire.messages import Goodbye, GoodbyeCode, Message, RefsAnswer
+
+log = logging.getLogger(__name__)
+
+QUEUE_LIMIT: Final = 1024
+"""Events waiting for the service: a few milliseconds of its work."""
+
+MIN_WAIT: Final = 0.01
+"""Seconds: timers are no finer, so that a deadline that is missed by a hair costs one turn, not a hundred."""
+
+MAX_WAIT: Final = 3600.0
+RESOLVE_TIMEOUT: Final = 5.0
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds for all connections together to say goodbye at the end."""
+
+Result = dict[str, str | int | float | None]
+
+
+class Unresolvable(Unavailable):
+    """A host name leads nowhere."""
+
+    code: ClassVar[str] = "UNRESOLVABLE"
+
+
+class Gone(Unavailable):
+    """The connection went away before the work over it began."""
+
+    code: ClassVar[str] = "CONNECTION_LOST"
+
+
+class DialAddress(Protocol):
+    """Opens an authenticated connection; see ``guts.net.dial.dial``."""
+
+    async def __call__(self, address: Address, *, expected: PeerId | None) -> TcpConnection: ...
+
+
+class Driver:
+    """The edge between decisions and the world. Every method is called on one event loop."""
+
+    def __init__(
+        self,
+        service: Service,
+        tasks: asyncio.TaskGroup,
+        clock: Callable[[], Now],
+        dial: DialAddress,
+        presence: Presence,
+        repositories: Repositories,
+        transfers: Transfers,
+        persistence: Persistence,
+    ) -> None:
+        self.service = service
+        self._tasks = tasks
+        self._clock = clock
+        self._dial = dial
+        self._presence = presence
+        self._repositories = repositories
+        self._transfers = transfers
+        self._persistence = persistence
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_LIMIT)
+        self._connections: dict[ConnectionId, TcpConnection] = {}
+        self._replies: dict[CommandId, asyncio.Future[Result]] = {}
+        self._indexing: set[RepositoryId] = set()
+        self._last_id = 0
+        self._next_wake = 0.0
+
+    # --- in -------------------------------------------------------------------------------------------------
+
+    async def post(self, event: Event) -> None:
+        """Queue ``event``; waits while the queue is full."""
+        await self._queue.put(event)
+
+    async def execute(self, command: Command) -> Result:
+        """Let the service carry ``command`` out and return its answer. Raises: ``GutsError``: what it ended in."""
+        command_id = CommandId(self._next_id())
+        reply: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._replies[command_id] = reply
+        try:
+            await self.post(CommandReceived(command_id, command))
+            return await reply
+        finally:
+            del self._replies[command_id]
+
+    async def serve_connection(self, connection: TcpConnection, dialled: BootstrapAddress | None = None) -> None:
+        """Run ``connection`` until it ends: one ``Connected`` first, one ``Disconnected`` last."""
+        connection_id = ConnectionId(self._next_id())
+        self._connections[connection_id] = connection
+        await self.post(Connected(connection_id, connection.direction, connection.peer, connection.remote, dialled))
+
+        async def on_message(message: Message | UnknownMessage) -> None:
+            if isinstance(message, UnknownMessage):
+                await self.post(UnknownMessageReceived(connection_id, message.type))
+            else:
+                await self.post(MessageReceived(connection_id, message))
+
+        try:
+            await connection.run(on_message)
+        finally:
+            del self._connections[connection_id]
+        await self.post(Disconnected(connection_id, connection.closed_by))
+
+    async def run(self) -> None:
+        """Handle events and timers until cancelled."""
+        while True:
+            event = await self._next_event()
+            for effect in self.service.handle(event, self._clock()):
+                self._perform(effect)
+
+    async def _next_event(self) -> Event:
+        now = self._clock().mono
+        wait = min(max(self.service.deadline(now) - now, 0.0), MAX_WAIT)
+        if wait == 0.0 and now >= self._next_wake:
+            # Time goes first where both are due, or a steady stream of messages would stop every timer.
+            self._next_wake = now + MIN_WAIT
+            await asyncio.sleep(0)
+            return Woke()
+        try:
+            async with asyncio.timeout(max(wait, MIN_WAIT)):
+                return await self._queue.get()
+        except TimeoutError:
+            return Woke()
+
+    async def stop(self) -> None:
+        """Say goodbye to every peer and close every connection; waits ``CLOSE_TIMEOUT`` at the most."""
+        goodbye = Goodbye(GoodbyeCode.SHUTTING_DOWN, "shutting down")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT), asyncio.TaskGroup() as tasks:
+                for connection in list(self._connections.values()):
+                    tasks.create_task(connection.close(goodbye))
+
+    def _next_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.create_task(work)
+
+    # --- out ------------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Send(connection=connection_id, message=message):
+                if (connection := self._connections.get(connection_id)) is not None:
+                    connection.send(message)
+            case Disconnect(connection=connection_id, goodbye=goodbye):
+                if (connection := self._connections.get(connection_id)) is not None:
+                    self._spawn(_close(connection, goodbye))
+            case Dial(target=target):
+                self._spawn(self._dial_target(target))
+            case ResetStream(connection=connection_id, stream=stream, code=code):
+                if (connection := self._connections.get(connection_id)) is not None:
+                    with contextlib.suppress(StreamFailed, PeerFault):
+                        connection.stream(stream).reset(code)
+            case FindProviders(repository=repository):
+                self._spawn(self._find_providers(repository))
+            case Provide(repository=repository):
+                self._presence.provide(repository)
+            case Withdraw(repository=repository):
+                self._presence.withdraw(repository)
+            case LoadRefs():
+                self._spawn(self._load_refs(effect))
+            case Fetch():
+                self._spawn(self._fetch(effect))
+            case Serve():
+                self._spawn(self._serve(effect))
+            case Persist(change=change):
+                self._persistence.keep(change)
+            case Reply():
+                self._reply(effect)
+            case _:
+                assert_never(effect)
+
+    def _reply(self, effect: Reply) -> None:
+        reply = self._replies.get(effect.command_id)
+        if reply is None or reply.done():
+            return
+        if isinstance(effect.result, GutsError):
+            reply.set_exception(effect.result)
+        else:
+            reply.set_result(effect.result)
+
+    # --- tasks ----------------------------------------------------------------------------------------------
+
+    async def _dial_target(self, target: BootstrapAddress) -> None:
+        try:
+            address = await resolve(target)
+            connection = await self._dial(address, expected=target.peer)
+        except (PeerFault, Unavailable) as error:
+            log.debug("dial of %s failed: %s", target, error)
+            await self.post(DialFailed(target, error))
+            return
+        await self.serve_connection(connection, target)
+
+    async def _find_providers(self, repository: RepositoryId) -> None:
+        discovery = self._presence.discovery
+        async with contextlib.aclosing(discovery.find_providers(repository)) as records:
+            async for record in records:
+                await self.post(ProvidersFound(repository, (record,)))
+        await self.post(LookupFinished(repository, discovery.last_lookup.asked))
+
+    async def _load_refs(self, effect: LoadRefs) -> None:
+        answers: tuple[RefsAnswer, ...] = ()
+        cursor = b""
+        try:
+            answers, cursor = await self._transfers.load_refs(effect.queries, effect.cursor)
+        except StorageFault as error:
+            log.error("can't read refs: %s", error)
+        await self.post(RefsLoaded(effect.connection, effect.request, answers, cursor))
+
+    async def _fetch(self, effect: Fetch) -> None:
+        connection = self._connections.get(effect.connection)
+        if connection is None:
+            outcome: FetchOutcome = Failed(Gone("the connection is gone"))
+        else:
+            outcome = await self._transfers.fetch(effect, connection)
+        match outcome:
+            case Failed(error=StorageFault() as error):
+                log.error("can't store %s: %s", effect.repository.short, error)
+            case Accepted():
+                self.index_objects(effect.repository)
+        await self.post(FetchFinished(effect.fetch, effect.repository, effect.connection, outcome))
+
+    async def _serve(self, effect: Serve) -> None:
+        connection = self._connections.get(effect.connection)
+        error: GutsError | None = Gone("the connection is gone")
+        if connection is not None:
+            error = await self._transfers.serve(effect.request, connection)
+        if isinstance(error, StorageFault):
+            log.error("can't serve %s: %s", effect.request.repository.short, error)
+        await self.post(ServeFinished(effect.connection, effect.request.repository, error))
+
+    def index_objects(self, repository: RepositoryId) -> None:
+        """Have the objects of ``repository`` told to the database, unless that is under way."""
+        if repository not in self._indexing:
+            self._indexing.add(repository)
+            self._spawn(self._index_objects(repository))
+
+    async def _index_objects(self, repository: RepositoryId) -> None:
+        try:
+            await self._repositories.index_objects(repository)
+        except StorageFault as error:
+            log.warning("can't list the objects of %s: %s", repository.short, error)
+        finally:
+            self._indexing.discard(repository)
+
+
+async def resolve(target: BootstrapAddress) -> Address:
+    """Return a numeric address of ``target``, whose host the operator may have given by name.
+
+    Raises:
+        Unresolvable: the name leads nowhere, or takes too long to.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT):
+            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError):
+        raise Unresolvable(f"the name {target.host!r} leads to no address") from None
+    sockaddr = found[0][4]
+    return Address(str(sockaddr[0]).partition("%")[0], int(sockaddr[1]))
+
+
+async def _close(connection: TcpConnection, goodbye: Goodbye | None) -> None:
+    await connection.close(goodbye)

@@ -1,0 +1,252 @@
+"""``Node``: everything started in order, and stopped in the reverse."""
+
+import asyncio
+import contextlib
+import functools
+import ipaddress
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+import guts
+from guts.addresses import Address, BootstrapAddress
+from guts.clock import Now
+from guts.config import Config
+from guts.discovery.contact import DhtContact
+from guts.discovery.endpoint import PortBusy, route_source
+from guts.discovery.server import Discovery
+from guts.errors import Unavailable
+from guts.events import AddressesChanged, Known
+from guts.git.command import Git
+from guts.gossip.protocol import GossipProtocol
+from guts.identity import SigningKey
+from guts.ids import PeerId, RepositoryId
+from guts.net.dial import dial
+from guts.net.listener import Listener
+from guts.net.tcp import TcpConnection
+from guts.node import dht_state
+from guts.node.control import Control
+from guts.node.driver import Driver, resolve
+from guts.node.lock import DataDirectoryLock
+from guts.node.persistence import Persistence
+from guts.node.presence import Presence
+from guts.node.publishing import Publishing
+from guts.node.repositories import Repositories
+from guts.node.transfers import Transfers
+from guts.noise.keys import KeyPair
+from guts.peers.manager import Limits, PeerManager, Self, StoredPeer
+from guts.peers.score import Scores
+from guts.records import MAX_ADDRESSES
+from guts.service.service import Service
+from guts.store import peers as peer_table
+from guts.store import scores as score_table
+from guts.store.database import Database
+from guts.sync.reposync import RepoSync
+
+PORT_TRIES: Final = 16
+"""Free TCP ports tried until one is free for UDP too, where the operator asked for any."""
+
+JOIN_RETRY: Final = 5.0
+"""Seconds between attempts to join the DHT while nobody answers."""
+
+SOMEWHERE: Final = ("192.0.2.1", "2001:db8::1")
+"""Documentation addresses (RFC 5737, RFC 3849): the routes to them are the default routes. Nothing is sent."""
+
+SOFTWARE: Final = f"guts/{guts.__version__}"
+
+
+def read_clock() -> Now:
+    """Return both clocks as they are."""
+    return Now(time.monotonic(), time.time_ns() // 1_000_000)
+
+
+class Node:
+    """A running node; made by ``running``.
+
+    Attributes:
+        control: what may be asked of it.
+        repositories: what it holds.
+    """
+
+    def __init__(self, control: Control, repositories: Repositories) -> None:
+        self.control = control
+        self.repositories = repositories
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config, key: SigningKey, *, client: bool, stop: asyncio.Event) -> AsyncIterator[Node]:
+    """Run a node for as long as the context lasts.
+
+    Args:
+        client: listen nowhere and answer nobody in the DHT: a node that lives for one command.
+        stop: set when the operator asks for a graceful stop; the caller leaves the context then.
+
+    Raises:
+        UsageError: the operator can mend it (port in use, second node, newer database…).
+        StorageFault: disk or database failed.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(DataDirectoryLock.acquire(config.paths.data).release)
+        database = await Database.open(config.storage.database_url)
+        stack.push_async_callback(database.close)
+        git = Git()
+        await git.check_version()
+        repositories = Repositories(config.paths.repositories, database, git)
+        held = await repositories.recover()
+        tasks = await stack.enter_async_context(_tasks())
+        yield await _start(config, key, client, stop, database, repositories, held, tasks, stack)
+
+
+@contextlib.asynccontextmanager
+async def _tasks() -> AsyncIterator[asyncio.TaskGroup]:
+    """Enter with a task group whose tasks are cancelled when the context is left, well or not."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            yield tasks
+            raise _Left
+    except BaseExceptionGroup as group:
+        errors = [error for error in group.exceptions if not isinstance(error, _Left)]
+        if len(errors) > 1:
+            raise
+        if errors:
+            raise errors[0] from None
+
+
+class _Left(Exception):
+    """The context was left."""
+
+
+async def _start(
+    config: Config,
+    key: SigningKey,
+    client: bool,
+    stop: asyncio.Event,
+    database: Database,
+    repositories: Repositories,
+    held: dict[RepositoryId, Known],
+    tasks: asyncio.TaskGroup,
+    stack: contextlib.AsyncExitStack,
+) -> Node:
+    rng = random.SystemRandom()
+    network = config.network
+    static = KeyPair.generate()
+    discovery = Discovery(key=key, clock=read_clock, rng=rng, client_mode=client)
+    dialler = functools.partial(dial, key=key, network=network.network_name, static=static)
+    incoming: list[Callable[[TcpConnection], Awaitable[None]]] = []
+
+    async def on_connection(connection: TcpConnection) -> None:
+        await incoming[0](connection)
+
+    listener: Listener | None = None
+    advertised: tuple[Address, ...] = ()
+    if client:
+        await discovery.listen("0.0.0.0", 0)  # noqa: S104 (asks only)
+    else:
+        listen = functools.partial(
+            Listener.start, key=key, network=network.network_name, static=static, on_connection=on_connection
+        )
+        listener = await _listen(network.listen_addr, listen, discovery)
+        stack.callback(listener.close)
+        advertised = network.advertise or await _own_addresses(listener.address, network.bootstrap_nodes)
+    stack.push_async_callback(discovery.close)
+
+    presence = Presence(discovery, key, advertised, read_clock)
+    capabilities = () if client else ("bootstrap",) if network.role == "bootstrap" else ("seed",)
+    now = read_clock()
+    peers = PeerManager(
+        Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
+        presence.peer_record(capabilities).encoded,
+        Limits(network.max_connections, network.keepalive_interval),
+        Scores([(s.peer, s.value, s.banned_until or 0) for s in await database.read(score_table.load_scores)], now),
+        [StoredPeer(p.id, p.addresses, p.last_seen) for p in await database.read(peer_table.load_peers)],
+        network.bootstrap_nodes,
+        rng,
+    )
+    sync = RepoSync(
+        held,
+        lambda repository: [state.id for state in peers.peers_with_repository(repository)],
+        rng,
+        now.mono,
+        config.seeding.sync_interval,
+    )
+    transfers = Transfers(repositories, read_clock, config.seeding.repo_max)
+    persistence = Persistence(database)
+    driver = Driver(
+        Service(peers, GossipProtocol(rng), sync),
+        tasks,
+        read_clock,
+        dialler,
+        presence,
+        repositories,
+        transfers,
+        persistence,
+    )
+    incoming.append(driver.serve_connection)
+
+    async def renewed(peer_record: bytes) -> None:
+        await driver.post(AddressesChanged(peer_record))
+
+    publishing = Publishing(repositories, read_clock, config.seeding.repo_max)
+    stack.push_async_callback(publishing.close)
+
+    contacts = await dht_state.restore(discovery, database, now.wall)
+    presence.provide_all(held)
+    stack.push_async_callback(_save_dht, discovery, database)
+    stack.push_async_callback(persistence.drain)
+    stack.push_async_callback(driver.stop)
+    tasks.create_task(persistence.run())
+    tasks.create_task(driver.run())
+    tasks.create_task(discovery.run())
+    tasks.create_task(_join(discovery, network.bootstrap_nodes, contacts))
+    tasks.create_task(presence.run(capabilities, renewed))
+    tasks.create_task(publishing.run())
+    if listener is not None:
+        tasks.create_task(listener.run())
+        tasks.create_task(dht_state.keep(discovery, database, read_clock))
+    listening = () if listener is None else (listener.address,)
+    control = Control(config, driver, repositories, publishing, presence, persistence, read_clock, listening, stop.set)
+    return Node(control, repositories)
+
+
+async def _listen(address: Address, listen: Callable[[Address], Awaitable[Listener]], discovery: Discovery) -> Listener:
+    """Listen on one port number, TCP and UDP. Raises: ``UsageError``: it is in use."""
+    for attempt in range(PORT_TRIES):
+        listener = await listen(address)
+        try:
+            await discovery.listen(address.ip, listener.port)
+        except PortBusy:
+            listener.close()
+            if address.port or attempt == PORT_TRIES - 1:
+                raise
+        else:
+            return listener
+    raise AssertionError("unreachable")
+
+
+async def _own_addresses(listening: Address, bootstrap: tuple[BootstrapAddress, ...]) -> tuple[Address, ...]:
+    """Return what others can dial, as far as this machine knows: the address it would call the doors from."""
+    if not ipaddress.ip_address(listening.ip).is_unspecified:
+        return (listening,)
+    towards = list(SOMEWHERE)
+    for target in bootstrap:
+        with contextlib.suppress(Unavailable):
+            towards.insert(0, (await resolve(target)).ip)
+    sources = [source for ip in towards if (source := route_source(ip)) is not None]
+    return tuple(Address(ip, listening.port) for ip in dict.fromkeys(sources))[:MAX_ADDRESSES]
+
+
+async def _join(discovery: Discovery, bootstrap: tuple[BootstrapAddress, ...], contacts: list[DhtContact]) -> None:
+    """Knock at the doors until the DHT is joined; the upkeep of ``discovery`` goes on from there."""
+    while True:
+        doors: list[tuple[str, int, PeerId | None]] = [*contacts]
+        for target in bootstrap:
+            with contextlib.suppress(Unavailable):
+                doors.append(((await resolve(target)).ip, target.port, target.peer))
+        if await discovery.join(doors):
+            return
+        await asyncio.sleep(JOIN_RETRY)
+
+
+async def _save_dht(discovery: Discovery, database: Database) -> None:
+    await dht_state.save(discovery, database, read_clock().wall)

@@ -1,0 +1,82 @@
+"""``Persistence``: what the service wants kept, written behind its back, in order."""
+
+import asyncio
+import logging
+from typing import Final, assert_never
+
+from sqlalchemy import Connection
+
+from guts.effects import PeerSeen, ScoreChanged, SeedingStopped
+from guts.errors import PeerFault, StorageFault
+from guts.records import PeerRecord
+from guts.store import peers as peer_table
+from guts.store import repositories as repository_table
+from guts.store import scores as score_table
+from guts.store.database import Database
+
+log = logging.getLogger(__name__)
+
+QUEUE_LIMIT: Final = 1024
+"""Changes waiting for the database. What comes when it is full is dropped: a meeting or a fault that is forgotten."""
+
+Change = PeerSeen | ScoreChanged | SeedingStopped
+
+
+class Persistence:
+    """The queue of changes and its one writer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queue: asyncio.Queue[Change] = asyncio.Queue(QUEUE_LIMIT)
+
+    def keep(self, change: Change) -> None:
+        """Queue ``change``; never blocks."""
+        try:
+            self._queue.put_nowait(change)
+        except asyncio.QueueFull:
+            log.debug("the database is behind: a %s is not kept", type(change).__name__)
+
+    async def run(self) -> None:
+        """Write what is queued until cancelled."""
+        while True:
+            await self._write(await self._queue.get())
+            self._queue.task_done()
+
+    async def drain(self) -> None:
+        """Return when everything that is queued has been written; ``run`` is running."""
+        await self._queue.join()
+
+    async def _write(self, change: Change) -> None:
+        try:
+            await self._database.write(_apply, change)
+        except StorageFault as error:
+            log.warning("can't keep a %s: %s", type(change).__name__, error)
+
+
+def _apply(connection: Connection, change: Change) -> None:
+    match change:
+        case PeerSeen():
+            _peer_seen(connection, change)
+        case ScoreChanged():
+            score_table.save_score(
+                connection,
+                score_table.StoredScore(change.peer, change.fault, change.wall, change.banned_until or None),
+                score_table.ScoreChange(change.wall, change.change, change.reason),
+            )
+        case SeedingStopped(repository=repository):
+            repository_table.set_seeding(connection, repository, seeding=False)
+        case _:
+            assert_never(change)
+
+
+def _peer_seen(connection: Connection, seen: PeerSeen) -> None:
+    try:
+        claimed = PeerRecord.verify(seen.peer_record, seen.wall).addresses
+    except PeerFault:
+        claimed = ()
+    reached = (seen.address,) if seen.address is not None else ()
+    addresses = tuple(dict.fromkeys((*reached, *claimed)))
+    row = peer_table.StoredPeer(seen.peer, seen.wall, seen.capabilities, addresses, seen.peer_record)
+    peer_table.save_peer(connection, row)
+    if seen.address is not None:
+        peer_table.mark_good(connection, seen.peer, seen.address, seen.wall)

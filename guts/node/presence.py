@@ -1,0 +1,96 @@
+"""``Presence``: what this node tells the DHT, again and again: where it is, and what it holds."""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from guts.addresses import Address
+from guts.clock import Now
+from guts.discovery.server import Discovery
+from guts.identity import SigningKey
+from guts.ids import RepositoryId
+from guts.records import RECORD_LIFE_MS, PeerRecord, ProviderRecord
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 15.0
+"""Until a record that no other node took is offered again: nobody was there yet."""
+
+
+class Presence:
+    """Signs and publishes this node's own records. ``discovery`` is for lookups.
+
+    Args:
+        addresses: what others can dial; empty: nothing is published.
+    """
+
+    def __init__(
+        self, discovery: Discovery, key: SigningKey, addresses: tuple[Address, ...], clock: Callable[[], Now]
+    ) -> None:
+        self.discovery = discovery
+        self._key = key
+        self._addresses = addresses
+        self._clock = clock
+        self._due: dict[RepositoryId | None, float] = {}
+        self._changed = asyncio.Event()
+
+    def provide(self, repository: RepositoryId) -> None:
+        """Publish that this node holds ``repository``: now, and from then on before each record expires."""
+        self._set_due(repository, self._clock().mono)
+
+    def provide_all(self, repositories: Iterable[RepositoryId]) -> None:
+        """Publish every one of ``repositories``, and where this node is."""
+        now = self._clock().mono
+        for repository in repositories:
+            self._set_due(repository, now)
+        self._set_due(None, now)
+
+    def withdraw(self, repository: RepositoryId) -> None:
+        """Publish ``repository`` no longer; what is out there expires."""
+        self._due.pop(repository, None)
+
+    def peer_record(self, capabilities: tuple[str, ...]) -> PeerRecord:
+        """Return a fresh record of this node."""
+        wall = self._clock().wall
+        return PeerRecord.sign(self._key, self._addresses, capabilities, wall, wall + RECORD_LIFE_MS)
+
+    async def run(self, capabilities: tuple[str, ...], renewed: Callable[[bytes], Awaitable[None]]) -> None:
+        """Publish what is due until cancelled, one record at a time; ``renewed`` gets every new PeerRecord."""
+        while True:
+            self._changed.clear()
+            repository, due = min(self._due.items(), key=lambda item: item[1], default=(None, math.inf))
+            wait = due - self._clock().mono
+            if wait <= 0 and self._addresses:
+                await self._publish(repository, capabilities, renewed)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait if self._addresses and wait < math.inf else None):
+                    await self._changed.wait()
+
+    async def _publish(
+        self,
+        repository: RepositoryId | None,
+        capabilities: tuple[str, ...],
+        renewed: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        wall = self._clock().wall
+        if repository is None:
+            mine = self.peer_record(capabilities)
+            await renewed(mine.encoded)
+            stored = await self.discovery.announce(mine)
+        else:
+            record = ProviderRecord.sign(self._key, repository, self._addresses, wall, wall + RECORD_LIFE_MS)
+            stored = await self.discovery.provide(record)
+        # One of them is this node itself, where it is near enough to the key.
+        wait = self.discovery.republish_interval() if stored > 1 else RETRY_SECONDS
+        # Not where it was withdrawn in the meantime.
+        if repository in self._due:
+            self._due[repository] = self._clock().mono + wait
+        log.debug("published %s to %d nodes", repository.short if repository else "our addresses", stored)
+
+    def _set_due(self, repository: RepositoryId | None, time: float) -> None:
+        self._due[repository] = time
+        self._changed.set()

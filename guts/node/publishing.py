@@ -1,0 +1,279 @@
+"""``Publishing``: a maintainer's own commits come in, the next record is prepared, signed elsewhere, and committed.
+
+Two steps, because the node never has the author key: ``prepare`` takes refs and a pack, checks the objects in a
+quarantine and answers with the bytes to sign; ``commit`` takes the signature and commits, unless something else was
+committed in between. A publication that nobody signs is forgotten, and its objects with it.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from guts.clock import Now
+from guts.errors import ExitStatus, PeerFault, UsageError
+from guts.events import Accepted
+from guts.git.locks import SharedHold
+from guts.git.quarantine import Quarantine
+from guts.git.repository import BareRepository
+from guts.ids import AuthorId, ObjectId, RepositoryId
+from guts.node.acceptance import Held, verify
+from guts.node.repositories import Repositories
+from guts.node.transfers import check_forced
+from guts.trust.authoring import UnsignedRefs, prepare_refs
+from guts.trust.canonical_refs import ancestor_questions, canonical_refs
+from guts.trust.chain import IdentityChain
+from guts.trust.signed_refs import SignedRefs
+from guts.wire.messages import EncodedRefs
+
+SIGNING_TIMEOUT: Final = 300.0
+"""Seconds for a person to find and type the passphrase of the author key."""
+
+SWEEP_INTERVAL: Final = 30.0
+MAX_SESSIONS: Final = 16
+
+
+class BadPublication(UsageError):
+    """What a command wants published does not fit together."""
+
+    code: ClassVar[str] = "BAD_PUBLICATION"
+
+
+class NonFastForward(UsageError):
+    """A branch would lose commits that others may have."""
+
+    code: ClassVar[str] = "NON_FAST_FORWARD"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+    def __init__(self, refs: list[str]) -> None:
+        names = ", ".join(refs)
+        super().__init__(
+            f"{names}: the published commit is not contained in the new one",
+            hint="merge it first, or publish with --force to replace it",
+        )
+
+
+class NoSuchSession(UsageError):
+    """The publication was committed, was forgotten, or never was."""
+
+    code: ClassVar[str] = "NO_SUCH_SESSION"
+
+
+class NoRoom(UsageError):
+    """More publications wait for their signature than a node keeps."""
+
+    code: ClassVar[str] = "BUSY"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a command wants to publish.
+
+    Attributes:
+        genesis: the signed genesis document, for a repository that the node does not hold.
+        refs: all refs that the repository shall have.
+        head: full name of the branch that a clone checks out.
+        force: refs that may lose commits.
+    """
+
+    repository: RepositoryId
+    author: AuthorId
+    genesis: bytes | None
+    refs: Mapping[str, ObjectId]
+    head: str
+    force: frozenset[str]
+
+    @classmethod
+    def parse(cls, header: Mapping[str, object]) -> "Draft":
+        """Return the draft that the JSON ``header`` of a publication describes.
+
+        Raises:
+            BadPublication, BadId: it describes none.
+        """
+        match header:
+            case {
+                "repository": str(repository),
+                "author": str(author),
+                "genesis": str() | None as genesis,
+                "refs": dict(refs),
+                "head": str(head),
+                "force": list(force),
+            }:
+                pass
+            case _:
+                raise BadPublication("not the header of a publication")
+        try:
+            document = base64.b64decode(genesis, validate=True) if genesis is not None else None
+            oids = {str(name): ObjectId(bytes.fromhex(str(oid))) for name, oid in refs.items()}
+        except (binascii.Error, ValueError) as error:
+            raise BadPublication(f"not the header of a publication: {error}") from None
+        return cls(
+            RepositoryId.parse(repository),
+            AuthorId.parse(author),
+            document,
+            oids,
+            head,
+            frozenset(str(name) for name in force),
+        )
+
+
+@dataclass(slots=True)
+class _Session:
+    draft: Draft
+    unsigned: UnsignedRefs
+    bare: BareRepository
+    quarantine: Quarantine
+    hold: SharedHold
+    objects: int
+    resources: contextlib.AsyncExitStack
+    deadline: float
+
+
+class Publishing:
+    """The publications that wait for their signature."""
+
+    def __init__(self, repositories: Repositories, clock: Callable[[], Now], max_pack_bytes: int) -> None:
+        self._repositories = repositories
+        self._clock = clock
+        self._max_pack_bytes = max_pack_bytes
+        self._sessions: dict[str, _Session] = {}
+
+    async def prepare(self, draft: Draft, pack: AsyncIterator[bytes]) -> tuple[str, UnsignedRefs] | None:
+        """Take in the objects of ``draft`` and return a session with what to sign; ``None``: nothing changed.
+
+        Raises:
+            UsageError: it can't be published like this; the error says what helps.
+            StorageFault: our disk or database failed.
+        """
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise NoRoom("too many publications wait for their signature", hint="try again in a few minutes")
+        async with contextlib.AsyncExitStack() as stack:
+            bare, hold = await stack.enter_async_context(self._repositories.writing(draft.repository))
+            quarantine = await stack.enter_async_context(bare.quarantine())
+            objects = await self._take_in(draft, quarantine, pack)
+            held = await self._held(draft.repository)
+            chain = await asyncio.to_thread(_chain, draft, held)
+            records = dict(held.records) if held is not None else {}
+            forced = await self._forced(draft, chain, records, quarantine)
+            unsigned = prepare_refs(
+                chain,
+                draft.author,
+                records.get(draft.author),
+                draft.refs,
+                draft.head,
+                self._clock().wall,
+                forced=forced,
+                others={author: record for author, record in records.items() if author != draft.author},
+            )
+            if unsigned is None:
+                return None
+            name = secrets.token_hex(16)
+            deadline = self._clock().mono + SIGNING_TIMEOUT
+            self._sessions[name] = _Session(draft, unsigned, bare, quarantine, hold, objects, stack.pop_all(), deadline)
+            return name, unsigned
+
+    async def _take_in(self, draft: Draft, quarantine: Quarantine, pack: AsyncIterator[bytes]) -> int:
+        first = await anext(pack, b"")
+        try:
+            indexed = await quarantine.index(_prepend(first, pack), self._max_pack_bytes) if first else None
+            await quarantine.check(frozenset(draft.refs.values()))
+        except PeerFault as error:
+            raise BadPublication(f"the repository's objects are refused: {error}", hint="git fsck --full") from error
+        return indexed.objects if indexed is not None else 0
+
+    async def _held(self, repository: RepositoryId) -> Held | None:
+        stored = await self._repositories.stored(repository)
+        return await asyncio.to_thread(Held.of, stored) if stored is not None else None
+
+    async def _forced(
+        self,
+        draft: Draft,
+        chain: IdentityChain,
+        records: Mapping[AuthorId, SignedRefs],
+        quarantine: Quarantine,
+    ) -> frozenset[str]:
+        """Return the refs that lose commits. Raises: ``NonFastForward``: some that may not."""
+        questions = sorted(ancestor_questions(chain, records))
+        answers = await quarantine.are_ancestors(questions)
+        facts = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
+        shown = canonical_refs(chain, records, facts).refs
+        moved = [ref for ref, oid in draft.refs.items() if ref in shown and shown[ref] != oid]
+        kept = await quarantine.are_ancestors([(shown[ref], draft.refs[ref]) for ref in moved])
+        losing = [ref for ref, contained in zip(moved, kept, strict=True) if not contained]
+        if refused := [ref for ref in losing if ref not in draft.force]:
+            raise NonFastForward(refused)
+        return frozenset(losing)
+
+    async def commit(self, name: str, signature: bytes) -> tuple[Draft, Accepted, int]:
+        """Commit the session ``name`` under ``signature``; return the draft, the new state, the objects brought.
+
+        Raises:
+            NoSuchSession: it is gone.
+            BadPublication: not the author's signature over what was to be signed.
+            Conflict: something else was committed in between.
+        """
+        session = self._sessions.pop(name, None)
+        if session is None:
+            raise NoSuchSession("this publication is not waiting any more", hint="guts publish again")
+        async with session.resources:
+            draft = session.draft
+            held = await self._held(draft.repository)
+            documents = (draft.genesis,) if held is None and draft.genesis is not None else ()
+            try:
+                record = session.unsigned.attach(draft.author, signature)
+                encoded = EncodedRefs(record.header_bytes, record.entries_bytes)
+                verified = await asyncio.to_thread(
+                    verify, draft.repository, held, documents, (), (encoded,), self._clock().wall
+                )
+                assert verified is not None, "a record that was prepared as new is new"
+                await check_forced(verified, session.quarantine)
+            except PeerFault as error:
+                raise BadPublication(f"the signed refs are refused: {error}") from error
+            accepted = await self._repositories.commit(
+                session.bare, verified, session.quarantine, session.hold, self._clock().wall
+            )
+            return draft, accepted, session.objects
+
+    async def run(self) -> None:
+        """Forget, until cancelled, what nobody signs."""
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL)
+            now = self._clock().mono
+            for name in [name for name, session in self._sessions.items() if session.deadline <= now]:
+                await self._forget(name)
+
+    async def close(self) -> None:
+        """Forget every session."""
+        for name in list(self._sessions):
+            await self._forget(name)
+
+    async def _forget(self, name: str) -> None:
+        session = self._sessions.pop(name, None)
+        if session is not None:
+            await session.resources.aclose()
+
+
+def _chain(draft: Draft, held: Held | None) -> IdentityChain:
+    if held is not None:
+        return held.chain
+    if draft.genesis is None:
+        raise BadPublication(
+            f"this node does not hold {draft.repository}", hint=f"guts seed {draft.repository}, then publish again"
+        )
+    try:
+        chain = IdentityChain.from_documents([draft.genesis])
+    except PeerFault as error:
+        raise BadPublication(f"the identity document is refused: {error}") from error
+    if chain.repository != draft.repository:
+        raise BadPublication("the identity document is another repository's")
+    return chain
+
+
+async def _prepend(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk

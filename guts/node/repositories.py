@@ -1,0 +1,201 @@
+"""``Repositories``: the accepted state of every repository, on disk and in the database, kept as one."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from guts.events import Accepted, Head, Known
+from guts.git.command import Git
+from guts.git.locks import RepositoryLocks, SharedHold
+from guts.git.quarantine import Quarantine
+from guts.git.repository import BareRepository, NotARepository
+from guts.ids import RepositoryId
+from guts.node.acceptance import Verified
+from guts.store import objects as object_table
+from guts.store import repositories as table
+from guts.store.database import Database
+from guts.store.repositories import RepositorySummary, StoredRepository
+from guts.trust.canonical_refs import ancestor_questions, canonical_refs
+from guts.wire.messages import EncodedRefs
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".git"
+
+
+def known_of(summary: RepositorySummary) -> Known:
+    """Return what the service keeps of a stored repository."""
+    heads = tuple((author, Head(seq, digest)) for author, (seq, digest) in sorted(summary.authors.items()))
+    return Known(summary.epoch, summary.identity_hash, heads)
+
+
+class Repositories:
+    """All repositories of one node.
+
+    Args:
+        root: the folder of bare repositories, ``repo1….git`` each.
+    """
+
+    def __init__(self, root: Path, database: Database, git: Git) -> None:
+        self.database = database
+        self._root = root
+        self._git = git
+        self._locks: dict[RepositoryId, RepositoryLocks] = {}
+        self._creating: dict[RepositoryId, asyncio.Lock] = {}
+
+    def path(self, repository: RepositoryId) -> Path:
+        """Return where ``repository`` is, or would be; the name comes from the id alone."""
+        return self._root / f"{repository}{SUFFIX}"
+
+    def locks(self, repository: RepositoryId) -> RepositoryLocks:
+        """Return the locks of ``repository``."""
+        return self._locks.setdefault(repository, RepositoryLocks())
+
+    async def open(self, repository: RepositoryId) -> BareRepository:
+        """Raises: ``NotARepository``."""
+        return await BareRepository.open(self.path(repository), self._git)
+
+    async def stored(self, repository: RepositoryId) -> StoredRepository | None:
+        """Return the accepted state of ``repository``, or ``None`` where nothing was accepted yet."""
+        try:
+            return await self.database.read(table.load, repository)
+        except table.NotHeld:
+            return None
+
+    async def known(self, repository: RepositoryId) -> Known:
+        """Return what the service keeps of a held repository. Raises: ``NotHeld``."""
+        return known_of(await self.database.read(table.load_summary, repository))
+
+    @contextlib.asynccontextmanager
+    async def writing(self, repository: RepositoryId) -> AsyncIterator[tuple[BareRepository, SharedHold]]:
+        """Enter with the repository, made where it is not there, and its pack lock held shared.
+
+        A repository of which nothing is accepted in the end leaves no trace. Two first acceptances of one
+        repository wait for each other.
+        """
+        if await self.stored(repository) is not None:
+            async with self.locks(repository).shared() as hold:
+                yield await self.open(repository), hold
+            return
+        creating = self._creating.setdefault(repository, asyncio.Lock())
+        async with creating, self.locks(repository).shared() as hold:
+            bare = await BareRepository.create(self.path(repository), self._git)
+            try:
+                yield bare, hold
+            finally:
+                if await self.stored(repository) is None:
+                    await bare.delete()
+
+    async def commit(
+        self,
+        bare: BareRepository,
+        verified: Verified,
+        quarantine: Quarantine,
+        hold: SharedHold,
+        now_ms: int,
+    ) -> Accepted:
+        """Make ``verified``, whose objects have been checked in ``quarantine``, the state of its repository.
+
+        Raises:
+            Conflict: the state changed since ``verified`` was made; nothing of it was committed.
+            StorageFault: the disk or the database failed; old or new state, never a mixture.
+        """
+        chain = verified.chain
+        async with hold.commit():
+            brought = await quarantine.migrate()
+            questions = sorted(ancestor_questions(chain, verified.records))
+            answers = await bare.are_ancestors(questions) if questions else []
+            ancestors = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
+            shown = canonical_refs(chain, verified.records, ancestors)
+            fresh = range(verified.first_new_document, chain.epoch + 1)
+            await bare.records.write_identities({epoch: chain.documents[epoch] for epoch in fresh})
+            await bare.records.write_refs(
+                {new.record.author: (new.record.header_bytes, new.record.entries_bytes) for new in verified.new}
+            )
+            await bare.records.write_seeding(b"seed\n")
+            state = table.AcceptedState(
+                repository=chain.repository,
+                name=chain.current.name,
+                description=chain.current.description,
+                documents=tuple(
+                    table.IdentityDocument(epoch, chain.history[epoch].hash, chain.documents[epoch]) for epoch in fresh
+                ),
+                signed_refs=tuple(
+                    table.NewSignedRefs(
+                        table.SignedRefs(
+                            new.record.author,
+                            new.record.seq,
+                            new.record.hash,
+                            new.record.header_bytes,
+                            new.record.entries_bytes,
+                        ),
+                        (new.replaced.seq, new.replaced.hash) if new.replaced is not None else None,
+                        tuple(
+                            table.Header(new.record.author, h.header.seq, h.header.hash, h.encoded) for h in new.bridge
+                        ),
+                    )
+                    for new in verified.new
+                ),
+                canonical=shown.refs,
+                head=shown.head,
+                seeding=True,
+                size=await bare.size(),
+                now_ms=now_ms,
+            )
+            generation = await self.database.write(table.commit, state)
+            await bare.project(shown.refs, shown.head)
+            await self.database.write(table.mark_projected, chain.repository, generation)
+        log.debug("committed %s, packs %s", chain.repository.short, brought)
+        news = tuple(
+            (
+                new.record.author,
+                Head(new.record.seq, new.record.hash),
+                EncodedRefs(new.record.header_bytes, new.record.entries_bytes),
+            )
+            for new in verified.new
+        )
+        return Accepted(await self.known(chain.repository), news)
+
+    async def recover(self) -> dict[RepositoryId, Known]:
+        """Bring every repository to the state that the database says; return those that are seeded.
+
+        To be called before anything else touches a repository.
+
+        Raises:
+            StorageFault: a repository or the database can't be read.
+        """
+        await asyncio.to_thread(self._root.mkdir, mode=0o700, parents=True, exist_ok=True)
+        held: dict[RepositoryId, Known] = {}
+        for summary in await self.database.read(table.load_summaries):
+            bare = await self.open(summary.id)
+            for leftover in await bare.recover():
+                log.info("%s: removed %s, left by an earlier run", summary.id.short, leftover)
+            if not summary.projected:
+                stored = await self.database.read(table.load, summary.id)
+                await bare.project(stored.canonical, summary.head or "refs/heads/main")
+                await self.database.write(table.mark_projected, summary.id, summary.generation)
+            if summary.seeding:
+                held[summary.id] = known_of(summary)
+        return held
+
+    async def index_objects(self, repository: RepositoryId) -> None:
+        """Write id, type and size of every object into the database: derived data, off the critical path.
+
+        Raises:
+            StorageFault: git or the database failed; what is missing is told by the next run.
+        """
+        try:
+            bare = await self.open(repository)
+        except NotARepository:
+            return
+        chunk: list[object_table.ObjectInfo] = []
+        async with contextlib.aclosing(bare.objects()) as found:
+            async for info in found:
+                kind = object_table.ObjectType[info.kind.upper()]
+                chunk.append(object_table.ObjectInfo(info.id, kind, info.size))
+                if len(chunk) >= object_table.CHUNK:
+                    await self.database.write(object_table.insert, repository, chunk)
+                    chunk = []
+        await self.database.write(object_table.insert, repository, chunk)

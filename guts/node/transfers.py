@@ -1,0 +1,257 @@
+"""``Transfers``: the workers behind Fetch, Serve and LoadRefs. A pack goes from stream to git, never held whole."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import ClassVar, Final
+
+from guts.clock import Now
+from guts.effects import Candidate, Fetch
+from guts.errors import GutsError, PeerFault, Severity, Unavailable
+from guts.events import Failed, FetchOutcome, Incomplete, Known, NothingNew
+from guts.git.ancestry import NotHeld
+from guts.git.quarantine import Quarantine
+from guts.git.repository import NotARepository
+from guts.ids import AuthorId, ObjectId, RepositoryId
+from guts.net.stream import Stream
+from guts.net.tcp import TcpConnection
+from guts.node.acceptance import Held, MissingContext, Verified, verify
+from guts.node.repositories import Repositories
+from guts.store import repositories as table
+from guts.wire.limits import MAX_REFS_BYTES, SLICES_BYTES
+from guts.wire.messages import (
+    EncodedRefs,
+    GetObjects,
+    Objects,
+    ObjectsStatus,
+    RecordQuery,
+    RefsAnswer,
+    RefsQuery,
+    RefsStatus,
+    ResetCode,
+)
+
+FIRST_BYTE_TIMEOUT: Final = 60.0
+"""Seconds until a pack begins: the other side counts and compresses first."""
+
+STALL_TIMEOUT: Final = 60.0
+"""Seconds without a byte of a pack that has begun; slow honest links survive."""
+
+CHUNK_BYTES: Final = 256 * 1024
+ANSWER_BUDGET: Final = MAX_REFS_BYTES - 32 * 1024
+"""Bytes of records in one Refs answer; the rest of the message is ids and lengths."""
+
+ALL_SLICES: Final = b"\xff" * SLICES_BYTES
+
+
+class ForcedUnmarked(PeerFault):
+    """A record moves a branch to a commit that does not contain the old one, and does not say that it means to.
+
+    The relaying peer may lack the older record and cannot know.
+    """
+
+    code: ClassVar[str] = "FORCED_UNMARKED"
+    severity: ClassVar[Severity] = Severity.MINOR
+
+
+class TransferStalled(Unavailable):
+    """A peer stopped in the middle."""
+
+    code: ClassVar[str] = "STALLED"
+
+
+class Transfers:
+    """The workers of one node; every method is run by the driver in a task of its own."""
+
+    def __init__(self, repositories: Repositories, clock: Callable[[], Now], max_pack_bytes: int) -> None:
+        self._repositories = repositories
+        self._clock = clock
+        self._max_pack_bytes = max_pack_bytes
+
+    # --- fetching -------------------------------------------------------------------------------------------
+
+    async def fetch(self, effect: Fetch, connection: TcpConnection) -> FetchOutcome:
+        """Verify a candidate, get its objects, commit. Never raises but for bugs."""
+        try:
+            return await self._fetch(effect, connection)
+        except MissingContext:
+            return Incomplete()
+        except GutsError as error:
+            return Failed(error)
+
+    async def _fetch(self, effect: Fetch, connection: TcpConnection) -> FetchOutcome:
+        repository = effect.repository
+        stored = await self._repositories.stored(repository)
+        held = await asyncio.to_thread(Held.of, stored) if stored is not None else None
+        verified = await asyncio.to_thread(self._verify, repository, held, effect.candidate)
+        if verified is None:
+            return NothingNew(await self._repositories.known(repository) if stored is not None else Known())
+        async with self._repositories.writing(repository) as (bare, hold), bare.quarantine() as quarantine:
+            tips = verified.tips
+            missing = tips - await bare.has(tips)
+            if missing:
+                haves = frozenset[ObjectId]().union(*(r.tips() for r in held.records.values())) if held else frozenset()
+                async with _requested(connection, effect.request, repository, missing, haves) as chunks:
+                    await quarantine.index(chunks, self._max_pack_bytes)
+            await quarantine.check(tips)
+            await check_forced(verified, quarantine)
+            return await self._repositories.commit(bare, verified, quarantine, hold, self._clock().wall)
+
+    def _verify(self, repository: RepositoryId, held: Held | None, candidate: Candidate) -> Verified | None:
+        return verify(repository, held, candidate.documents, candidate.bridge, candidate.records, self._clock().wall)
+
+    # --- serving --------------------------------------------------------------------------------------------
+
+    async def serve(self, request: GetObjects, connection: TcpConnection) -> GutsError | None:
+        """Answer a GetObjects with a pack; return why it failed, if it did."""
+        stream = connection.stream(request.stream)
+        try:
+            async with asyncio.timeout(STALL_TIMEOUT):
+                wants = await _ids(stream, request.wants)
+                haves = await _ids(stream, request.haves)
+            bare = await self._repositories.open(request.repository)
+            async with self._repositories.locks(request.repository).shared(), bare.pack(wants, haves) as chunks:
+                connection.send(Objects(request.request, ObjectsStatus.PACK_FOLLOWS, 0))
+                async for chunk in chunks:
+                    async with asyncio.timeout(STALL_TIMEOUT):
+                        await stream.write(chunk)
+                await stream.end()
+        except (NotHeld, NotARepository) as error:
+            connection.send(Objects(request.request, ObjectsStatus.NOT_HELD, 0))
+            stream.reset(ResetCode.NOT_FOUND)
+            return error
+        except GutsError as error:
+            stream.reset(ResetCode.INTERNAL_ERROR)
+            return error
+        except TimeoutError:
+            stream.reset(ResetCode.CANCELLED)
+            return TransferStalled("the peer does not take the pack")
+        return None
+
+    # --- refs -----------------------------------------------------------------------------------------------
+
+    async def load_refs(
+        self, queries: Sequence[RefsQuery | RecordQuery], cursor: bytes
+    ) -> tuple[tuple[RefsAnswer, ...], bytes]:
+        """Return the answers to ``queries`` that fit one message, and a cursor that goes on with the rest.
+
+        The cursor is the index of the first query that is not answered in full. An answer that is cut still carries
+        something new, so an asker that asks again with what it knows then always gets on.
+        """
+        answers: list[RefsAnswer] = []
+        left = ANSWER_BUDGET
+        start = int.from_bytes(cursor, "big")
+        for index, query in enumerate(queries[start:], start):
+            answer, cost, complete = await self._answer(query, left)
+            if answers and cost > left:
+                return tuple(answers), index.to_bytes(2, "big")
+            answers.append(answer)
+            left -= cost
+            if not complete:
+                return tuple(answers), index.to_bytes(2, "big")
+        return tuple(answers), b""
+
+    async def _answer(self, query: RefsQuery | RecordQuery, budget: int) -> tuple[RefsAnswer, int, bool]:
+        stored = await self._repositories.stored(query.repository)
+        if stored is None or not stored.summary.seeding:
+            return RefsAnswer(query.repository, RefsStatus.NOT_HELD), 64, True
+        if isinstance(query, RecordQuery):
+            rows = [row for row in stored.signed_refs if (row.author, row.seq) == (query.author, query.seq)]
+            records = tuple(EncodedRefs(row.header, row.entries) for row in rows)
+            return RefsAnswer(query.repository, RefsStatus.HELD, (), (), records), _cost(records), True
+        return await self._newer(query, stored, budget)
+
+    async def _newer(
+        self, query: RefsQuery, stored: table.StoredRepository, budget: int
+    ) -> tuple[RefsAnswer, int, bool]:
+        documents: list[bytes] = []
+        headers: list[bytes] = []
+        records: list[EncodedRefs] = []
+        spent = 64
+        complete = True
+
+        def take(size: int) -> bool:
+            nonlocal spent, complete
+            if spent > 64 and spent + size > budget:
+                complete = False
+                return False
+            spent += size
+            return True
+
+        for document in stored.documents[query.documents :]:
+            if not take(len(document.encoded)):
+                break
+            documents.append(document.encoded)
+        known: dict[AuthorId, int] = {head.author: head.seq for head in query.known}
+        for row in stored.signed_refs if complete else ():
+            if known.get(row.author, -1) >= row.seq:
+                continue
+            bridge: tuple[table.Header, ...] = ()
+            if row.author in known:
+                bridge = await self._repositories.database.read(
+                    table.load_headers, query.repository, row.author, above_seq=known[row.author]
+                )
+            if not take(len(row.header) + len(row.entries) + sum(len(header.encoded) for header in bridge)):
+                break
+            headers += [header.encoded for header in bridge]
+            records.append(EncodedRefs(row.header, row.entries))
+        answer = RefsAnswer(query.repository, RefsStatus.HELD, tuple(documents), tuple(headers), tuple(records))
+        return answer, spent, complete
+
+
+async def check_forced(verified: Verified, quarantine: Quarantine) -> None:
+    """Raises: ``ForcedUnmarked``: a new record moves a ref back or aside, or deletes it, without saying so."""
+    unmarked = [change for new in verified.new for change in new.changes() if not change.allowed]
+    if any(change.new is None for change in unmarked):
+        raise ForcedUnmarked("a ref is deleted without a mark")
+    pairs = [(change.old, change.new) for change in unmarked if change.new is not None]
+    if not all(await quarantine.are_ancestors(pairs)):
+        raise ForcedUnmarked("a ref is moved to a commit that does not contain the old one, without a mark")
+
+
+@contextlib.asynccontextmanager
+async def _requested(
+    connection: TcpConnection,
+    request: int,
+    repository: RepositoryId,
+    wants: Collection[ObjectId],
+    haves: Collection[ObjectId],
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Enter with the bytes of the pack that leads from ``haves`` to ``wants``, as the peer sends them."""
+    stream = connection.open_stream()
+    try:
+        connection.send(GetObjects(request, repository, stream.id, ALL_SLICES, "", len(wants), len(haves)))
+        try:
+            async with asyncio.timeout(STALL_TIMEOUT):
+                await stream.write(b"".join(sorted(wants)) + b"".join(sorted(haves)))
+                await stream.end()
+        except TimeoutError:
+            raise TransferStalled("the peer does not take the request") from None
+        yield _received(stream)
+    finally:
+        # After its end, a reset says nothing; before it, the peer need not go on.
+        stream.reset(ResetCode.CANCELLED)
+
+
+async def _received(stream: Stream) -> AsyncIterator[bytes]:
+    """Yield the bytes of a pack as they come. Raises: ``TransferStalled``, ``StreamFailed``."""
+    patience = FIRST_BYTE_TIMEOUT
+    while True:
+        try:
+            async with asyncio.timeout(patience):
+                chunk = await stream.read(CHUNK_BYTES)
+        except TimeoutError:
+            raise TransferStalled(f"no byte of the pack for {patience:.0f} s") from None
+        if not chunk:
+            return
+        patience = STALL_TIMEOUT
+        yield chunk
+
+
+async def _ids(stream: Stream, count: int) -> list[ObjectId]:
+    data = await stream.readexactly(count * ObjectId.LENGTH)
+    return [ObjectId(data[start : start + ObjectId.LENGTH]) for start in range(0, len(data), ObjectId.LENGTH)]
+
+
+def _cost(records: Sequence[EncodedRefs]) -> int:
+    return 64 + sum(len(record.header) + len(record.entries) for record in records)
