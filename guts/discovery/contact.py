@@ -157,7 +157,9 @@ class AddressPolicy:
             return False
         if index not in self._inside:
             own = self._own_address_towards(ip)
-            self._inside[index] = own is not None and _facts(own).range == index
+            if own is None:
+                return False
+            self._inside[index] = _facts(own).range == index
         return self._inside[index]
 
     def forget(self) -> None:
@@ -172,6 +174,6 @@ class AddressPolicy:
         return port > 0 and self.is_local(ip)
 
     def may_tell(self, asker_ip: str, ip: str) -> bool:
-        """Tell whether ``ip`` means anything to the asker: global ones do, others inside their range."""
+        """Tell whether ``ip`` means the same at ``asker_ip`` as here: global ones do, others inside their range."""
         facts = _facts(ip)
         return facts.is_global or facts.range == _facts(asker_ip).range

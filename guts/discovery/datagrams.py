@@ -92,7 +92,7 @@ METHODS: Final = {
 """What a remote may call, and what each argument must be. Everything else is nobody's method."""
 
 
-def check_size(data: bytes) -> None:
+def _check_size(data: bytes) -> None:
     """Raises: ``BadDatagram``: shorter than any datagram or longer than all of them."""
     if not HEADER_BYTES < len(data) <= DATAGRAM_BYTES:
         raise BadDatagram(f"{len(data)} bytes")
@@ -104,6 +104,7 @@ def parse_request(data: bytes) -> Request:
     Raises:
         BadDatagram, NotCanonical: too short, not canonical, no method of ours, an argument of the wrong shape.
     """
+    _check_size(data)
     if len(data) < REQUEST_BYTES:
         raise BadDatagram(f"a request of {len(data)} bytes")
     end = HEADER_BYTES + _value_length(data[HEADER_BYTES:])
@@ -165,6 +166,7 @@ def open_answer(data: bytes) -> tuple[PeerId, bytes]:
         BadDatagram, NotCanonical: no trailer, a signature that does not cover the rest, a body that is not
             canonical.
     """
+    _check_size(data)
     if len(data) <= HEADER_BYTES + TRAILER_BYTES:
         raise BadDatagram("an answer without a trailer")
     signed, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]

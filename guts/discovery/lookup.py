@@ -10,6 +10,7 @@ nothing is left behind but requests whose answers nobody reads.
 
 import asyncio
 import functools
+from bisect import insort
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
@@ -115,6 +116,7 @@ class Lookup:
         self._blame = blame
         self._candidates: dict[Key, _Candidate] = {}
         self._paths: list[list[_Candidate]] = [[] for _ in range(PATHS)]
+        self._ordered: list[_Candidate] = []
         self._groups: Counter[bytes] = Counter()
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._found: dict[Key, Found] = {}
@@ -165,7 +167,8 @@ class Lookup:
             self._groups[group] += 1
         candidate = _Candidate(contact, self._target.distance(contact.key), path, hops)
         self._candidates[contact.key] = candidate
-        self._paths[path].append(candidate)
+        insort(self._paths[path], candidate, key=_by_distance)
+        insort(self._ordered, candidate, key=_by_distance)
 
     def _handle(self, event: _Event, candidate: _Candidate) -> Found | None:
         if event.is_slow:
@@ -185,7 +188,10 @@ class Lookup:
             self._hops = max(self._hops, candidate.hops)
             self._found[candidate.contact.key] = found
             for contact in found.contacts:
-                if self._policy.allows(contact.ip, contact.port):
+                # A teller outside a private range has no business naming addresses inside it.
+                if self._policy.allows(contact.ip, contact.port) and self._policy.may_tell(
+                    found.contact.ip, contact.ip
+                ):
                     self._hear(contact, candidate.path, candidate.hops + 1)
         self._next_page(candidate, found)
         return found
@@ -242,10 +248,20 @@ class Lookup:
             if candidate is not None:
                 self._next_path = index + 1
                 return candidate
-        return _first_heard(list(self._candidates.values()), BUCKET_SIZE)
+        return _first_heard(self._ordered, BUCKET_SIZE)
 
 
-def _first_heard(candidates: list[_Candidate], width: int) -> _Candidate | None:
+def _by_distance(candidate: _Candidate) -> int:
+    return candidate.distance
+
+
+def _first_heard(ordered: list[_Candidate], width: int) -> _Candidate | None:
     """Return the nearest one not yet asked among the ``width`` nearest that have not failed."""
-    alive = sorted((c for c in candidates if c.state is not _State.FAILED), key=lambda c: c.distance)
-    return next((c for c in alive[:width] if c.state is _State.HEARD), None)
+    for candidate in ordered:
+        if candidate.state is _State.HEARD:
+            return candidate
+        if candidate.state is not _State.FAILED:
+            width -= 1
+            if width == 0:
+                return None
+    return None

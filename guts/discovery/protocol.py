@@ -19,7 +19,7 @@ from guts import canonical
 from guts.canonical import Value
 from guts.clock import Now
 from guts.discovery.contact import AddressPolicy, Contact, address_group, encode_address, encode_contacts
-from guts.discovery.datagrams import ANSWER, REQUEST, Request, check_size, open_answer, parse_request
+from guts.discovery.datagrams import ANSWER, REQUEST, Request, open_answer, parse_request
 from guts.discovery.keys import Key, node_key
 from guts.discovery.limiter import RateLimiter
 from guts.discovery.limits import (
@@ -98,7 +98,6 @@ class DiscoveryProtocol(KademliaProtocol):  # type: ignore[misc]  # the package 
         self.counters["received_bytes"] += len(data)
         ip, port = received_from(addr)
         try:
-            check_size(data)
             self._admit(data, ip, port)
         except PeerFault as fault:
             self.counters[f"dropped_{fault.code.lower()}"] += 1

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from guts.clock import Now
@@ -196,11 +196,11 @@ class Discovery:
 
     # Finding
 
-    async def find_providers(self, repository: RepositoryId) -> AsyncIterator[ProviderRecord]:
+    async def find_providers(self, repository: RepositoryId) -> AsyncGenerator[ProviderRecord, None]:
         """Yield verified provider records as they are found, at most one per peer and seq (rising).
 
         What this node holds itself comes first, its own record included. Ends when the lookup is done; a caller
-        that has reached a provider may stop before.
+        that has reached a provider may stop before (``contextlib.aclosing`` ends the search at once).
         """
         newest: dict[PeerId, int] = {}
         async with contextlib.aclosing(self._records(repository_key(repository))) as blobs:

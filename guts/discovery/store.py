@@ -94,8 +94,11 @@ def verify_record(kind: int, data: bytes, now_ms: int) -> Record:
 class RecordStore(IStorage):  # type: ignore[misc]  # the package has no types
     """Newest record per key and publisher."""
 
-    def __init__(self, clock: Callable[[], Now], salt: bytes, policy: AddressPolicy) -> None:
+    def __init__(
+        self, clock: Callable[[], Now], salt: bytes, policy: AddressPolicy, max_records: int = MAX_RECORDS
+    ) -> None:
         """Take a clock, 16 secret random bytes, and what tells addresses that the group quota spares."""
+        self._max_records = max_records
         self._clock = clock
         self._salt = salt
         self._policy = policy
@@ -137,15 +140,15 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package has no types
         if new.group:
             neighbours = [h for h in live if h.group == new.group]
             if len(neighbours) >= MAX_RECORDS_PER_KEY_AND_GROUP:
-                # Inside a crowded group only staleness makes room.
-                return old is not None or self._evict_stale(key, neighbours, now)
+                # Only staleness makes room in a crowded group, also for a publisher that moves there.
+                return self._evict_stale(key, neighbours, now)
         if old is not None:
             return True
         if len(live) < len(held):
             self._sweep_key(key, now.wall)
         if len(live) >= MAX_RECORDS_PER_KEY:
             return self._evict_stale(key, live, now) or self._evict_newcomer(key, live, new.record.peer)
-        return self._count < MAX_RECORDS or self._evict_farthest(key, now)
+        return self._count < self._max_records or self._evict_farthest(key, now)
 
     def _evict_stale(self, key: Key, candidates: list[_Held], now: Now) -> bool:
         stalest = min(candidates, key=lambda h: h.renewed)
@@ -165,7 +168,7 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package has no types
 
     def _evict_farthest(self, key: Key, now: Now) -> bool:
         self.sweep()
-        if self._count < MAX_RECORDS:
+        if self._count < self._max_records:
             return True
         distance, farthest = self._keys[-1]
         if self._own.distance(key) >= distance:
