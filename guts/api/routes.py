@@ -45,16 +45,17 @@ class Control(Protocol):
       ``outbound``}, ``repositories`` (count), ``dht_contacts``, ``version``, ``pid``, ``data`` (folder).
     - ``repositories``: ``id``, ``name``?, ``epoch``, ``seeding``, ``state``, ``head_seq``?, ``refs`` (count),
       ``size_bytes``, ``replicas_seen``, ``last_sync_ms``?.
-    - ``inspect``: ``id``, ``name``, ``description``, ``epoch``, ``identity_hash``, ``default_branch``,
-      ``maintainers`` [id], ``threshold``, ``head``, ``refs`` {name: oid}, ``signed_refs`` [{``author``, ``seq``,
-      ``hash``, ``time_ms``}], ``objects`` {type: count}, ``peers`` [id].
-    - ``seed``, ``sync``: ``repository``? ``refs`` (count), ``objects`` (count), ``seconds``.
+    - ``inspect``: as in ``repositories``, and ``description``, ``identity_hash``, ``default_branch``,
+      ``maintainers`` [id], ``threshold``, ``head``, ``canonical_refs`` {name: oid}, ``signed_refs`` [{``author``,
+      ``seq``, ``hash``, ``signed_ms``, ``age_s``}], ``objects`` {type: count}, ``holders`` [id].
+    - ``seed``, ``sync`` of one: ``repository``, ``seconds``; ``sync`` of all: ``repositories`` [{the same, or
+      ``repository``, ``error``: a code}].
     - ``peers``: ``peer``, ``address``, ``direction``, ``state``, ``since_s``?, ``rtt_ms``?, ``repositories``
       (count), ``score``.
-    - ``connect``: ``peer``, ``address``.
+    - ``connect``: ``peer``, ``seconds``.
     - ``find_providers``: ``providers`` [{``peer``, ``addresses``, ``expires_ms``}], ``asked``, ``hops``, ``rpcs``,
       ``seconds``.
-    - ``publication``: ``documents`` [base64], ``author``?, ``tips`` [oid]; ``prepare``: ``session``, ``body``
+    - ``publication``: ``documents`` [base64], ``tips`` [oid]; ``prepare``: ``session``, ``body``
       and ``entries`` (base64: what the author signs, and what the author compares before), ``entries_hash``,
       ``seq``, ``unchanged``; ``commit``: ``repository``, ``seq``, ``refs``, ``objects`` (counts), ``seconds``.
     """

@@ -114,7 +114,7 @@ class _Demo:
         original = contents(self._source)
         self.result |= {"refs": len(original.refs), "objects": len(original.objects)}
         for replica in REPLICAS:
-            refs = self._inspect(replica, repository).object("refs").json
+            refs = self._inspect(replica, repository).object("canonical_refs").json
             held = {name: oid for name, oid in refs.items() if name.startswith(("refs/heads/", "refs/tags/"))}
             self._expect(held == original.refs, f"the refs of replica {replica - 1} differ")
         return original
@@ -177,7 +177,7 @@ class _Demo:
 
     def _wait_for(self, oid: str, branch: str, repository: str, replica: int) -> None:
         deadline = time.monotonic() + ARRIVAL_TIMEOUT
-        while self._inspect(replica, repository).object("refs").json.get(branch) != oid:
+        while self._inspect(replica, repository).object("canonical_refs").json.get(branch) != oid:
             self._expect(
                 time.monotonic() < deadline,
                 f"the new commit did not reach replica {replica - 1} within {ARRIVAL_TIMEOUT:.0f} s",

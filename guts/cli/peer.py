@@ -47,4 +47,4 @@ def connect(session: Session, as_json: bool, address: str, timeout: float) -> No
     """Dial a node; the id, where given, is checked."""
     body = {"address": str(BootstrapAddress.parse(address)), "timeout": timeout}
     answer = Answer.of(session.client().send("POST", "/v1/peers", body, timeout))
-    emit(as_json, answer.json, f"connected to {answer.text('peer')} at {answer.text('address')}")
+    emit(as_json, answer.json, f"connected to {answer.text('peer')} in {answer.seconds('seconds', 0.0):.2f} s")

@@ -14,9 +14,11 @@ from guts.cli.session import (
     pass_session,
     say,
     size_text,
+    span_text,
     table,
     timeout_option,
 )
+from guts.errors import ExitStatus
 from guts.ids import RepositoryId
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def seed(session: Session, as_json: bool, repository: str, hints: tuple[str, ...
     addresses = [*hints, *([str(url.hint)] if url.hint else [])]
     body: dict[str, object] = {"hints": addresses, "timeout": timeout}
     answer = Answer.of(session.client().send("PUT", _path(url.repository) + "/seeding", body, timeout))
-    emit(as_json, answer.json, _copied("seeding", str(url.repository), answer))
+    emit(as_json, answer.json, f"seeding {url.repository}; copied in {answer.seconds('seconds', 0.0):.2f} s")
 
 
 @click.command()
@@ -101,25 +103,25 @@ def unseed(session: Session, as_json: bool, repository: str) -> None:
 @timeout_option(120)
 @json_option
 @pass_session
-def sync(session: Session, as_json: bool, repository: str | None, timeout: float) -> None:
-    """Compare a repository, or all of them, with the other holders now."""
+def sync(session: Session, as_json: bool, repository: str | None, timeout: float) -> int:
+    """Compare a repository, or all of them, with the other holders now; exit status 1 where one fails."""
     client: ControlClient = session.client()
     path = "/v1/sync"
     if repository is not None:
         path = _path(resolve(repository).repository) + "/sync"
     answer = Answer.of(client.send("POST", path, {"timeout": timeout}, timeout))
-    emit(as_json, answer.json, _copied("synced", repository or "all repositories", answer))
+    outcomes = [answer] if repository is not None else answer.objects("repositories")
+    lines = []
+    for outcome in outcomes:
+        error = outcome.text("error", "")
+        told = error or f"synced in {outcome.seconds('seconds', 0.0):.2f} s"
+        lines.append(f"{outcome.text('repository')}  {told}")
+    emit(as_json, answer.json, lines)
+    return ExitStatus.FAILED if any("error" in outcome.json for outcome in outcomes) else ExitStatus.OK
 
 
 def _path(repository: RepositoryId) -> str:
     return f"/v1/repositories/{repository}"
-
-
-def _copied(verb: str, what: str, answer: Answer) -> str:
-    return (
-        f"{verb} {what}: {answer.number('refs', 0)} refs, {answer.number('objects', 0)} objects "
-        f"in {answer.seconds('seconds', 0.0):.2f} s"
-    )
 
 
 def _inspect_lines(answer: Answer) -> list[str]:
@@ -134,13 +136,13 @@ def _inspect_lines(answer: Answer) -> list[str]:
             ("maintainers", "\n              ".join(answer.texts("maintainers"))),
             ("HEAD", answer.text("head", "")),
             ("objects", ", ".join(f"{objects.number(kind)} {kind}s" for kind in objects.json) or "none"),
-            ("holders", ", ".join(peer[:12] + "…" for peer in answer.texts("peers")) or "none connected"),
+            ("holders", ", ".join(peer[:12] + "…" for peer in answer.texts("holders")) or "none connected"),
         )
         if value
     ]
     for record in answer.objects("signed_refs"):
-        age = age_text(record.number("time_ms"))
-        lines.append(f"signed by     {record.text('author')[:12]}…  seq {record.number('seq')}  {age}")
-    refs = answer.object("refs")
+        age = span_text(record.seconds("age_s"))
+        lines.append(f"signed by     {record.text('author')[:12]}…  seq {record.number('seq')}  {age} ago")
+    refs = answer.object("canonical_refs")
     lines += [f"  {refs.text(name)}  {name}" for name in sorted(refs.json)]
     return lines

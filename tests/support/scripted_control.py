@@ -108,19 +108,25 @@ class ScriptedControl:
             "maintainers": [str(author) for author in chain.current.maintainers],
             "threshold": 1,
             "head": record.header.head,
-            "refs": {name: str(oid) for name, oid in record.entries.live().items()},
+            "canonical_refs": {name: str(oid) for name, oid in record.entries.live().items()},
             "signed_refs": [
-                {"author": str(record.author), "seq": record.seq, "hash": record.hash.hex(), "time_ms": NOW_MS}
+                {
+                    "author": str(record.author),
+                    "seq": record.seq,
+                    "hash": record.hash.hex(),
+                    "signed_ms": NOW_MS,
+                    "age_s": 65.0,
+                }
             ],
             "objects": {"commit": 2, "tree": 1},
-            "peers": [NODE],
+            "holders": [NODE],
         }
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:
         self.calls.append(("seed", repository, tuple(hints), timeout))
         if repository not in self.chains:
             raise NobodyProvides("no replica found", hint="is the id right?")
-        return {"refs": 1, "objects": 2, "seconds": 0.25}
+        return {"repository": str(repository), "seconds": 0.25}
 
     async def unseed(self, repository: RepositoryId) -> Json:
         self.calls.append(("unseed", repository))
@@ -128,7 +134,14 @@ class ScriptedControl:
 
     async def sync(self, repository: RepositoryId | None, timeout: float) -> Json:
         self.calls.append(("sync", repository, timeout))
-        return {"refs": 0, "objects": 0, "seconds": 0.1}
+        if repository is not None:
+            return {"repository": str(repository), "seconds": 0.1}
+        return {
+            "repositories": [
+                {"repository": str(REPOSITORY), "seconds": 0.1},
+                {"repository": str(REPOSITORY), "error": "NO_PROVIDERS"},
+            ]
+        }
 
     async def peers(self) -> list[Json]:
         return [
@@ -147,7 +160,7 @@ class ScriptedControl:
 
     async def connect(self, address: BootstrapAddress, timeout: float) -> Json:
         self.calls.append(("connect", address, timeout))
-        return {"peer": NODE, "address": "127.0.0.1:9001"}
+        return {"peer": NODE, "seconds": 0.01}
 
     async def find_providers(self, repository: RepositoryId, timeout: float) -> Json:
         self.calls.append(("find_providers", repository, timeout))
@@ -160,7 +173,6 @@ class ScriptedControl:
             raise NothingHere(repository)
         return {
             "documents": [base64.b64encode(d).decode() for d in self.chains[repository].documents],
-            "author": None,
             "tips": [str(tip) for tip in self.records[repository].tips()],
         }
 

@@ -1,0 +1,169 @@
+"""Commands that ask a node: what they send, what they print, and how bad input is named."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from guts.addresses import BootstrapAddress
+from guts.errors import ExitStatus
+from guts.ids import PeerId
+from tests.support.scripted_control import NODE, REPOSITORY, ScriptedControl
+from tests.unit.cli.conftest import Guts
+
+
+def test_status_shows_the_node(guts: Guts, control: ScriptedControl) -> None:
+    ran = guts("node", "status")
+
+    assert ran.status == 0
+    assert f"node          {NODE}" in ran.out
+    assert "2 outbound, 1 inbound, 7 in the DHT table" in ran.out
+    assert "1h 1m" in ran.out
+    assert guts("node", "status", "--json").json == json.loads(guts("node", "status", "--json").out)
+
+
+def test_start_leaves_a_running_node_alone(guts: Guts, control: ScriptedControl) -> None:
+    ran = guts("node", "start")
+
+    assert ran.status == 0
+    assert ran.err == "the node runs already\n"
+    assert NODE in ran.out
+
+
+def test_stop_is_fine_where_nothing_runs(guts: Guts) -> None:
+    ran = guts("node", "stop", "--json")
+    assert (ran.status, ran.json) == (0, {"stopped": False})
+
+
+def test_seed_sends_the_address_that_a_url_carries(guts: Guts, control: ScriptedControl) -> None:
+    url = f"guts://10.0.0.1:9000/{REPOSITORY}/tool"
+    ran = guts("seed", url, "--from", f"{NODE}@10.0.0.2:9", "--timeout", "7")
+
+    hints = (BootstrapAddress.parse(f"{NODE}@10.0.0.2:9"), BootstrapAddress("10.0.0.1", 9000))
+    assert control.calls == [("seed", REPOSITORY, hints, 7.0)]
+    assert ran.status == ExitStatus.NOT_FOUND
+    assert ran.err == "error: no replica found\nhint: is the id right?\n"
+
+
+def test_unseed_and_sync_name_what_they_did(guts: Guts, control: ScriptedControl) -> None:
+    assert guts("unseed", REPOSITORY).out == f"no longer seeding {REPOSITORY}\n"
+    assert guts("sync", REPOSITORY).out == f"{REPOSITORY}  synced in 0.10 s\n"
+    ran = guts("sync")
+    assert ran.out.splitlines()[1] == f"{REPOSITORY}  NO_PROVIDERS"
+    assert ran.status == ExitStatus.FAILED
+
+
+@pytest.mark.parametrize("command", ["seed", "unseed", "sync", "inspect"])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (str(REPOSITORY)[:-1] + "q", "mistyped or cut short"),
+        (str(REPOSITORY)[:-1], "mistyped or cut short"),
+        (str(PeerId(bytes(32))), "is a node id; a repository id (repo1…) is needed here"),
+        ("https://example.org/x", "not a guts:// URL"),
+        (str(REPOSITORY)[:20] + "b" + str(REPOSITORY)[21:], "has 'b' at position 21"),
+    ],
+)
+def test_mistyped_id_and_id_of_the_wrong_kind_are_told_apart(
+    guts: Guts, control: ScriptedControl, command: str, text: str, says: str
+) -> None:
+    ran = guts(command, text)
+
+    assert ran.status == ExitStatus.USAGE
+    assert says in ran.err
+    assert control.calls == []
+
+
+def test_unknown_repository_is_not_found(guts: Guts, control: ScriptedControl) -> None:
+    ran = guts("inspect", REPOSITORY, "--json")
+
+    assert ran.status == ExitStatus.NOT_FOUND
+    assert ran.error["code"] == "NOT_FOUND"
+    assert ran.error["details"] == {"repository": str(REPOSITORY)}
+
+
+def test_empty_lists_say_what_comes_next(guts: Guts, control: ScriptedControl) -> None:
+    ran = guts("ls")
+    assert (ran.status, ran.out) == (0, "")
+    assert "guts publish" in ran.err
+    assert guts("ls", "--json").json == []
+
+
+def test_peers_are_listed(guts: Guts, control: ScriptedControl) -> None:
+    lines = guts("peer", "ls").out.splitlines()
+
+    assert lines[0].split() == ["PEER", "ADDRESS", "DIRECTION", "STATE", "SINCE", "RTT", "REPOS", "SCORE"]
+    assert lines[1].split() == [
+        *(NODE[:12] + "…", "127.0.0.1:9001", "outbound", "connected", "1m", "1s", "0.4", "ms", "1", "0"),
+    ]
+    assert len(lines) == 3
+
+
+def test_peer_connect_checks_the_address_before_it_asks(guts: Guts, control: ScriptedControl) -> None:
+    assert guts("peer", "connect", "127.0.0.1:9001").out == f"connected to {NODE} in 0.01 s\n"
+    ran = guts("peer", "connect", "127.0.0.1")
+    assert ran.status == ExitStatus.USAGE
+    assert "host:port" in ran.err
+    assert len(control.calls) == 1
+
+
+def test_dht_that_knows_nobody_is_not_found(guts: Guts, control: ScriptedControl) -> None:
+    ran = guts("dht", "find-repo", REPOSITORY)
+
+    assert ran.status == ExitStatus.NOT_FOUND
+    assert ran.out == "0 providers; asked 3 nodes, 1 hops, 0.02 s\n"
+
+
+def test_clone_leaves_what_is_in_its_way(guts: Guts, tmp_path: Path) -> None:
+    target = tmp_path / "tool"
+    target.mkdir()
+    (target / "mine").write_text("precious")
+    ran = guts("clone", f"guts://{REPOSITORY}", target, "--json")
+
+    assert ran.status == ExitStatus.USAGE
+    assert ran.error["code"] == "TARGET_EXISTS"
+    assert (target / "mine").read_text() == "precious"
+
+
+def test_ids_are_made_once_and_shown(guts: Guts) -> None:
+    assert guts("id", "show", "--json").json == {"author": None, "node": None}
+    author = guts("id", "new").out.strip()
+    node = guts("id", "new", "--node").out.strip()
+
+    assert author.startswith("auth1")
+    assert node.startswith("node1")
+    assert guts("id", "show").out == f"author  {author}\nnode    {node}\n"
+    assert stat.S_IMODE(guts.paths.author_key.stat().st_mode) == 0o600
+    again = guts("id", "new", "--json")
+    assert (again.status, again.error["code"]) == (ExitStatus.REFUSED, "KEY_EXISTS")
+
+
+def test_key_moves_by_a_sealed_export(guts: Guts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    author = guts("id", "new").out.strip()
+    secret = tmp_path / "passphrase"
+    secret.write_text("moving\n")
+    monkeypatch.setenv("GUTS_PASSPHRASE_FILE", str(secret))
+    export = tmp_path / "export.key"
+
+    assert guts("id", "export", export).out.strip() == author
+    assert guts("id", "export", export).status == ExitStatus.REFUSED
+    assert "sealed: " in guts("id", "export").out
+    assert guts("id", "import", export).status == ExitStatus.REFUSED
+    guts.paths.author_key.unlink()
+    assert guts("id", "import", export).out.strip() == author
+    assert guts("id", "show").out.startswith(f"author  {author}  (passphrase)\n")
+
+    secret.write_text("wrong\n")
+    guts.paths.author_key.unlink()
+    refused = guts("id", "import", export, "--json")
+    assert refused.error["code"] == "WRONG_PASSPHRASE"
+    assert not guts.paths.author_key.exists()
+
+
+def test_passphrase_is_not_asked_of_nobody(guts: Guts, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/null").open() as nobody:
+        monkeypatch.setattr("sys.stdin", nobody)
+        ran = guts("id", "new", "--passphrase", "--json")
+    assert ran.error["code"] == "KEY_LOCKED"
+    assert not guts.paths.author_key.exists()
