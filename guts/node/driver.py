@@ -253,6 +253,7 @@ class Driver:
 
     async def _find_providers(self, repository: RepositoryId) -> None:
         discovery = self._presence.discovery
+        await self._presence.joined.wait()
         async with contextlib.aclosing(discovery.find_providers(repository)) as records:
             async for record in records:
                 await self.post(ProvidersFound(repository, (record,)))

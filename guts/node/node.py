@@ -198,7 +198,7 @@ async def _start(
     tasks.create_task(persistence.run())
     tasks.create_task(driver.run())
     tasks.create_task(discovery.run())
-    tasks.create_task(_join(discovery, network.bootstrap_nodes, contacts))
+    tasks.create_task(_join(presence, network.bootstrap_nodes, contacts))
     tasks.create_task(presence.run(capabilities, renewed))
     tasks.create_task(publishing.run())
     if listener is not None:
@@ -236,14 +236,16 @@ async def _own_addresses(listening: Address, bootstrap: tuple[BootstrapAddress, 
     return tuple(Address(ip, listening.port) for ip in dict.fromkeys(sources))[:MAX_ADDRESSES]
 
 
-async def _join(discovery: Discovery, bootstrap: tuple[BootstrapAddress, ...], contacts: list[DhtContact]) -> None:
+async def _join(presence: Presence, bootstrap: tuple[BootstrapAddress, ...], contacts: list[DhtContact]) -> None:
     """Knock at the doors until the DHT is joined; the upkeep of ``discovery`` goes on from there."""
     while True:
         doors: list[tuple[str, int, PeerId | None]] = [*contacts]
         for target in bootstrap:
             with contextlib.suppress(Unavailable):
                 doors.append(((await resolve(target)).ip, target.port, target.peer))
-        if await discovery.join(doors):
+        joined = await presence.discovery.join(doors)
+        presence.joined.set()
+        if joined:
             return
         await asyncio.sleep(JOIN_RETRY)
 

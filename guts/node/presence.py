@@ -25,12 +25,16 @@ class Presence:
 
     Args:
         addresses: what others can dial; empty: nothing is published.
+
+    Attributes:
+        joined: set when the doors have been knocked at once, whether or not anybody answered; lookups wait for it.
     """
 
     def __init__(
         self, discovery: Discovery, key: SigningKey, addresses: tuple[Address, ...], clock: Callable[[], Now]
     ) -> None:
         self.discovery = discovery
+        self.joined = asyncio.Event()
         self._key = key
         self._addresses = addresses
         self._clock = clock
