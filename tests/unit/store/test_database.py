@@ -62,6 +62,23 @@ async def test_failed_write_leaves_nothing(database: Database) -> None:
     assert await database.read(contacts) == []
 
 
+async def test_full_disk_undoes_the_write_and_the_next_one_works(database: Database) -> None:
+    def limit(connection: Connection, pages: int) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    def fill(connection: Connection) -> None:
+        limit(connection, connection.exec_driver_sql("PRAGMA page_count").scalar_one() + 2)
+        for number in range(10_000):
+            add_contact(connection, number)
+
+    with pytest.raises(DatabaseFailed, match="full"):
+        await database.write(fill)
+    assert await database.read(contacts) == []
+    await database.write(limit, 2**30)
+    await database.write(add_contact, 1)
+    assert await database.read(contacts) == [1]
+
+
 async def test_callers_own_error_undoes_the_write_and_arrives_unchanged(database: Database) -> None:
     def fails(connection: Connection) -> None:
         add_contact(connection, 1)
