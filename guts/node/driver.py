@@ -83,6 +83,12 @@ class Unresolvable(Unavailable):
     code: ClassVar[str] = "UNRESOLVABLE"
 
 
+class NoAnswer(Unavailable):
+    """A dial took longer than the operator's ``connection_timeout``."""
+
+    code: ClassVar[str] = "TIMED_OUT"
+
+
 class Gone(Unavailable):
     """The connection went away before the work over it began."""
 
@@ -108,7 +114,9 @@ class Driver:
         repositories: Repositories,
         transfers: Transfers,
         persistence: Persistence,
+        connection_timeout: float,
     ) -> None:
+        """Args: ``connection_timeout``: seconds for name, connect and handshake of a dial together."""
         self.service = service
         self._tasks = tasks
         self._clock = clock
@@ -117,6 +125,7 @@ class Driver:
         self._repositories = repositories
         self._transfers = transfers
         self._persistence = persistence
+        self._connection_timeout = connection_timeout
         self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_LIMIT)
         self._connections: dict[ConnectionId, TcpConnection] = {}
         self._replies: dict[CommandId, asyncio.Future[Result]] = {}
@@ -243,11 +252,13 @@ class Driver:
 
     async def _dial_target(self, target: BootstrapAddress) -> None:
         try:
-            address = await resolve(target)
-            connection = await self._dial(address, expected=target.peer)
-        except (PeerFault, Unavailable) as error:
-            log.debug("dial of %s failed: %s", target, error)
-            await self.post(DialFailed(target, error))
+            async with asyncio.timeout(self._connection_timeout):
+                address = await resolve(target)
+                connection = await self._dial(address, expected=target.peer)
+        except (PeerFault, Unavailable, TimeoutError) as error:
+            why = error if isinstance(error, GutsError) else NoAnswer(f"no answer in {self._connection_timeout:g} s")
+            log.debug("dial of %s failed: %s", target, why)
+            await self.post(DialFailed(target, why))
             return
         await self.serve_connection(connection, target)
 

@@ -181,6 +181,7 @@ async def _start(
         repositories,
         transfers,
         persistence,
+        network.connection_timeout,
     )
     incoming.append(driver.serve_connection)
 
