@@ -390,3 +390,13 @@ def test_garbage_is_no_proof(data: bytes) -> None:
 def test_other_shapes_are_no_proof(value: Value) -> None:
     with pytest.raises(InvalidProof):
         EquivocationProof.decode(canonical.encode(value))
+
+
+def test_fork_right_before_the_known_record_is_noticed() -> None:
+    common = by_hand(CHAIN, ALICE, {}, seq=NOW)
+    ours = by_hand(CHAIN, ALICE, {}, seq=NOW + 1, previous=common.hash)
+    theirs = by_hand(CHAIN, ALICE, {}, seq=NOW + 2, previous=common.hash)
+    decision = accept(CHAIN, known(ours), theirs, headers(common), NOW)
+    assert decision == Fork(theirs.signed_header, common.signed_header)
+    assert decision.proof(ours.signed_header).split_seq == ours.seq
+    assert accept(CHAIN, known(ours), theirs, [], NOW) == Gap(common.hash, theirs.seq)
