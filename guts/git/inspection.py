@@ -16,7 +16,7 @@ import re
 import struct
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from hashlib import sha1
 from pathlib import Path
 from typing import IO, Final
@@ -100,15 +100,21 @@ class Inspection:
         with tempfile.TemporaryFile(dir=self._path) as ids:
             try:
                 async with asyncio.TaskGroup() as group:
-                    scan = group.create_task(self._scan(ids, keep_ids=holds_any)) if has_packs else None
-                    links = group.create_task(self._links(tips, holds_any))
+                    scan = group.create_task(self.scan(ids, keep_ids=holds_any)) if has_packs else None
+                    links = group.create_task(self.links(tips, holds_any=holds_any))
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
             objects, inflated = scan.result() if scan else (0, 0)
             brought = await self._count_unheld(ids) if holds_any else objects
             return objects, inflated, brought, links.result()
 
-    async def _scan(self, ids: IO[bytes], *, keep_ids: bool) -> tuple[int, int]:
+    async def scan(self, ids: IO[bytes], *, keep_ids: bool) -> tuple[int, int]:
+        """Look at every object; return their number and their inflated length together.
+
+        Args:
+            ids: where the ids go, a line each.
+            keep_ids: whether they are wanted.
+        """
         objects = inflated = 0
         with tempfile.TemporaryFile(dir=self._path) as trees:
             async with self._git.start(BATCH_ALL, environment=self._own_environment) as child:
@@ -138,24 +144,33 @@ class Inspection:
 
     async def _scan_trees(self, ids: IO[bytes]) -> TreeScan:
         scan = TreeScan()
-        async for batch in self._contents(ids, self._limits.tree_bytes):
-            for tree in batch:
-                scan.scan(tree.id, tree.data)
+
+        def look(tree: Content) -> None:
+            scan.scan(tree.id, tree.data)
             if max(len(scan.links), len(scan.modules)) > self._limits.special_blobs:
                 raise TooLarge(f"more than {self._limits.special_blobs} symlinks or .gitmodules")
+
+        await self._read(ids, self._limits.tree_bytes, look)
         return scan
 
     async def _check_links(self, ids: Collection[bytes]) -> None:
-        async for batch in self._special(ids, self._limits.symlink_bytes):
-            for link in batch:
-                check_link(link.id, link.data)
+        def look(link: Content) -> None:
+            check_link(link.id, link.data)
+
+        await self._read_special(ids, self._limits.symlink_bytes, look)
 
     async def _check_modules(self, ids: Collection[bytes]) -> None:
-        async for batch in self._special({*ids, *self._unjudged}, self._limits.modules_bytes):
-            for modules in batch:
-                check_modules(modules.id, modules.data)
-                if ObjectId(bytes.fromhex(modules.id)) in self._unjudged:
-                    await self._fsck_modules(modules.data)
+        unjudged = {str(id_) for id_ in self._unjudged}
+        texts: list[bytes] = []
+
+        def look(modules: Content) -> None:
+            check_modules(modules.id, modules.data)
+            if modules.id in unjudged:
+                texts.append(modules.data)
+
+        await self._read_special({*ids, *self._unjudged}, self._limits.modules_bytes, look)
+        for text in texts:
+            await self._fsck_modules(text)
 
     async def _fsck_modules(self, text: bytes) -> None:
         """Let git judge a ``.gitmodules`` that index-pack couldn't, in a pack with a tree that names it."""
@@ -176,26 +191,28 @@ class Inspection:
                     raise
                 raise UnsafeTree(str(error)) from error
 
-    async def _special(self, ids: Collection[bytes], max_bytes: int) -> AsyncIterator[list[Content]]:
-        """Yield the blobs that trees name; the link check finds those that are missing."""
+    async def _read_special(self, ids: Collection[bytes], max_bytes: int, look: Callable[[Content], None]) -> None:
+        """Show ``look`` the blobs that trees name; the link check finds those that are missing."""
         if not ids:
             return
         with tempfile.TemporaryFile(dir=self._path) as questions:
             questions.write(id_lines([ObjectId(id_) for id_ in ids]))
             try:
-                async for batch in self._contents(questions, max_bytes):
-                    yield [content for content in batch if content.kind == b"blob"]
+                await self._read(questions, max_bytes, look)
             except OversizedObject as error:
                 raise UnsafeTree(f"a symlink or .gitmodules: {error}") from None
 
-    async def _contents(self, ids: IO[bytes], max_bytes: int) -> AsyncIterator[list[Content]]:
+    async def _read(self, ids: IO[bytes], max_bytes: int, look: Callable[[Content], None]) -> None:
+        """Show ``look`` the objects whose ids stand in the file, those that are here, one at a time."""
         ids.seek(0)
         async with self._git.start(BATCH_CONTENTS, environment=self._environment, stdin=ids.fileno()) as child:
             async for batch in contents(child, max_bytes):
-                yield batch
+                for content in batch:
+                    if content.kind != b"missing":
+                        look(content)
             await child.finish()
 
-    async def _links(self, tips: Collection[ObjectId], holds_any: bool) -> int:
+    async def links(self, tips: Collection[ObjectId], *, holds_any: bool) -> int:
         """Check that the tips are complete; return how many objects they reach that were not held before."""
         if not tips:
             return 0

@@ -131,6 +131,8 @@ class BareRepository:
     async def objects(self) -> AsyncGenerator[ObjectInfo, None]:
         """Yield every object held, in the order of the packs.
 
+        Whoever stops before the end closes the iterator (``contextlib.aclosing``), which ends the child.
+
         Raises:
             GitFailed: git can't read on.
         """

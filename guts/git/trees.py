@@ -15,12 +15,14 @@ from guts.git.faults import UnsafeTree
 
 # Code points that HFS+ ignores in names (git's utf8.c, next_hfs_char), as UTF-8.
 _IGNORABLE: Final = re.compile(rb"\xe2\x80[\x8c-\x8f\xaa-\xae]|\xe2\x81[\xaa-\xaf]|\xef\xbb\xbf")
-_IGNORABLE_STARTS: Final = (b"\xe2\x80", b"\xe2\x81", b"\xef\xbb\xbf")
 
+# Names with a first byte of those code points (e2, ef) take the long way, like those that begin as .gitmodules
+# or one of its short names does. The common first bytes are tried first.
 _PLAIN: Final = re.compile(
     rb"(?:(?:100644|40000|100755|160000|100664) "
-    rb"(?!(?:\.[gG][iI][tT][mM]|[gG][iI][tT][mM][oO][dD]~|[gG][iI]7))"
-    rb"[^\x00-\x1f\x7f]++\x00.{20}+)*+",
+    rb"(?:[^\x00-\x1f\x7f\xe2\xef.gG]"
+    rb"|(?!\.[gG][iI][tT][mM]|[gG][iI][tT][mM][oO][dD]~|[gG][iI]7)[.gG])"
+    rb"[^\x00-\x1f\x7f\xe2\xef]*+\x00.{20})*+",
     re.DOTALL,
 )
 _ENTRY: Final = re.compile(rb"([0-7]{5,6}) ([^\x00]+)\x00(.{20})", re.DOTALL)
@@ -51,7 +53,7 @@ class TreeScan:
         Raises:
             UnsafeTree: a name in it has a control byte.
         """
-        if _PLAIN.fullmatch(tree) and not any(start in tree for start in _IGNORABLE_STARTS):
+        if _PLAIN.fullmatch(tree):
             return
         position = 0
         while match := _ENTRY.match(tree, position):

@@ -9,7 +9,7 @@ from pathlib import Path
 _WORDS = [
     f"{verb}_{noun}" for verb in ("read", "send", "open", "make", "find") for noun in ("file", "peer", "key", "row")
 ]
-_DEPTH_DIRECTORIES = ("src", "src/net", "src/store", "src/store/sql", "docs", "tests/unit", "tests/data", "tools")
+_DIRECTORIES = ("src", "src/net", "src/store", "src/store/sql", "docs", "tests/unit", "tests/data", "tools")
 
 # Author, clock and configuration of whoever runs this must not show in the ids.
 ENVIRONMENT = {
@@ -67,13 +67,15 @@ def _stream(objects: int, rng: random.Random) -> Iterator[bytes]:
             yield b"from :%d\n" % (number - 1)
         touched = set()
         for _ in range(rng.randint(1, 3)):
-            directory = rng.choice(_DEPTH_DIRECTORIES)
-            name = f"{directory}/{rng.choice(_WORDS)}_{rng.randrange(1 + number // 20)}.py"
+            # Work goes on in one of 12 packages of each generation; directories stay as small as people keep them.
+            generation = rng.randrange(1 + number // 1_500)
+            directory = f"{rng.choice(_DIRECTORIES)}/part{generation}"
+            name = f"{directory}/{rng.choice(_WORDS)}.py"
             touched.add(name)
             data = (
                 _edit(files.setdefault(name, []), rng)
                 if rng.random() < 0.93
-                else rng.randbytes(rng.randint(2_000, 28_000))
+                else rng.randbytes(rng.randint(4_000, 50_000))
             )
             yield b"M 100644 inline %s\ndata %d\n%s\n" % (name.encode(), len(data), data)
             count += 1 + directory.count("/")

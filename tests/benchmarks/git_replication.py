@@ -1,0 +1,156 @@
+"""How long one replication takes, by phase, against ``git clone --bare git://`` with ``transfer.fsckObjects``.
+
+    python -m tests.benchmarks.git_replication [--objects N] [--runs N] [--repository PATH]
+
+Runs of both alternate. The pack comes from ``BareRepository.pack`` through this process into the quarantine; the
+network between two nodes is measured elsewhere. Everything it makes or starts is gone at the end.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import resource
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from guts.git.quarantine import Quarantine
+from guts.git.repository import BareRepository
+from guts.ids import ObjectId
+from tests.support.repositories import ENVIRONMENT, git, make_repository
+
+PHASES = ("index", "check", "migrate", "project", "metadata")
+
+
+@contextlib.contextmanager
+def daemon(base: Path) -> Iterator[str]:
+    """Serve the repositories in ``base`` over git:// on a free loopback port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            "git",
+            "daemon",
+            "--export-all",
+            "--listen=127.0.0.1",
+            f"--port={port}",
+            f"--base-path={base}",
+            "--reuseaddr",
+        ],
+        env=ENVIRONMENT,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        url = f"git://127.0.0.1:{port}"
+        while subprocess.run(["git", "ls-remote", f"{url}/source.git"], capture_output=True, check=False).returncode:
+            assert process.poll() is None, "the daemon runs"
+            time.sleep(0.05)
+        yield url
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def clone(url: str, target: Path) -> float:
+    """Return the seconds that git's own clone takes."""
+    start = time.perf_counter()
+    subprocess.run(
+        ["git", "-c", "transfer.fsckObjects=true", "clone", "-q", "--bare", f"{url}/source.git", str(target)],
+        env=ENVIRONMENT,
+        check=True,
+    )
+    return time.perf_counter() - start
+
+
+async def replicate(source: BareRepository, tips: dict[str, ObjectId], target: Path) -> dict[str, float]:
+    """Return the seconds of each phase of our replication."""
+    repository = await BareRepository.create(target)
+    marks = [time.perf_counter()]
+    async with source.pack(set(tips.values())) as chunks, repository.quarantine() as quarantine:
+        await quarantine.index(chunks)
+        marks.append(time.perf_counter())
+        await quarantine.check(set(tips.values()))
+        marks.append(time.perf_counter())
+        await quarantine.migrate()
+        marks.append(time.perf_counter())
+    await repository.project(tips, "refs/heads/main")
+    marks.append(time.perf_counter())
+    count = 0
+    async for _ in repository.objects():
+        count += 1
+    marks.append(time.perf_counter())
+    phases = {name: end - start for name, start, end in zip(PHASES, marks, marks[1:], strict=False)}
+    return phases | {"total": marks[-2] - marks[0], "objects": float(count)}
+
+
+async def halves(repository: BareRepository, tips: dict[str, ObjectId]) -> dict[str, float]:
+    """Return the seconds of scan and link check, each alone, over a repository that is already here."""
+    with tempfile.TemporaryDirectory(dir=repository.path / "objects") as scratch:
+        empty = await BareRepository.create(Path(scratch) / "empty.git")
+        async with Quarantine(empty.path, empty.git) as quarantine:
+            async with repository.pack(set(tips.values())) as chunks:
+                await quarantine.index(chunks)
+            inspection = quarantine.inspection()
+            start = time.perf_counter()
+            await inspection.links(set(tips.values()), holds_any=False)
+            middle = time.perf_counter()
+            with tempfile.TemporaryFile() as ids:
+                await inspection.scan(ids, keep_ids=False)
+            return {"links": middle - start, "scan": time.perf_counter() - middle}
+
+
+async def measure(objects: int, runs: int, path: Path | None) -> None:
+    """Print a table of medians."""
+    with tempfile.TemporaryDirectory(prefix="guts-bench-") as name:
+        base = Path(name)
+        if path is None:
+            make_repository(base / "made", objects, seed=1)
+            path = base / "made"
+        source = await BareRepository.create(base / "source.git")
+        git(base, "--git-dir", str(source.path), "fetch", "-q", str(path.absolute()), "+refs/*:refs/*")
+        git(base, "--git-dir", str(source.path), "pack-refs", "--all")
+        git(base, "--git-dir", str(source.path), "repack", "-adq")
+        listing = git(base, "--git-dir", str(source.path), "for-each-ref", "--format=%(objectname) %(refname)")
+        tips = {line[41:]: ObjectId(bytes.fromhex(line[:40])) for line in listing.splitlines()}
+        size = await source.size()
+        clones: list[float] = []
+        ours: list[dict[str, float]] = []
+        with daemon(base) as url:
+            for _ in range(runs):
+                clones.append(clone(url, base / "clone.git"))
+                shutil.rmtree(base / "clone.git")
+                ours.append(await replicate(source, tips, base / "replica.git"))
+                shutil.rmtree(base / "replica.git")
+        apart = await halves(source, tips)
+        print(f"{ours[0]['objects']:.0f} objects, {size / 1e6:.0f} MB, {runs} alternating runs, medians in seconds")
+        print(f"  git clone --bare       {statistics.median(clones):6.2f}")
+        for phase in (*PHASES, "total"):
+            print(f"  {phase:22} {statistics.median(run[phase] for run in ours):6.2f}")
+        for phase, seconds in apart.items():
+            print(f"  {phase + ' alone':22} {seconds:6.2f}")
+        ratio = statistics.median(run["total"] for run in ours) / statistics.median(clones)
+        print(f"  ratio (metadata aside) {ratio:6.2f}")
+        print(f"  peak RSS of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--objects", type=int, default=120_000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--repository", type=Path)
+    arguments = parser.parse_args()
+    asyncio.run(measure(arguments.objects, arguments.runs, arguments.repository))
+
+
+if __name__ == "__main__":
+    main()

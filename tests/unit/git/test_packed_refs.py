@@ -1,0 +1,97 @@
+"""The projection of refs, against git itself."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from guts.git import packed_refs
+from guts.git.ancestry import NotHeld
+from guts.git.files import DiskFault
+from guts.git.packed_refs import DamagedRefs, PackedRef
+from guts.git.repository import BareRepository
+from guts.ids import ObjectId
+from tests.support.packs import chunks
+from tests.support.repositories import git
+from tests.unit.git.conftest import Made
+
+
+async def filled(repository: BareRepository, made: Made) -> BareRepository:
+    async with repository.quarantine() as quarantine:
+        await quarantine.index(chunks(made.pack))
+        await quarantine.check(made.tips)
+        await quarantine.migrate()
+    return repository
+
+
+async def test_writes_what_git_writes_and_reads(repository: BareRepository, made: Made) -> None:
+    await filled(repository, made)
+    rng = random.Random(3)
+    letters = "abcXYZ-_.%+\u00e9\u2026\u6f22"
+    refs = dict(made.refs)
+    for _ in range(200):
+        refs[f"refs/heads/b{rng.randrange(10**6)}"] = made.refs["refs/heads/main"]
+        name = "r" + "".join(rng.choices(letters, k=12)).replace("..", "x").rstrip(".")
+        refs[f"refs/{rng.choice(['tags', 'notes', 'guts/conflict'])}/{name}"] = rng.choice([*made.tips])
+    refs = {name: target for name, target in refs.items() if not name.endswith(".lock")}
+    await repository.project(refs, "refs/heads/main")
+    assert (await repository.refs()) == (refs, "refs/heads/main")
+    ours = (repository.path / "packed-refs").read_bytes()
+    listing = git(repository.path, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
+    assert {line[41:]: line[:40] for line in listing} == {name: str(target) for name, target in refs.items()}
+    assert f"{made.refs['refs/heads/main']} refs/tags/v2^{{}}" in git(repository.path, "show-ref", "-d")
+    git(repository.path, "update-ref", "refs/heads/loose", str(made.refs["refs/heads/main"]))
+    git(repository.path, "pack-refs", "--all")
+    git(repository.path, "update-ref", "-d", "refs/heads/loose")
+    git(repository.path, "pack-refs", "--all")
+    assert (repository.path / "packed-refs").read_bytes() == ours
+    await repository.fsck()
+
+
+async def test_projection_replaces_all_refs(repository: BareRepository, made: Made) -> None:
+    await filled(repository, made)
+    await repository.project(made.refs, "refs/heads/main")
+    with pytest.raises(NotHeld):
+        await repository.project({"refs/heads/main": ObjectId(bytes(20))}, "refs/heads/main")
+    assert await repository.refs() == (made.refs, "refs/heads/main")
+    only = {"refs/heads/only": made.refs["refs/heads/main"]}
+    await repository.project(only, "refs/heads/only")
+    assert git(repository.path, "for-each-ref", "--format=%(refname)") == "refs/heads/only"
+    assert git(repository.path, "symbolic-ref", "HEAD") == "refs/heads/only"
+    await repository.project({}, "refs/heads/main")
+    assert await repository.refs() == ({}, "refs/heads/main")
+
+
+async def test_failing_disk_leaves_the_old_refs(
+    repository: BareRepository, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(repository, made)
+    await repository.project(made.refs, "refs/heads/main")
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", refuse)
+        with pytest.raises(DiskFault):
+            await repository.project({}, "refs/heads/other")
+    assert await repository.refs() == (made.refs, "refs/heads/main")
+    assert await repository.recover() == []
+
+
+@pytest.mark.parametrize("name", ["heads/x", "refs/heads/a b", "refs/heads/a\nb", "refs/heads/\x7f", ""])
+def test_refuses_names_that_break_the_file(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not the name of a ref"):
+        packed_refs.encode({name: PackedRef(ObjectId(bytes(20)))})
+    with pytest.raises(ValueError, match="not the name of a ref"):
+        packed_refs.write(tmp_path, {}, name)
+
+
+def test_damage_is_seen() -> None:
+    good = packed_refs.encode({f"refs/heads/{n}": PackedRef(ObjectId(bytes(20))) for n in "abc"})
+    lines = good.splitlines(keepends=True)
+    swapped = b"".join([lines[0], lines[2], lines[1]])
+    for data in (b"", good[1:], good[:-1], good + b"x", swapped, good.replace(b"heads/b", b"heads/\xff")):
+        with pytest.raises(DamagedRefs):
+            packed_refs.decode(data)

@@ -1,0 +1,342 @@
+"""Received packs: what passes, what is refused and as whose fault, and that nothing is left."""
+
+import asyncio
+import os
+import random
+import struct
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from hashlib import sha1
+from pathlib import Path
+
+import pytest
+
+from guts.errors import PeerFault, StorageFault
+from guts.git.command import Git, GitFailed
+from guts.git.faults import CorruptPack, ExtraObjects, MissingObjects, TooLarge, UnsafeTree
+from guts.git.files import DiskFault
+from guts.git.limits import DEFAULT_LIMITS, GitLimits
+from guts.git.quarantine import Checked, IndexedPack
+from guts.git.repository import BareRepository
+from guts.ids import ObjectId
+from tests.support import packs
+from tests.support.packs import BLOB, COMMIT, TREE, chunks, object_id
+from tests.support.repositories import git
+from tests.unit.git.conftest import Made
+
+
+async def receive(
+    repository: BareRepository, data: bytes, tips: set[ObjectId], max_bytes: int | None = None
+) -> tuple[IndexedPack, Checked]:
+    async with repository.quarantine() as quarantine:
+        indexed = await quarantine.index(chunks(data), max_bytes)
+        checked = await quarantine.check(tips)
+        await quarantine.migrate()
+        return indexed, checked
+
+
+async def held(repository: BareRepository) -> set[ObjectId]:
+    return {info.id async for info in repository.objects()}
+
+
+async def test_takes_in_a_whole_repository(repository: BareRepository, made: Made) -> None:
+    indexed, checked = await receive(repository, made.pack, made.tips)
+    assert indexed.received_bytes == len(made.pack)
+    assert indexed.objects == checked.objects == len(await held(repository))
+    await repository.project(made.refs, "refs/heads/main")
+    await repository.fsck()
+    assert git(repository.path, "show-ref", "-d") == git(made.path, "show-ref", "-d")
+
+
+async def test_takes_a_thin_pack_and_completes_it(repository: BareRepository, made: Made) -> None:
+    source = await BareRepository.create(repository.path.parent / "source.git")
+    await receive(source, made.pack, made.tips)
+    new = made.refs["refs/heads/main"]
+    old = ObjectId(bytes.fromhex(git(made.path, "rev-parse", "main~20")))
+    async with source.pack([old]) as pack, repository.quarantine() as quarantine:
+        await quarantine.index(pack)
+        await quarantine.check({old})
+        await quarantine.migrate()
+    await repository.project({"refs/heads/main": old}, "refs/heads/main")
+    async with source.pack([new], [old, ObjectId(bytes(20))]) as pack:
+        data = b"".join([chunk async for chunk in pack])
+    _, checked = await receive(repository, data, {new})
+    (count,) = struct.unpack_from(">I", data, 8)
+    assert checked.objects > count, "the pack was thin, and bases were added"
+    await repository.project({"refs/heads/main": new}, "refs/heads/main")
+    await repository.fsck()
+    for trailing in (b"x", b"0" * 41):
+        with pytest.raises(CorruptPack):
+            await receive(repository, data + trailing, {new})
+
+
+async def test_checks_links_where_nothing_was_fetched(repository: BareRepository, made: Made) -> None:
+    await receive(repository, made.pack, made.tips)
+    async with repository.quarantine() as quarantine:
+        assert await quarantine.check(made.tips) == Checked(0, 0)
+        assert await quarantine.migrate() == []
+    async with repository.quarantine() as quarantine:
+        with pytest.raises(MissingObjects):
+            await quarantine.check({ObjectId(bytes(19) + b"\1")})
+
+
+async def test_takes_objects_it_holds_already_and_an_empty_pack(repository: BareRepository, made: Made) -> None:
+    await receive(repository, made.pack, made.tips)
+    await receive(repository, made.pack, {made.refs["refs/heads/main"]})
+    await receive(repository, packs.sealed([]), made.tips)
+
+
+async def test_two_fetches_of_the_same_at_once_both_end_well(repository: BareRepository, made: Made) -> None:
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(receive(repository, made.pack, made.tips))
+
+
+async def test_accepts_no_pack_with_a_flipped_byte(repository: BareRepository, made: Made) -> None:
+    rng = random.Random(11)
+    positions = [*range(12), *rng.sample(range(12, len(made.pack)), 28), len(made.pack) - 1]
+    for position in positions:
+        data = bytearray(made.pack)
+        data[position] ^= 1 << rng.randrange(8)
+        with pytest.raises(PeerFault):
+            await receive(repository, bytes(data), made.tips)
+        resealed = bytes(data[:-20]) + sha1(data[:-20]).digest()
+        if resealed != made.pack:
+            with pytest.raises(PeerFault):
+                await receive(repository, resealed, made.tips)
+    assert await held(repository) == set()
+
+
+@pytest.mark.parametrize("length", [0, 4, 11, 12, 31, 32, 500, -20, -1])
+async def test_refuses_a_pack_cut_short(repository: BareRepository, made: Made, length: int) -> None:
+    with pytest.raises(CorruptPack):
+        await receive(repository, made.pack[:length], made.tips)
+
+
+@pytest.mark.parametrize("trailing", [b"x", b"a" * 40 + b"\n", b"PACK" * 100_000])
+async def test_refuses_bytes_after_a_pack(repository: BareRepository, made: Made, trailing: bytes) -> None:
+    with pytest.raises(CorruptPack):
+        await receive(repository, made.pack + trailing, made.tips)
+
+
+def one_file(*extra: tuple[int, bytes]) -> tuple[list[tuple[int, bytes]], ObjectId]:
+    blob = b"hello\n"
+    root = packs.tree(("100644", b"file", object_id(BLOB, blob)))
+    top = packs.commit(object_id(TREE, root))
+    return [(COMMIT, top), (TREE, root), (BLOB, blob), *extra], object_id(COMMIT, top)
+
+
+async def test_refuses_missing_and_extra_objects(repository: BareRepository) -> None:
+    objects, tip = one_file()
+    for absent in range(3):
+        with pytest.raises(MissingObjects):
+            await receive(repository, packs.pack(objects[:absent] + objects[absent + 1 :]), {tip})
+    extra, _ = one_file((BLOB, b"unasked"))
+    with pytest.raises(ExtraObjects):
+        await receive(repository, packs.pack(extra), {tip})
+    await receive(repository, packs.pack(objects), {tip})
+    with pytest.raises(ExtraObjects):  # now against what is held
+        await receive(repository, packs.pack(extra), {tip})
+    with pytest.raises(ExtraObjects):
+        await receive(repository, packs.pack([(BLOB, b"unasked")]), set())
+    assert len(await held(repository)) == 3
+
+
+async def test_refuses_one_object_twice(repository: BareRepository) -> None:
+    objects, tip = one_file()
+    with pytest.raises(CorruptPack):
+        await receive(repository, packs.pack([*objects, objects[2]]), {tip})
+
+
+def limited(repository: BareRepository, limits: GitLimits) -> BareRepository:
+    return BareRepository(repository.path, Git(limits))
+
+
+async def test_keeps_every_limit_of_a_pack(repository: BareRepository) -> None:
+    objects, tip = one_file()
+    link = packs.tree(("120000", b"l", object_id(BLOB, b"x" * 50)))
+    data = packs.pack(objects)
+    top = packs.commit(object_id(TREE, link))
+    linked = packs.pack([(COMMIT, top), (TREE, link), (BLOB, b"x" * 50)])
+    sizes = [len(content) for _, content in objects]
+    cases: list[tuple[GitLimits, GitLimits, bytes, ObjectId, type[PeerFault]]] = []
+    for name, value in (
+        ("pack_bytes", len(data)),
+        ("pack_objects", 3),
+        ("object_bytes", max(sizes)),
+        ("tree_bytes", sizes[1]),
+    ):
+        fits = replace(DEFAULT_LIMITS, **{name: value})
+        cases.append((fits, replace(DEFAULT_LIMITS, **{name: value - 1}), data, tip, TooLarge))
+    inflated = replace(DEFAULT_LIMITS, inflate_ratio=0, inflate_allowance_bytes=sum(sizes))
+    cases.append((inflated, replace(inflated, inflate_allowance_bytes=sum(sizes) - 1), data, tip, TooLarge))
+    target = replace(DEFAULT_LIMITS, symlink_bytes=50)
+    cases.append((target, replace(target, symlink_bytes=49), linked, object_id(COMMIT, top), UnsafeTree))
+    special = replace(DEFAULT_LIMITS, special_blobs=1)
+    cases.append((special, replace(special, special_blobs=0), linked, object_id(COMMIT, top), TooLarge))
+    for fits, exceeds, pack, at, fault in cases:
+        with pytest.raises(fault):
+            await receive(limited(repository, exceeds), pack, {at})
+        async with limited(repository, fits).quarantine() as quarantine:
+            await quarantine.index(chunks(pack))
+            await quarantine.check({at})
+    with pytest.raises(TooLarge):
+        await receive(repository, data, {tip}, max_bytes=len(data) - 1)
+    await receive(repository, data, {tip}, max_bytes=len(data))
+
+
+async def test_refuses_bombs_quickly(repository: BareRepository) -> None:
+    bomb = packs.delta_bomb()
+    assert len(bomb) < 70_000
+    zeros = packs.pack([(BLOB, bytes(101 << 20))])
+    lie = packs.sealed([packs.entry(BLOB, b"x")], count=2**32 - 1)
+    tiny = replace(DEFAULT_LIMITS, memory_bytes=512 << 20)
+    for data, fault in ((bomb, TooLarge), (zeros, TooLarge), (lie, TooLarge)):
+        start = time.monotonic()
+        with pytest.raises(fault):
+            await receive(limited(repository, tiny), data, set())
+        assert time.monotonic() - start < 5
+
+
+CONTENT = object_id(BLOB, b"x\n")
+EMPTY = object_id(TREE, b"")
+HOSTILE_NAMES = [
+    b".git",
+    b"..",
+    b".",
+    b".GIT",
+    b"git~1",
+    b".git\xe2\x80\x8c",
+    b"a/b",
+    b"a\r",
+    b"a\nb",
+    b"\x1b[2J",
+    b"\x7f",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+@pytest.mark.parametrize("mode", ["100644", "40000"])
+async def test_refuses_hostile_names(repository: BareRepository, name: bytes, mode: str) -> None:
+    root = packs.tree((mode, name, CONTENT if mode == "100644" else EMPTY))
+    top = packs.commit(object_id(TREE, root))
+    inner = (BLOB, b"x\n") if mode == "100644" else (TREE, b"")
+    with pytest.raises((CorruptPack, UnsafeTree)):
+        await receive(repository, packs.pack([(COMMIT, top), (TREE, root), inner]), {object_id(COMMIT, top)})
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "blob", "safe"),
+    [
+        (b"link", "120000", b".git/hooks", False),
+        (b"link", "120000", b"a/../.GIT", False),
+        (b"link", "120000", b".git", False),
+        (b"link", "120000", b"..\\GIT~1\\hooks", False),
+        (b"link", "120000", b".g\xe2\x80\x8cit/hooks", False),
+        (b"link", "120000", b".git. /x", False),
+        (b"link", "120000", b"../.github/x", True),
+        (b"link", "120000", b"target.git", True),
+        (b".gitmodules", "120000", b"x", False),
+        (b".gitmodules", "100644", b'[submodule "a"]\n\tpath = "a\r"\n\turl = ./a\n', False),
+        (b".gitmodules", "100644", b'[submodule "a"]\n\tpath = a\r', False),
+        (b".gitModules", "100644", b'[submodule "a"]\n\tpath = "a\r"\n\turl = ./a\n', False),
+        (b".gitmodules", "100644", b'[submodule "a"]\n\tpath = a\n\turl = -u./x\n', False),
+        (b".gitmodules", "100644", b'[submodule "../a"]\n\tpath = a\n\turl = ./x\n', False),
+        (b".gitmodules", "100644", b'[submodule "a"]\r\n\tpath = a\r\n\turl = ./a\r\n', True),
+        ("n\u00e4me \u2026".encode(), "100644", b"x", True),
+        (b".gitignore", "100755", b"x", True),
+    ],
+)
+async def test_judges_links_and_modules(
+    repository: BareRepository, name: bytes, mode: str, blob: bytes, safe: bool
+) -> None:
+    root = packs.tree((mode, name, object_id(BLOB, blob)))
+    top = packs.commit(object_id(TREE, root))
+    tip = object_id(COMMIT, top)
+    data = packs.pack([(COMMIT, top), (TREE, root), (BLOB, blob)])
+    if safe:
+        await receive(repository, data, {tip})
+        await repository.fsck()
+    else:
+        with pytest.raises((CorruptPack, UnsafeTree)):
+            await receive(repository, data, {tip})
+
+
+@pytest.mark.parametrize("url", [b"./fine", b"-u./hostile"])
+async def test_judges_modules_that_come_in_a_later_part(repository: BareRepository, url: bytes) -> None:
+    text = b'[submodule "a"]\n\tpath = a\n\turl = %s\n' % url
+    root = packs.tree(("100644", b".gitmodules", object_id(BLOB, text)))
+    top = packs.commit(object_id(TREE, root))
+    async with repository.quarantine() as quarantine:
+        first = await quarantine.index(chunks(packs.pack([(COMMIT, top), (TREE, root)])))
+        assert first.unjudged_modules == (object_id(BLOB, text),)
+        with pytest.raises(MissingObjects):
+            await quarantine.check({object_id(COMMIT, top)})
+        await quarantine.index(chunks(packs.pack([(BLOB, text)])))
+        if url.startswith(b"-"):
+            with pytest.raises(UnsafeTree):
+                await quarantine.check({object_id(COMMIT, top)})
+        else:
+            assert (await quarantine.check({object_id(COMMIT, top)})).objects == 3
+            assert len(await quarantine.migrate()) == 2
+            await repository.fsck()
+
+
+async def test_full_disk_is_nobodys_fault_but_ours(repository: BareRepository, made: Made, tmp_path: Path) -> None:
+    script = tmp_path / "git"
+    script.write_text('#!/bin/sh\necho "fatal: write error: No space left on device" >&2\nexit 128\n')
+    script.chmod(0o755)
+    with pytest.raises(GitFailed) as caught:
+        await receive(BareRepository(repository.path, Git(executable=str(script))), made.pack, made.tips)
+    assert isinstance(caught.value, StorageFault)
+
+
+async def test_failing_fsync_leaves_the_repository_as_it_was(
+    repository: BareRepository, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", refuse)
+        with pytest.raises(DiskFault):
+            await receive(repository, made.pack, made.tips)
+    assert await held(repository) == set()
+    await receive(repository, made.pack, made.tips)
+
+
+async def test_lost_connection_passes_through(repository: BareRepository, made: Made) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield made.pack[:5_000]
+        raise ConnectionResetError
+
+    async with repository.quarantine() as quarantine:
+        with pytest.raises(ConnectionResetError):
+            await quarantine.index(broken())
+
+
+async def test_cancelled_fetch_leaves_no_process_and_no_file(repository: BareRepository, made: Made) -> None:
+    started = asyncio.Event()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield made.pack[:5_000]
+        started.set()
+        await asyncio.Event().wait()
+        yield b""
+
+    async def fetch() -> None:
+        async with repository.quarantine() as quarantine:
+            await quarantine.index(stalling())
+
+    task = asyncio.create_task(fetch())
+    await started.wait()
+    assert children() != set()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert children() == set()
+
+
+def children() -> set[str]:
+    return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())

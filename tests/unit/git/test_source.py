@@ -1,0 +1,142 @@
+"""What can be published, and what is said where it can't."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from guts.errors import UsageError
+from guts.git.repository import BareRepository
+from guts.git.source import (
+    CloneFailed,
+    DetachedHead,
+    EmptyRepository,
+    NotAGitDirectory,
+    PartialClone,
+    ShallowRepository,
+    SourceRepository,
+    UnsupportedObjectFormat,
+    clone_from,
+)
+from tests.support.repositories import ENVIRONMENT, git, make_repository
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM"):
+        monkeypatch.setenv(name, ENVIRONMENT[name])
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    return make_repository(tmp_path / "work", 100, seed=5, bare=False)
+
+
+def absent(base: Path) -> Path:
+    return base / "absent"
+
+
+def plain_directory(base: Path) -> Path:
+    (base / "plain").mkdir()
+    return base / "plain"
+
+
+def empty(base: Path) -> Path:
+    git(base, "init", "-q", "empty")
+    return base / "empty"
+
+
+def shallow(base: Path) -> Path:
+    git(base, "clone", "-q", "--depth=1", f"file://{base}/work", "shallow")
+    return base / "shallow"
+
+
+def partial(base: Path) -> Path:
+    git(base / "work", "config", "uploadpack.allowFilter", "true")
+    git(base, "clone", "-q", "--filter=blob:none", f"file://{base}/work", "partial")
+    return base / "partial"
+
+
+def sha256(base: Path) -> Path:
+    git(base, "init", "-q", "--object-format=sha256", "sha256")
+    return base / "sha256"
+
+
+def detached(base: Path) -> Path:
+    git(base / "work", "switch", "-q", "--detach")
+    return base / "work"
+
+
+def orphan(base: Path) -> Path:
+    git(base / "work", "switch", "-q", "--orphan", "new")
+    return base / "work"
+
+
+@pytest.mark.parametrize(
+    ("make", "fault", "hint"),
+    [
+        (absent, NotAGitDirectory, None),
+        (plain_directory, NotAGitDirectory, "git init"),
+        (empty, EmptyRepository, "git commit"),
+        (shallow, ShallowRepository, "git fetch --unshallow"),
+        (partial, PartialClone, "git fetch --refetch origin"),
+        (sha256, UnsupportedObjectFormat, "sha1"),
+        (detached, DetachedHead, "git switch"),
+        (orphan, EmptyRepository, "git switch"),
+    ],
+)
+async def test_says_what_can_not_be_published_and_what_helps(
+    work: Path, make: Callable[[Path], Path], fault: type[UsageError], hint: str | None
+) -> None:
+    with pytest.raises(fault) as caught:
+        await SourceRepository.open(make(work.parent))
+    assert (hint or "") in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("make", [shallow, partial])
+async def test_the_hint_helps(work: Path, make: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = make(work.parent)
+    with pytest.raises(UsageError) as caught:
+        await SourceRepository.open(path)
+    assert caught.value.hint is not None
+    for command in caught.value.hint.split("; "):
+        git(path, *command.split()[1:])
+    source = await SourceRepository.open(path)
+    shutil.move(work, tmp_path / "gone")
+    async with source.pack((await source.refs()).refs.values()) as pack:
+        assert [chunk async for chunk in pack]
+
+
+async def test_publishes_from_anywhere_inside_and_clones(work: Path, tmp_path: Path) -> None:
+    git(work, "tag", "-a", "-m", "x", "v1")
+    git(work, "notes", "add", "-m", "n")
+    git(work, "update-ref", "refs/remotes/origin/x", "HEAD")
+    hook = work / ".git" / "hooks" / "reference-transaction"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/hooked\n")
+    hook.chmod(0o755)
+    source = await SourceRepository.open(work / "src")
+    offered = await source.refs()
+    assert offered.head == "refs/heads/main"
+    assert set(offered.refs) == {"refs/heads/main", "refs/tags/v1", "refs/notes/commits"}
+    bare = await BareRepository.create(tmp_path / "bare.git")
+    async with source.pack(set(offered.refs.values())) as pack, bare.quarantine() as quarantine:
+        await quarantine.index(pack)
+        await quarantine.check(set(offered.refs.values()))
+        await quarantine.migrate()
+    await bare.project(offered.refs, offered.head)
+    assert await source.repository() is None
+    await source.set_repository("repo1x")
+    assert await source.repository() == "repo1x"
+    for url in ("guts://a", "guts://b"):
+        await source.add_remote(url)
+        assert git(work, "remote", "get-url", "guts") == url
+    assert not (tmp_path / "hooked").exists()
+    await clone_from(bare.path, tmp_path / "clone", "guts://repo1x/name")
+    assert git(tmp_path / "clone", "remote", "get-url", "origin") == "guts://repo1x/name"
+    assert git(tmp_path / "clone", "rev-parse", "HEAD") == str(offered.refs["refs/heads/main"])
+    with pytest.raises(CloneFailed):
+        await clone_from(bare.path, tmp_path / "clone", "guts://repo1x")
+    with pytest.raises(CloneFailed):
+        await clone_from(bare.path, tmp_path / "other", "guts://repo1x", branch="absent")
