@@ -220,18 +220,18 @@ class Connection:
         that is closed, nothing happens.
         """
         if stream == 0:
-            self._grant(0, self._window, count)
+            self._grant(0, self._window, count, self._growth)
             self._inbox.handled(count)
             self._prepay()
         else:
             state = self._streams.of(stream)
             if state is not None and stream not in self._resets and not state.received_end:
-                self._grant(stream, state.window, count)
+                self._grant(stream, state.window, count, self._growth)
         return bool(self._credits)
 
-    def _grant(self, stream: int, window: ReceiveWindow, count: int) -> None:
+    def _grant(self, stream: int, window: ReceiveWindow, count: int, growth: int) -> None:
         before = window.size
-        amount = window.consume(count, self._growth)
+        amount = window.consume(count, growth)
         self._growth -= window.size - before
         if amount:
             self._credits[stream] = self._credits.get(stream, 0) + amount
@@ -240,7 +240,8 @@ class Connection:
         """Grant credit for the part of a long message that waits for its rest and blocks nobody else's."""
         part = self._inbox.prepayable()
         if part:
-            self._grant(0, self._window, part)
+            # Nobody has read it yet: no reason to think that its reader keeps up.
+            self._grant(0, self._window, part, growth=0)
 
     # Sending
 
