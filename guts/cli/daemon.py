@@ -8,7 +8,7 @@ error is what the person sees, not "see the log".
 import contextlib
 import json
 import os
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -47,11 +47,16 @@ class NodeStuck(GutsError):
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """A node that was started and may not answer yet."""
+    """A node that was started and may not answer yet; ``log_start`` is where its part of the log begins."""
 
-    child: "subprocess.Popen[bytes]"
+    pid: int
     paths: Paths
     log_start: int
+
+    def ended(self) -> int | None:
+        """Return the exit status (negative: a signal) if the node has ended, else ``None``."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
 
 
 def running(paths: Paths) -> Answer | None:
@@ -69,17 +74,21 @@ def spawn(environ: Mapping[str, str], flags: Sequence[str] = ()) -> Spawned:
     descriptor = os.open(paths.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         log_start = os.fstat(descriptor).st_size
-        child = subprocess.Popen(
+        # Not subprocess: this child is meant to outlive us, which subprocess takes for a mistake.
+        pid = os.posix_spawn(
+            sys.executable,
             [sys.executable, "-m", "guts", "node", "run", "--json", *flags],
-            stdin=subprocess.DEVNULL,
-            stdout=descriptor,
-            stderr=descriptor,
-            env=dict(environ),
-            start_new_session=True,
+            dict(environ),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, descriptor, 1),
+                (os.POSIX_SPAWN_DUP2, descriptor, 2),
+            ],
+            setsid=True,
         )
     finally:
         os.close(descriptor)
-    return Spawned(child, paths, log_start)
+    return Spawned(pid, paths, log_start)
 
 
 def wait_ready(node: Spawned, timeout: float = START_TIMEOUT) -> Answer:
@@ -92,14 +101,14 @@ def wait_ready(node: Spawned, timeout: float = START_TIMEOUT) -> Answer:
     """
     deadline = time.monotonic() + timeout
     while True:
-        ended = node.child.poll()
-        status = running(node.paths)
-        if status is not None and status.number("pid") == node.child.pid:
-            return status
+        ended = node.ended()
         if ended is not None:
             raise _why(node, ended)
+        status = running(node.paths)
+        if status is not None and status.number("pid") == node.pid:
+            return status
         if time.monotonic() > deadline:
-            node.child.terminate()
+            os.kill(node.pid, signal.SIGTERM)
             raise NodeStuck(f"the node did not answer within {timeout:.0f} s", hint=f"see {node.paths.log_file}")
         time.sleep(POLL_INTERVAL)
 

@@ -168,7 +168,7 @@ class LocalCluster:
         for group in ([m for m in down if m.index == BOOTSTRAP], [m for m in down if m.index != BOOTSTRAP]):
             spawned = {member.index: daemon.spawn(member.environ(os.environ)) for member in group}
             for index, node in spawned.items():
-                self._members[index] = replace(self._members[index], process=Process.of(node.child.pid))
+                self._members[index] = replace(self._members[index], process=Process.of(node.pid))
             self._save()
             for index, node in spawned.items():
                 statuses[index] = daemon.wait_ready(node)

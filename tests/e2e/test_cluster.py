@@ -1,0 +1,84 @@
+"""``guts cluster``: up, ls, status, env, logs, kill, start, down."""
+
+import os
+import shlex
+import signal
+from pathlib import Path
+
+from guts.cli.local_cluster import LocalCluster
+from guts.errors import ExitStatus
+from tests.e2e.conftest import Guts
+
+
+def test_cluster_goes_up_loses_a_node_gets_it_back_and_goes_down(tmp_path: Path) -> None:
+    guts = Guts(tmp_path / "unused")
+    folder = tmp_path / "network"
+    options = ("--dir", folder)
+    try:
+        up = guts("cluster", "up", 3, *options)
+        assert up.status == 0, up.err
+        assert "3 nodes ready" in up.out
+        before = LocalCluster.load(folder)
+        assert all(member.running for member in before.members)
+
+        export = guts("cluster", "env", 3, *options).out
+        name, _, home = shlex.split(export)[1].partition("=")
+        assert (name, home) == ("GUTS_HOME", str(folder / "node3"))
+        third = Guts(Path(home))
+        identity = third("node", "status", "--json").json["id"]
+        assert guts("cluster", "logs", 3, *options).out.count("\n") >= 1
+
+        assert guts("cluster", "kill", 3, *options).out == "killed node 3\n"
+        assert guts("cluster", "kill", 3, *options).out == "node 3 was not running\n"
+        assert third("node", "status").status == ExitStatus.NODE_DOWN
+        rows = guts("cluster", "status", *options).out.splitlines()
+        assert [row.split()[1] for row in rows[1:]] == ["up", "up", "down"]
+
+        assert guts("cluster", "start", 3, *options).status == 0
+        again = third("node", "status", "--json").json
+        assert again["id"] == identity
+        assert again["listen"] == [f"127.0.0.1:{before.member(3).port}"]
+        assert guts("cluster", "up", 3, *options).status == 0
+        assert guts("cluster", "up", 4, *options, "--json").error["code"] == "BAD_CLUSTER"
+        members = LocalCluster.load(folder).members
+    finally:
+        down = guts("cluster", "down", *options)
+    assert down.out == "stopped 3 nodes\n"
+    assert not any(member.running for member in members)
+    assert guts("cluster", "down", "--wipe", *options).out == "stopped 0 nodes, wiped\n"
+    assert not folder.exists()
+    assert guts("cluster", "ls", *options, "--json").error["code"] == "NO_CLUSTER"
+
+
+def test_cluster_signals_only_processes_that_it_started(tmp_path: Path) -> None:
+    cluster = LocalCluster.create(tmp_path / "network", 2)
+    ours = os.getpid()
+    state = (cluster.folder / "cluster.json").read_text()
+    # As if the node's process id had been taken over: by this very process, which must live on.
+    (cluster.folder / "cluster.json").write_text(state.replace("null", f'[{ours}, "another time"]'))
+    previous = signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(AssertionError("signalled")))
+    try:
+        loaded = LocalCluster.load(cluster.folder)
+        assert [member.running for member in loaded.members] == [False, False]
+        assert loaded.stop() == 0
+        assert not loaded.kill(2)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def test_cluster_wants_a_folder_of_its_own_and_a_possible_number(tmp_path: Path) -> None:
+    guts = Guts(tmp_path / "unused")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("precious")
+
+    assert guts("cluster", "up", 3, "--dir", tmp_path / "mine", "--json").error["code"] == "BAD_CLUSTER"
+    for count in (1, 65):
+        ran = guts("cluster", "up", count, "--dir", tmp_path / "new", "--json")
+        assert (ran.status, ran.error["code"]) == (ExitStatus.USAGE, "BAD_CLUSTER")
+    assert not (tmp_path / "new").exists()
+
+
+def test_cluster_of_the_most_nodes_can_be_made(tmp_path: Path) -> None:
+    cluster = LocalCluster.create(tmp_path / "network", 64)
+    assert len({member.port for member in cluster.members}) == 64
+    assert len({member.node_id for member in cluster.members}) == 64
