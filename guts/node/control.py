@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
 
 import guts
 from guts.addresses import Address, BootstrapAddress
@@ -23,6 +25,9 @@ from guts.service.service import NotFollowed
 from guts.store import objects as object_table
 from guts.store import repositories as repository_table
 from guts.store.repositories import StoredRepository
+
+TELL_TIMEOUT: Final = 10.0
+"""Seconds that a first publication waits until the DHT knows of it, so that its id works when it is shown."""
 
 Json = dict[str, object]
 
@@ -246,15 +251,24 @@ class Control:
         """Commit a prepared publication under its signature, and tell the world. Raises: as ``Publishing.commit``."""
         begun = self._clock().mono
         draft, accepted, objects = await self._publishing.commit(session, signature)
+        first = not self._service.sync.holds(draft.repository)
         await self._driver.post(Published(draft.repository, accepted))
-        self._driver.index_objects(draft.repository)
+        self._driver.list_objects(draft.repository)
         return {
             "repository": str(draft.repository),
             "seq": max(head.seq for _, head, _ in accepted.news),
             "refs": len(draft.refs),
             "objects": objects,
+            "told_nodes": await self._told(draft.repository) if first else None,
             "seconds": round(self._clock().mono - begun, 3),
         }
+
+    async def _told(self, repository: RepositoryId) -> int:
+        """Return how many nodes of the DHT know that ``repository`` is here, waiting a little for them."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TELL_TIMEOUT):
+                return await self._presence.provided(repository)
+        return 0
 
     async def _stored(self, repository: RepositoryId) -> StoredRepository:
         stored = await self._repositories.stored(repository)

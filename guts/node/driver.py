@@ -129,7 +129,7 @@ class Driver:
         self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_LIMIT)
         self._connections: dict[ConnectionId, TcpConnection] = {}
         self._replies: dict[CommandId, asyncio.Future[Result]] = {}
-        self._indexing: set[RepositoryId] = set()
+        self._listing: set[RepositoryId] = set()
         self._last_id = 0
         self._next_wake = 0.0
 
@@ -289,7 +289,7 @@ class Driver:
             case Failed(error=StorageFault() as error):
                 log.error("can't store %s: %s", effect.repository.short, error)
             case Accepted():
-                self.index_objects(effect.repository)
+                self.list_objects(effect.repository)
         await self.post(FetchFinished(effect.fetch, effect.repository, effect.connection, outcome))
 
     async def _serve(self, effect: Serve) -> None:
@@ -301,19 +301,19 @@ class Driver:
             log.error("can't serve %s: %s", effect.request.repository.short, error)
         await self.post(ServeFinished(effect.connection, effect.request.repository, error))
 
-    def index_objects(self, repository: RepositoryId) -> None:
+    def list_objects(self, repository: RepositoryId) -> None:
         """Have the objects of ``repository`` told to the database, unless that is under way."""
-        if repository not in self._indexing:
-            self._indexing.add(repository)
-            self._spawn(self._index_objects(repository))
+        if repository not in self._listing:
+            self._listing.add(repository)
+            self._spawn(self._list_objects(repository))
 
-    async def _index_objects(self, repository: RepositoryId) -> None:
+    async def _list_objects(self, repository: RepositoryId) -> None:
         try:
-            await self._repositories.index_objects(repository)
+            await self._repositories.list_objects(repository)
         except StorageFault as error:
             log.warning("can't list the objects of %s: %s", repository.short, error)
         finally:
-            self._indexing.discard(repository)
+            self._listing.discard(repository)
 
 
 async def resolve(target: BootstrapAddress) -> Address:

@@ -28,6 +28,7 @@ from guts.net.tcp import TcpConnection
 from guts.node import dht_state
 from guts.node.control import Control
 from guts.node.driver import Driver, resolve
+from guts.node.limits import DEFAULT_PATIENCE, Patience
 from guts.node.lock import DataDirectoryLock
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
@@ -75,7 +76,9 @@ class Node:
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config, key: SigningKey, *, client: bool, stop: asyncio.Event) -> AsyncIterator[Node]:
+async def running(
+    config: Config, key: SigningKey, *, client: bool, stop: asyncio.Event, patience: Patience = DEFAULT_PATIENCE
+) -> AsyncIterator[Node]:
     """Run a node for as long as the context lasts.
 
     Args:
@@ -95,7 +98,7 @@ async def running(config: Config, key: SigningKey, *, client: bool, stop: asynci
         repositories = Repositories(config.paths.repositories, database, git)
         held = await repositories.recover()
         tasks = await stack.enter_async_context(_tasks())
-        yield await _start(config, key, client, stop, database, repositories, held, tasks, stack)
+        yield await _start(config, key, client, stop, patience, database, repositories, held, tasks, stack)
 
 
 @contextlib.asynccontextmanager
@@ -122,6 +125,7 @@ async def _start(
     key: SigningKey,
     client: bool,
     stop: asyncio.Event,
+    patience: Patience,
     database: Database,
     repositories: Repositories,
     held: dict[RepositoryId, Known],
@@ -170,7 +174,7 @@ async def _start(
         now.mono,
         config.seeding.sync_interval,
     )
-    transfers = Transfers(repositories, read_clock, config.seeding.repo_max)
+    transfers = Transfers(repositories, read_clock, config.seeding.repo_max, patience)
     persistence = Persistence(database)
     driver = Driver(
         Service(peers, GossipProtocol(rng), sync),
@@ -188,7 +192,7 @@ async def _start(
     async def renewed(peer_record: bytes) -> None:
         await driver.post(AddressesChanged(peer_record))
 
-    publishing = Publishing(repositories, read_clock, config.seeding.repo_max)
+    publishing = Publishing(repositories, read_clock, config.seeding.repo_max, patience)
     stack.push_async_callback(publishing.close)
 
     contacts = await dht_state.restore(discovery, database, now.wall)

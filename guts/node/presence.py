@@ -40,6 +40,7 @@ class Presence:
         self._clock = clock
         self._due: dict[RepositoryId | None, float] = {}
         self._changed = asyncio.Event()
+        self._published: dict[RepositoryId, asyncio.Future[int]] = {}
 
     def provide(self, repository: RepositoryId) -> None:
         """Publish that this node holds ``repository``: now, and from then on before each record expires."""
@@ -51,6 +52,13 @@ class Presence:
         for repository in repositories:
             self._set_due(repository, now)
         self._set_due(None, now)
+
+    async def provided(self, repository: RepositoryId) -> int:
+        """Return how many nodes took the next record that says "``repository`` is here"; wait for it."""
+        published = self._published.get(repository)
+        if published is None:
+            published = self._published[repository] = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(published)
 
     def withdraw(self, repository: RepositoryId) -> None:
         """Publish ``repository`` no longer; what is out there expires."""
@@ -88,6 +96,8 @@ class Presence:
         else:
             record = ProviderRecord.sign(self._key, repository, self._addresses, wall, wall + RECORD_LIFE_MS)
             stored = await self.discovery.provide(record)
+            if (published := self._published.pop(repository, None)) is not None:
+                published.set_result(stored)
         # One of them is this node itself, where it is near enough to the key.
         wait = self.discovery.republish_interval() if stored > 1 else RETRY_SECONDS
         # Not where it was withdrawn in the meantime.

@@ -22,6 +22,7 @@ from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
 from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.node.acceptance import Held, verify
+from guts.node.limits import Patience
 from guts.node.repositories import Repositories
 from guts.node.transfers import check_forced
 from guts.trust.authoring import UnsignedRefs, prepare_refs
@@ -30,10 +31,6 @@ from guts.trust.chain import IdentityChain
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import EncodedRefs
 
-SIGNING_TIMEOUT: Final = 300.0
-"""Seconds for a person to find and type the passphrase of the author key."""
-
-SWEEP_INTERVAL: Final = 30.0
 MAX_SESSIONS: Final = 16
 
 
@@ -136,10 +133,13 @@ class _Session:
 class Publishing:
     """The publications that wait for their signature."""
 
-    def __init__(self, repositories: Repositories, clock: Callable[[], Now], max_pack_bytes: int) -> None:
+    def __init__(
+        self, repositories: Repositories, clock: Callable[[], Now], max_pack_bytes: int, patience: Patience
+    ) -> None:
         self._repositories = repositories
         self._clock = clock
         self._max_pack_bytes = max_pack_bytes
+        self._patience = patience
         self._sessions: dict[str, _Session] = {}
 
     async def prepare(self, draft: Draft, pack: AsyncIterator[bytes]) -> tuple[str, UnsignedRefs] | None:
@@ -172,7 +172,7 @@ class Publishing:
             if unsigned is None:
                 return None
             name = secrets.token_hex(16)
-            deadline = self._clock().mono + SIGNING_TIMEOUT
+            deadline = self._clock().mono + self._patience.signing
             self._sessions[name] = _Session(draft, unsigned, bare, quarantine, hold, objects, stack.pop_all(), deadline)
             return name, unsigned
 
@@ -241,7 +241,7 @@ class Publishing:
     async def run(self) -> None:
         """Forget, until cancelled, what nobody signs."""
         while True:
-            await asyncio.sleep(SWEEP_INTERVAL)
+            await asyncio.sleep(self._patience.sweep)
             now = self._clock().mono
             for name in [name for name, session in self._sessions.items() if session.deadline <= now]:
                 await self._forget(name)

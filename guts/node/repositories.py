@@ -10,7 +10,7 @@ from guts.events import Accepted, Head, Known
 from guts.git.command import Git
 from guts.git.locks import RepositoryLocks, SharedHold
 from guts.git.quarantine import Quarantine
-from guts.git.repository import BareRepository, NotARepository
+from guts.git.repository import BareRepository
 from guts.ids import RepositoryId
 from guts.node.acceptance import Verified
 from guts.store import objects as object_table
@@ -180,22 +180,24 @@ class Repositories:
                 held[summary.id] = known_of(summary)
         return held
 
-    async def index_objects(self, repository: RepositoryId) -> None:
-        """Write id, type and size of every object into the database: derived data, off the critical path.
+    async def list_objects(self, repository: RepositoryId) -> None:
+        """Write id, type and size of every object that is not told yet into the database.
+
+        Derived data, off the critical path: pack by pack, and a pack is told when all of it is.
 
         Raises:
             StorageFault: git or the database failed; what is missing is told by the next run.
         """
-        try:
-            bare = await self.open(repository)
-        except NotARepository:
-            return
-        chunk: list[object_table.ObjectInfo] = []
-        async with contextlib.aclosing(bare.objects()) as found:
-            async for info in found:
-                kind = object_table.ObjectType[info.kind.upper()]
-                chunk.append(object_table.ObjectInfo(info.id, kind, info.size))
-                if len(chunk) >= object_table.CHUNK:
-                    await self.database.write(object_table.insert, repository, chunk)
-                    chunk = []
-        await self.database.write(object_table.insert, repository, chunk)
+        bare = await self.open(repository)
+        packs = await bare.packs()
+        for pack in await self.database.read(object_table.unlisted, repository, packs):
+            chunk: list[object_table.ObjectInfo] = []
+            async with contextlib.aclosing(bare.objects([pack])) as found:
+                async for info in found:
+                    kind = object_table.ObjectType[info.kind.upper()]
+                    chunk.append(object_table.ObjectInfo(info.id, kind, info.size))
+                    if len(chunk) >= object_table.CHUNK:
+                        await self.database.write(object_table.insert, repository, chunk)
+                        chunk = []
+            await self.database.write(object_table.insert, repository, chunk)
+            await self.database.write(object_table.mark_listed, repository, pack)

@@ -16,6 +16,7 @@ from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.net.stream import Stream
 from guts.net.tcp import TcpConnection
 from guts.node.acceptance import Held, MissingContext, Verified, verify
+from guts.node.limits import Patience
 from guts.node.repositories import Repositories
 from guts.store import repositories as table
 from guts.wire.limits import MAX_REFS_BYTES, SLICES_BYTES
@@ -30,12 +31,6 @@ from guts.wire.messages import (
     RefsStatus,
     ResetCode,
 )
-
-FIRST_BYTE_TIMEOUT: Final = 60.0
-"""Seconds until a pack begins: the other side counts and compresses first."""
-
-STALL_TIMEOUT: Final = 60.0
-"""Seconds without a byte of a pack that has begun; slow honest links survive."""
 
 CHUNK_BYTES: Final = 256 * 1024
 ANSWER_BUDGET: Final = MAX_REFS_BYTES - 32 * 1024
@@ -63,10 +58,13 @@ class TransferStalled(Unavailable):
 class Transfers:
     """The workers of one node; every method is run by the driver in a task of its own."""
 
-    def __init__(self, repositories: Repositories, clock: Callable[[], Now], max_pack_bytes: int) -> None:
+    def __init__(
+        self, repositories: Repositories, clock: Callable[[], Now], max_pack_bytes: int, patience: Patience
+    ) -> None:
         self._repositories = repositories
         self._clock = clock
         self._max_pack_bytes = max_pack_bytes
+        self._patience = patience
 
     # --- fetching -------------------------------------------------------------------------------------------
 
@@ -91,7 +89,7 @@ class Transfers:
             missing = tips - await bare.has(tips)
             if missing:
                 haves = frozenset[ObjectId]().union(*(r.tips() for r in held.records.values())) if held else frozenset()
-                async with _requested(connection, effect.request, repository, missing, haves) as chunks:
+                async with self._requested(connection, effect.request, repository, missing, haves) as chunks:
                     await quarantine.index(chunks, self._max_pack_bytes)
             await quarantine.check(tips)
             await check_forced(verified, quarantine)
@@ -100,20 +98,61 @@ class Transfers:
     def _verify(self, repository: RepositoryId, held: Held | None, candidate: Candidate) -> Verified | None:
         return verify(repository, held, candidate.documents, candidate.bridge, candidate.records, self._clock().wall)
 
+    @contextlib.asynccontextmanager
+    async def _requested(
+        self,
+        connection: TcpConnection,
+        request: int,
+        repository: RepositoryId,
+        wants: Collection[ObjectId],
+        haves: Collection[ObjectId],
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Enter with the bytes of the pack that leads from ``haves`` to ``wants``, as the peer sends them."""
+        stream = connection.open_stream()
+        try:
+            connection.send(GetObjects(request, repository, stream.id, ALL_SLICES, "", len(wants), len(haves)))
+            try:
+                async with asyncio.timeout(self._patience.stall):
+                    await stream.write(b"".join(sorted(wants)) + b"".join(sorted(haves)))
+                    await stream.end()
+            except TimeoutError:
+                raise TransferStalled("the peer does not take the request") from None
+            yield self._received(stream)
+        finally:
+            # After its end, a reset says nothing; before it, the peer need not go on.
+            stream.reset(ResetCode.CANCELLED)
+
+    async def _received(self, stream: Stream) -> AsyncIterator[bytes]:
+        """Yield the bytes of a pack as they come. Raises: ``TransferStalled``, ``StreamFailed``."""
+        patience = self._patience.first_byte
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    chunk = await stream.read(CHUNK_BYTES)
+            except TimeoutError:
+                raise TransferStalled(f"no byte of the pack for {patience:g} s") from None
+            if not chunk:
+                return
+            patience = self._patience.stall
+            yield chunk
+
     # --- serving --------------------------------------------------------------------------------------------
 
     async def serve(self, request: GetObjects, connection: TcpConnection) -> GutsError | None:
         """Answer a GetObjects with a pack; return why it failed, if it did."""
-        stream = connection.stream(request.stream)
         try:
-            async with asyncio.timeout(STALL_TIMEOUT):
+            stream = connection.stream(request.stream)
+        except GutsError as error:
+            return error
+        try:
+            async with asyncio.timeout(self._patience.stall):
                 wants = await _ids(stream, request.wants)
                 haves = await _ids(stream, request.haves)
             bare = await self._repositories.open(request.repository)
             async with self._repositories.locks(request.repository).shared(), bare.pack(wants, haves) as chunks:
                 connection.send(Objects(request.request, ObjectsStatus.PACK_FOLLOWS, 0))
                 async for chunk in chunks:
-                    async with asyncio.timeout(STALL_TIMEOUT):
+                    async with asyncio.timeout(self._patience.stall):
                         await stream.write(chunk)
                 await stream.end()
         except (NotHeld, NotARepository) as error:
@@ -207,45 +246,6 @@ async def check_forced(verified: Verified, quarantine: Quarantine) -> None:
     pairs = [(change.old, change.new) for change in unmarked if change.new is not None]
     if not all(await quarantine.are_ancestors(pairs)):
         raise ForcedUnmarked("a ref is moved to a commit that does not contain the old one, without a mark")
-
-
-@contextlib.asynccontextmanager
-async def _requested(
-    connection: TcpConnection,
-    request: int,
-    repository: RepositoryId,
-    wants: Collection[ObjectId],
-    haves: Collection[ObjectId],
-) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Enter with the bytes of the pack that leads from ``haves`` to ``wants``, as the peer sends them."""
-    stream = connection.open_stream()
-    try:
-        connection.send(GetObjects(request, repository, stream.id, ALL_SLICES, "", len(wants), len(haves)))
-        try:
-            async with asyncio.timeout(STALL_TIMEOUT):
-                await stream.write(b"".join(sorted(wants)) + b"".join(sorted(haves)))
-                await stream.end()
-        except TimeoutError:
-            raise TransferStalled("the peer does not take the request") from None
-        yield _received(stream)
-    finally:
-        # After its end, a reset says nothing; before it, the peer need not go on.
-        stream.reset(ResetCode.CANCELLED)
-
-
-async def _received(stream: Stream) -> AsyncIterator[bytes]:
-    """Yield the bytes of a pack as they come. Raises: ``TransferStalled``, ``StreamFailed``."""
-    patience = FIRST_BYTE_TIMEOUT
-    while True:
-        try:
-            async with asyncio.timeout(patience):
-                chunk = await stream.read(CHUNK_BYTES)
-        except TimeoutError:
-            raise TransferStalled(f"no byte of the pack for {patience:.0f} s") from None
-        if not chunk:
-            return
-        patience = STALL_TIMEOUT
-        yield chunk
 
 
 async def _ids(stream: Stream, count: int) -> list[ObjectId]:

@@ -1,0 +1,24 @@
+"""How long a node waits for others."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds that a node waits for peers and for people.
+
+    Attributes:
+        first_byte: until a pack begins: the other side counts and compresses first.
+        stall: without a byte of a pack that has begun, in either direction; slow honest links survive.
+        signing: for a person to find and type the passphrase of the author key.
+        sweep: between two looks for publications that nobody signed in time.
+    """
+
+    first_byte: float = 60.0
+    stall: float = 60.0
+    signing: float = 300.0
+    sweep: float = 30.0
+
+
+DEFAULT_PATIENCE: Final = Patience()
