@@ -42,6 +42,11 @@ PEER_QUORUM: Final = 3
 """Holders that must show a peer record before a search for it stops: the newest of three is new enough."""
 
 REFRESH_SECONDS: Final = 900.0
+"""How often a node looks for itself, and pings whom it has not heard for as long."""
+
+BUCKET_REFRESH_SECONDS: Final = 3600.0
+"""A bucket that no lookup has touched for so long gets one (Kademlia §2.3)."""
+
 SWEEP_SECONDS: Final = 60.0
 REJOIN_SECONDS: Final = 30.0
 """How soon a node that knows nobody knocks at the doors again."""
@@ -128,6 +133,8 @@ class Discovery:
     async def close(self) -> None:
         """Close the socket; searches under way end without further answers."""
         self._endpoint.stop()
+        # asyncio gives the socket back in the loop's next turn.
+        await asyncio.sleep(0)
 
     # Joining
 
@@ -316,11 +323,11 @@ class Discovery:
 
     async def _refresh(self) -> None:
         self._policy.forget()
-        before = self._clock().mono - REFRESH_SECONDS
+        now = self._clock().mono
         await self._nearest(self._own)
-        for index in self._table.untouched(before)[:MAX_REFRESHED_BUCKETS]:
+        for index in self._table.untouched(now - BUCKET_REFRESH_SECONDS)[:MAX_REFRESHED_BUCKETS]:
             await self._nearest(self._table.random_key(index, self._rng.getrandbits(KEY_BITS)))
-        silent = [entry.contact for entry in self._table.entries() if entry.last_seen < before]
+        silent = [entry.contact for entry in self._table.entries() if entry.last_seen < now - REFRESH_SECONDS]
         for start in range(0, len(silent), MAX_PINGS):
             pings = [self._protocol.ask(contact, "ping") for contact in silent[start : start + MAX_PINGS]]
             for ping in pings:
