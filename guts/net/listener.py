@@ -25,8 +25,6 @@ BACKLOG: Final = 128
 ACCEPT_PAUSE: Final = 0.5
 """Seconds to wait when the process is out of file descriptors or memory, until some connection ends."""
 
-_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +70,7 @@ class Listener:
         self._max_handshakes = max_handshakes
         self._handshakes: dict[asyncio.Task[None], None] = {}  # oldest first
         self._accepting: asyncio.Task[None] | None = None
+        self._closed = False
 
     @classmethod
     async def start(
@@ -131,30 +130,38 @@ class Listener:
         What ``on_connection`` raises is a bug and passes through.
         """
         async with asyncio.TaskGroup() as tasks:
-            self._accepting = tasks.create_task(self._accept(tasks))
+            if not self._closed:
+                self._accepting = tasks.create_task(self._accept(tasks))
+                # Closed when no wait for it is left, so that the loop never watches another file by its number.
+                self._accepting.add_done_callback(lambda _: self._socket.close())
 
     def close(self) -> None:
         """Stop listening, and drop handshakes in progress. Connections go on until whoever has them closes."""
-        self._socket.close()
-        if self._accepting is not None:
+        self._closed = True
+        if self._accepting is None:
+            self._socket.close()
+        else:
             self._accepting.cancel()
         for task in self._handshakes:
             task.cancel()
 
     async def _accept(self, tasks: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            try:
-                sock, name = await loop.sock_accept(self._socket)
-            except OSError as error:
-                if error.errno in _OUT_OF_RESOURCES:
-                    await asyncio.sleep(ACCEPT_PAUSE)
-                continue
-            if len(self._handshakes) >= self._max_handshakes:
-                oldest = next(iter(self._handshakes))
-                del self._handshakes[oldest]
-                oldest.cancel()
-            self._handshakes[tasks.create_task(self._serve(sock, sockets.address_of(name)))] = None
+            await self._accept_one(tasks)
+
+    async def _accept_one(self, tasks: asyncio.TaskGroup) -> None:
+        try:
+            sock, name = await asyncio.get_running_loop().sock_accept(self._socket)
+        except OSError as error:
+            # ECONNABORTED: whoever knocked has gone. Anything else will not be better at once.
+            if error.errno != errno.ECONNABORTED:
+                await asyncio.sleep(ACCEPT_PAUSE)
+            return
+        if len(self._handshakes) >= self._max_handshakes:
+            oldest = next(iter(self._handshakes))
+            del self._handshakes[oldest]
+            oldest.cancel()
+        self._handshakes[tasks.create_task(self._serve(sock, sockets.address_of(name)))] = None
 
     async def _serve(self, sock: socket.socket, remote: Address) -> None:
         try:
