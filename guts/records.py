@@ -72,9 +72,7 @@ class Signed:
         Raises:
             PeerFault: too long, not canonical, no or too many signatures, keys not strictly ascending.
         """
-        match canonical.decode(
-            data, Bounds(max_bytes, max_list=MAX_SIGNATURES, max_bin=max_bytes, max_depth=3)
-        ):
+        match canonical.decode(data, Bounds(max_bytes, max_list=MAX_SIGNATURES, max_bin=max_bytes, max_depth=3)):
             case [bytes(body), [_, *_] as pairs]:
                 signatures = tuple(_signature(pair) for pair in pairs)
             case _:

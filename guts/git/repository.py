@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
@@ -15,7 +16,7 @@ from guts.git.command import Child, Git
 from guts.git.files import disk_faults, write_files
 from guts.git.folder import NAME as FOLDER_NAME
 from guts.git.folder import RecordsFolder
-from guts.git.objects import BATCH_ALL, BATCH_CHECK, CHUNK_BYTES, ObjectInfo, id_lines, lines_in_blocks, parse_infos
+from guts.git.objects import BATCH_CHECK, CHUNK_BYTES, ObjectInfo, id_lines, lines_in_blocks, parse_infos
 from guts.git.packed_refs import PackedRef
 from guts.git.quarantine import PREFIX, Quarantine
 from guts.ids import ObjectId
@@ -54,6 +55,9 @@ class NotARepository(StorageFault):
     """There is no bare repository at the path."""
 
     code: ClassVar[str] = "NOT_A_REPOSITORY"
+
+
+_IDS_OFFSET: Final = 8 + 256 * 4  # in an idx of version 2, after its header and fan-out table
 
 
 class BareRepository:
@@ -128,20 +132,24 @@ class BareRepository:
             await child.finish()
         return found
 
-    async def objects(self) -> AsyncGenerator[ObjectInfo, None]:
-        """Yield every object held, in the order of the packs.
+    async def packs(self) -> list[str]:
+        """Return the names of the packs. Raises: ``DiskFault``."""
+        return await asyncio.to_thread(_pack_names, self.path)
 
-        Whoever stops before the end closes the iterator (``contextlib.aclosing``), which ends the child.
+    async def objects(self, packs: Collection[str] | None = None) -> AsyncGenerator[ObjectInfo, None]:
+        """Yield every object of ``packs`` (names), or of all packs.
 
         Raises:
+            DiskFault: a pack's index can't be read.
             GitFailed: git can't read on.
         """
-        async with self.git.start(BATCH_ALL, environment=self.environment) as child:
-            child.close_stdin()
-            async for block in lines_in_blocks(child):
-                for info in parse_infos(block):
-                    yield info
-            await child.finish()
+        for pack in await self.packs() if packs is None else packs:
+            index = self.path / "objects" / "pack" / f"pack-{pack}.idx"
+            with contextlib.closing(_pack_ids(index, self.git.limits.batch_ids)) as chunks:
+                end: list[ObjectId] = []
+                while ids := await asyncio.to_thread(next, chunks, end):
+                    for info in await self.inspect(ids):
+                        yield info
 
     @contextlib.asynccontextmanager
     async def pack(
@@ -251,6 +259,23 @@ async def _chunks(child: Child) -> AsyncGenerator[bytes, None]:
     while chunk := await child.stdout.read(CHUNK_BYTES):
         yield chunk
     await child.finish()
+
+
+def _pack_ids(index: Path, chunk: int) -> Generator[list[ObjectId], None, None]:
+    """Yield the ids in a pack's index (gitformat-pack(5), version 2), at most ``chunk`` at a time."""
+    with disk_faults(), index.open("rb") as file:
+        file.seek(_IDS_OFFSET - 4)
+        (left,) = struct.unpack(">I", file.read(4))
+        while left:
+            data = file.read(ObjectId.LENGTH * min(chunk, left))
+            yield [ObjectId(data[start : start + ObjectId.LENGTH]) for start in range(0, len(data), ObjectId.LENGTH)]
+            left -= min(chunk, left)
+
+
+def _pack_names(path: Path) -> list[str]:
+    with disk_faults():
+        indexes = (path / "objects" / "pack").glob("pack-*.idx")
+        return sorted(index.stem.removeprefix("pack-") for index in indexes)
 
 
 def _is_repository(path: Path) -> bool:

@@ -88,9 +88,7 @@ class GossipProtocol:
         self._seen[identifier] = now
         return True
 
-    def announce(
-        self, news: NewCommit | NewRepository, listeners: Iterable[ConnectionId], now: float
-    ) -> list[Send]:
+    def announce(self, news: NewCommit | NewRepository, listeners: Iterable[ConnectionId], now: float) -> list[Send]:
         """Return the sends of ``news`` to ``listeners``, and mark it as seen.
 
         ``FANOUT`` of them, drawn at random, get all of it; the rest are only told that there is news, and ask
@@ -103,6 +101,4 @@ class GossipProtocol:
         self.first_seen(brief, now)
         shuffled = list(listeners)
         self._rng.shuffle(shuffled)
-        return [
-            Send(connection, whole if index < FANOUT else brief) for index, connection in enumerate(shuffled)
-        ]
+        return [Send(connection, whole if index < FANOUT else brief) for index, connection in enumerate(shuffled)]

@@ -6,12 +6,12 @@ from enum import IntEnum
 from itertools import islice
 from typing import Final, final
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, func, select
 
 from guts.ids import ObjectId, RepositoryId
 from guts.store.dialect import insert_or_ignore
 from guts.store.repositories import NotHeld
-from guts.store.schema import objects, repositories
+from guts.store.schema import listed_packs, objects, repositories
 
 CHUNK: Final = 10_000
 """Objects per transaction: about 0.1 s of the writer, so that a commit never waits long behind them."""
@@ -69,14 +69,25 @@ def insert(connection: Connection, repository: RepositoryId, chunk: Iterable[Obj
     insert_or_ignore(connection, objects, rows)
 
 
-def clear(connection: Connection, repository: RepositoryId) -> None:
-    """Forget the objects of ``repository``, before they are told anew.
+def unlisted(connection: Connection, repository: RepositoryId, packs: Iterable[str]) -> list[str]:
+    """Return those of ``packs`` (names) whose objects are not, or not all, told yet.
 
     Raises:
         NotHeld: the repository is not here.
     """
     number = _number(connection, repository)
-    connection.execute(delete(objects).where(objects.c.repository == number))
+    listed = set(connection.scalars(select(listed_packs.c.pack).where(listed_packs.c.repository == number)))
+    return [pack for pack in packs if pack not in listed]
+
+
+def mark_listed(connection: Connection, repository: RepositoryId, pack: str) -> None:
+    """Note that all objects of ``pack`` are told.
+
+    Raises:
+        NotHeld: the repository is not here.
+    """
+    number = _number(connection, repository)
+    insert_or_ignore(connection, listed_packs, [{"repository": number, "pack": pack}])
 
 
 def totals(connection: Connection, repository: RepositoryId) -> Mapping[ObjectType, ObjectTotals]:

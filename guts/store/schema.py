@@ -187,6 +187,16 @@ objects: Final = Table(
 )
 
 
+class ListedPackColumns(TypedColumns):
+    """Packs whose objects are all in ``objects``."""
+
+    repository: Named[int] = Column(_ROW_NUMBER, ForeignKey("repositories.number", ondelete="CASCADE"))
+    pack: Named[str] = Column(Text)
+
+
+listed_packs: Final = Table("listed_packs", metadata, ListedPackColumns, PrimaryKeyConstraint("repository", "pack"))
+
+
 class ProviderRecordColumns(TypedColumns):
     """Signed records that this node holds for the DHT."""
 

@@ -128,6 +128,15 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "listed_packs",
+        sa.Column("repository", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("pack", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["repository"], ["repositories.number"], name=op.f("fk_listed_packs_repository"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("repository", "pack", name=op.f("pk_listed_packs")),
+    )
+    op.create_table(
         "score_ledger",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("peer", sa.LargeBinary(), nullable=False),

@@ -47,9 +47,17 @@ async def test_object_that_is_told_twice_is_counted_once_and_per_repository(data
         ObjectType.BLOB: ObjectTotals(1, 2**40),
         ObjectType.TAG: ObjectTotals(1, 7),
     }
-    await database.write(objects.clear, REPOSITORY)
-    assert await database.read(objects.totals, REPOSITORY) == {}
+    await database.write(repositories.remove, REPOSITORY)
     assert await database.read(objects.totals, OTHER) == {ObjectType.BLOB: ObjectTotals(1, 2**40)}
+
+
+async def test_pack_that_is_told_is_not_told_again(database: Database) -> None:
+    for repository in (REPOSITORY, OTHER):
+        await database.write(repositories.commit, first_state(repository=repository))
+    for _ in range(2):
+        await database.write(objects.mark_listed, REPOSITORY, "a")
+    assert await database.read(objects.unlisted, REPOSITORY, ["a", "b"]) == ["b"]
+    assert await database.read(objects.unlisted, OTHER, ["a", "b"]) == ["a", "b"]
 
 
 async def test_objects_of_a_repository_that_is_gone_are_refused(database: Database) -> None:
