@@ -19,7 +19,7 @@ Promised:
 - Every wait for a peer here is bounded: connect 5 s, handshake 5 s in all, a write that stalls 20 s, silence
   90 s. Waits inside ``Stream`` are the caller's to bound: only it knows what progress it expects.
 - A message handler or stream reader that does not keep up stops its peer (credit runs out, then TCP), and costs
-  the memory that ``guts.wire`` names, 256 decoded messages, and one read of the socket.
+  the memory that ``guts.wire`` names, 256 messages, and one read of the socket.
 - At most 64 handshakes at a time; one more drops the oldest. A peer that has proved nothing gets no answer but
   the handshake's, and leaves nothing behind but a line of DEBUG.
 - Pings and gossip wait behind at most 128 KiB of ours and 128 KiB of the kernel's.

@@ -45,7 +45,7 @@ CLOSE_TIMEOUT: Final = 1.0
 """Seconds for a Goodbye to leave and for the other side to close."""
 
 MAX_PENDING_MESSAGES: Final = 256
-"""Messages decoded and waiting for their handler; beyond, the socket is not read."""
+"""Messages waiting for their handler; beyond, the socket is not read."""
 
 MAX_UNCLAIMED_STREAMS: Final = 8
 """Streams that a peer opened and no message has named yet. A message overtakes its stream or follows at once,
@@ -262,13 +262,14 @@ class TcpConnection:
                 self._pending_changed.clear()
                 await self._pending_changed.wait()
             event = self._pending[0]
-            handled = on_message(event.message)
+            handled = on_message(event.decode())
             if inspect.isawaitable(handled):
                 await handled
             self._pending.popleft()
             self._pending_changed.set()
             if self._connection.consumed(0, event.charge):
                 self._to_send.set()
+            await asyncio.sleep(0)  # thousands of messages may wait: others get their turn between any two
 
     async def _write(self) -> None:
         while True:

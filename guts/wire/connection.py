@@ -72,10 +72,33 @@ class HandshakeCompleted:
 @final
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A message arrived; ``charge`` goes to ``consumed(0, charge)`` when it has been handled."""
+    """A message arrived; ``charge`` goes to ``consumed(0, charge)`` when it has been handled.
 
-    message: Message | UnknownMessage
+    Attributes:
+        data: its bytes, not yet decoded: a peer can send thousands at once, and decoding is the dear part.
+        control: it came outside credit.
+    """
+
+    data: bytes
     charge: int
+    control: bool = False
+
+    def decode(self) -> Message | UnknownMessage:
+        """Return the message.
+
+        Raises:
+            PeerFault: the bytes are none, or one that may not come this way. It ends the connection.
+        """
+        try:
+            message = codec.decode(self.data)
+        except UnknownMessage as unknown:
+            if not self.control:
+                return unknown
+            raise BadMessage("an unknown message in a CONTROL frame") from None
+        if isinstance(message, _CONTROL_MESSAGES) != self.control:
+            where = "in a" if self.control else "outside a"
+            raise BadMessage(f"{type(message).__name__} {where} CONTROL frame")
+        return message
 
 
 @final
@@ -168,7 +191,7 @@ class Connection:
 
     def _receive_frame(self, frame: Frame, events: list[Event]) -> None:
         if frame.type is FrameType.CONTROL:
-            events.append(MessageReceived(_decode_control(frame.payload), 0))
+            events.append(MessageReceived(frame.payload, 0, control=True))
         elif frame.stream == 0:
             self._receive_on_0(frame, events)
         else:
@@ -184,7 +207,7 @@ class Connection:
             return
         self._window.receive(len(frame.payload))
         for data, charge in self._inbox.receive(frame.payload):
-            events.append(MessageReceived(_decode_message(data), charge))
+            events.append(MessageReceived(data, charge))
         self._prepay()
 
     def _receive_on_stream(self, frame: Frame, state: StreamState, events: list[Event]) -> None:
@@ -407,24 +430,3 @@ class Connection:
         self._credits.pop(stream, None)
         if state is not None:
             self._growth += state.window.size - INITIAL_WINDOW
-
-
-def _decode_message(data: bytes) -> Message | UnknownMessage:
-    message = _decode(data)
-    if isinstance(message, _CONTROL_MESSAGES):
-        raise BadMessage(f"{type(message).__name__} outside a CONTROL frame")
-    return message
-
-
-def _decode_control(data: bytes) -> Message:
-    message = _decode(data)
-    if not isinstance(message, _CONTROL_MESSAGES):
-        raise BadMessage(f"{type(message).__name__} in a CONTROL frame")
-    return message
-
-
-def _decode(data: bytes) -> Message | UnknownMessage:
-    try:
-        return codec.decode(data)
-    except UnknownMessage as unknown:
-        return unknown

@@ -68,6 +68,7 @@ class Side:
             if self.reads:
                 match event:
                     case MessageReceived(_, charge):
+                        event.decode()
                         self.connection.consumed(0, charge)
                     case StreamData(stream, piece):
                         self.connection.consumed(stream, len(piece))
@@ -75,7 +76,7 @@ class Side:
                         pass
 
     def messages(self) -> list[Message | UnknownMessage]:
-        return [event.message for event in self.events if isinstance(event, MessageReceived)]
+        return [event.decode() for event in self.events if isinstance(event, MessageReceived)]
 
     def bytes_of(self, stream: int) -> bytes:
         return b"".join(e.data for e in self.events if isinstance(e, StreamData) and e.stream == stream)
@@ -134,8 +135,8 @@ def test_connection_establishes_byte_by_byte_with_messages_right_behind() -> Non
     a.connection.send_message(Ping(1))
     b.connection.send_message(Pong(2))
     pump(a, b, lambda: 1)
-    assert a.events == [HandshakeCompleted(channels.BOB.peer_id), MessageReceived(Pong(2), 0)]
-    assert b.events == [HandshakeCompleted(channels.ALICE.peer_id), MessageReceived(Ping(1), 0)]
+    assert a.events == [HandshakeCompleted(channels.BOB.peer_id), MessageReceived(encode(Pong(2)), 0, control=True)]
+    assert b.events == [HandshakeCompleted(channels.ALICE.peer_id), MessageReceived(encode(Ping(1)), 0, control=True)]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -569,3 +570,15 @@ def test_connection_only_ever_raises_peer_faults_on_altered_bytes(seed: int) -> 
     with contextlib.suppress(PeerFault):
         b.receive(bytes(data))
     assert len(b.events) == before
+
+
+def test_connection_decodes_a_message_only_when_it_is_its_turn() -> None:
+    _, b = pair()
+    b.reads = False
+    b.inject(data_frame(0, prefixed(b"\x92\x03\xff") + prefixed(encode(Error(0, ErrorCode.BUSY)))))
+    bad, good = b.events
+    assert isinstance(bad, MessageReceived)
+    assert isinstance(good, MessageReceived)
+    assert good.decode() == Error(0, ErrorCode.BUSY)
+    with pytest.raises(BadMessage):
+        bad.decode()
