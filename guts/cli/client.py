@@ -40,7 +40,7 @@ class UnsafeSocket(UsageError):
     """The control socket is in a folder where somebody else could have put it."""
 
     code: ClassVar[str] = "CONTROL_SOCKET"
-    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+    exit_status: ClassVar[ExitStatus] = ExitStatus.CONFIG
 
 
 class NodeSilent(GutsError):

@@ -2,21 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from guts.cli.session import Session, emit, json_option, pass_session, say
-from guts.errors import UsageError
 
 if TYPE_CHECKING:  # PyNaCl is loaded by the command, not by --help
     from guts.keystore import KeyKind
-
-
-class NoPassphrase(UsageError):
-    """A new passphrase is needed, and nobody is there to ask."""
-
-    code: ClassVar[str] = "KEY_LOCKED"
 
 
 @click.group(name="id")
@@ -123,12 +116,12 @@ def _path(session: Session, kind: "KeyKind") -> Path:
 
 def _new_passphrase(session: Session) -> str:
     """Return a passphrase to seal with: from ``GUTS_PASSPHRASE_FILE``, or typed twice."""
-    from guts.keystore import passphrase_source
+    from guts.keystore import KeyLocked, passphrase_source
 
     if session.environ.get("GUTS_PASSPHRASE_FILE"):
         return passphrase_source(session.environ)("new key")
     if not sys.stdin.isatty():
-        raise NoPassphrase(
+        raise KeyLocked(
             "a passphrase is needed and there is no terminal to ask for it",
             hint="set GUTS_PASSPHRASE_FILE to a file that holds the passphrase",
         )

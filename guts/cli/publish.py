@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import click
 
 from guts.addresses import RepositoryUrl
-from guts.api.errors import ReportedError
 from guts.cli.answer import Answer, BadAnswer
 from guts.cli.session import Session, emit, json_option, pass_session, say, timeout_option
 from guts.errors import ExitStatus, GutsError, UsageError
@@ -39,13 +38,6 @@ class NotPublished(UsageError):
     """The repository here was never published."""
 
     code: ClassVar[str] = "NOT_PUBLISHED"
-    exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
-
-
-class NotHere(UsageError):
-    """The repository was published, but this node does not hold it."""
-
-    code: ClassVar[str] = "NOT_HELD"
     exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
 
 
@@ -167,14 +159,7 @@ class _Publisher:
     def _again(self, repository: RepositoryId) -> _Subject:
         from guts.trust.chain import IdentityChain
 
-        try:
-            answer = Answer.of(self._client.get(f"/v1/repositories/{repository}/publication"))
-        except ReportedError as error:
-            if error.told.exit_status is not ExitStatus.NOT_FOUND:
-                raise
-            raise NotHere(
-                f"this node does not hold {repository}", hint=f"guts seed {repository}, then publish again"
-            ) from None
+        answer = Answer.of(self._client.get(f"/v1/repositories/{repository}/publication"))
         chain = IdentityChain.from_documents([base64.b64decode(text) for text in answer.texts("documents")])
         if chain.repository != repository:
             raise NotAsked(f"the node answered with another repository than {repository}")
