@@ -60,6 +60,12 @@ def daemon(base: Path) -> Iterator[str]:
         process.wait()
 
 
+def processor_seconds() -> float:
+    """Return what this process and its ended children have used; steadier than the clock on a shared machine."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 def clone(url: str, target: Path) -> float:
     """Return the seconds that git's own clone takes."""
     start = time.perf_counter()
@@ -74,6 +80,7 @@ def clone(url: str, target: Path) -> float:
 async def replicate(source: BareRepository, tips: dict[str, ObjectId], target: Path) -> dict[str, float]:
     """Return the seconds of each phase of our replication."""
     repository = await BareRepository.create(target)
+    before = processor_seconds()
     marks = [time.perf_counter()]
     async with source.pack(set(tips.values())) as chunks, repository.quarantine() as quarantine:
         await quarantine.index(chunks)
@@ -84,12 +91,13 @@ async def replicate(source: BareRepository, tips: dict[str, ObjectId], target: P
         marks.append(time.perf_counter())
     await repository.project(tips, "refs/heads/main")
     marks.append(time.perf_counter())
+    used = processor_seconds() - before
     count = 0
     async for _ in repository.objects():
         count += 1
     marks.append(time.perf_counter())
     phases = {name: end - start for name, start, end in zip(PHASES, marks, marks[1:], strict=False)}
-    return phases | {"total": marks[-2] - marks[0], "objects": float(count)}
+    return phases | {"total": marks[-2] - marks[0], "objects": float(count), "processor": used}
 
 
 async def halves(repository: BareRepository, tips: dict[str, ObjectId]) -> dict[str, float]:
@@ -123,10 +131,13 @@ async def measure(objects: int, runs: int, path: Path | None) -> None:
         tips = {line[41:]: ObjectId(bytes.fromhex(line[:40])) for line in listing.splitlines()}
         size = await source.size()
         clones: list[float] = []
+        clone_cpu: list[float] = []
         ours: list[dict[str, float]] = []
         with daemon(base) as url:
             for _ in range(runs):
+                before = processor_seconds()
                 clones.append(clone(url, base / "clone.git"))
+                clone_cpu.append(processor_seconds() - before)
                 shutil.rmtree(base / "clone.git")
                 ours.append(await replicate(source, tips, base / "replica.git"))
                 shutil.rmtree(base / "replica.git")
@@ -137,6 +148,8 @@ async def measure(objects: int, runs: int, path: Path | None) -> None:
             print(f"  {phase:22} {statistics.median(run[phase] for run in ours):6.2f}")
         for phase, seconds in apart.items():
             print(f"  {phase + ' alone':22} {seconds:6.2f}")
+        print(f"  processor time         {statistics.median(run['processor'] for run in ours):6.2f}")
+        print(f"  of git clone, without its server {statistics.median(clone_cpu):6.2f}")
         ratio = statistics.median(run["total"] for run in ours) / statistics.median(clones)
         print(f"  ratio (metadata aside) {ratio:6.2f}")
         print(f"  peak RSS of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
