@@ -26,6 +26,10 @@ MAX_RECORD_IN_NEWS: Final = 8 * 1024
 """Bytes of a NewCommit up to which the record travels inside; longer ones are asked for by GetRefs."""
 
 
+ENVELOPE_BYTES: Final = 128
+"""What a NewCommit has around its record: two keys, a hash, a number and lengths, 121 at the most."""
+
+
 class InvalidGossip(PeerFault):
     """A Gossip envelope carries something that no honest peer puts in."""
 
@@ -47,10 +51,10 @@ def envelope(news: NewCommit | NewRepository) -> Gossip:
     """Return ``news`` in its envelope; a record too large for gossip is left out."""
     if isinstance(news, NewRepository):
         return Gossip(TOPIC_REPOSITORIES, codec.encode(news))
-    data = codec.encode(news)
-    if len(data) > MAX_RECORD_IN_NEWS:
-        data = codec.encode(NewCommit(news.repository, news.author, news.seq, news.hash, None))
-    return Gossip(repository_topic(news.repository), data)
+    record = news.record
+    if record is not None and len(record.header) + len(record.entries) > MAX_RECORD_IN_NEWS - ENVELOPE_BYTES:
+        news = replace(news, record=None)
+    return Gossip(repository_topic(news.repository), codec.encode(news))
 
 
 def open_envelope(gossip: Gossip) -> NewCommit | NewRepository:

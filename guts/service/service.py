@@ -50,7 +50,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
 from guts.records import ExpiredRecord, PeerRecord
-from guts.service.admission import BUSY_RETRY_AFTER, Admission, admit
+from guts.service.admission import BUSY_RETRY_AFTER, Admission, OutOfState, admit
 from guts.sync.goal import SyncTimedOut, Waiter
 from guts.sync.reposync import RepoSync
 from guts.wire.limits import MAX_SUBSCRIPTIONS, SLICES_BYTES
@@ -110,7 +110,7 @@ class Service:
         try:
             effects = self._dispatch(event, now)
         except PeerFault as error:
-            assert isinstance(event, MessageReceived)
+            assert isinstance(event, MessageReceived | UnknownMessageReceived)
             log.debug("connection %s: %s", event.connection, error)
             effects = self.peers.fault(self.peers.connections[event.connection], error, now)
         return self._routed(effects)
@@ -120,7 +120,13 @@ class Service:
             case MessageReceived(connection=connection, message=message):
                 known = self.peers.connections.get(connection)
                 return self._message(known, message, now) if known is not None and not known.closing else []
-            case UnknownMessageReceived(connection=connection):
+            case UnknownMessageReceived(connection=connection, message_type=message_type):
+                known = self.peers.connections.get(connection)
+                if known is None or known.closing:
+                    return []
+                if not known.ready:
+                    raise OutOfState(f"a message of type {message_type} before the hello")
+                known.last_heard = now.mono
                 return [Send(connection, Error(0, ErrorCode.UNSUPPORTED, "unknown message type"))]
             case Connected():
                 return self.peers.connected(event, now)
@@ -299,12 +305,15 @@ class Service:
         connection = self.peers.connections.get(event.connection)
         if isinstance(event.outcome, Failed):
             error = event.outcome.error
-            log.info("fetch of %s failed: %s", event.repository.short, error)
+            log.debug("fetch of %s failed: %s", event.repository.short, error)
             if isinstance(error, PeerFault) and connection is not None:
                 effects += self.peers.fault(connection, error, now)
         elif peer is not None:
             self.peers.state(peer).holds(event.repository)
         effects += self.sync.fetch_finished(event, now.mono)
+        if isinstance(event.outcome, Accepted) and goal is None:
+            # No longer followed since; the commit says otherwise.
+            effects.append(Persist(SeedingStopped(event.repository)))
         if isinstance(event.outcome, Accepted) and goal is not None:
             effects += self._announce(event.repository, event.outcome, event.connection, first, now)
         return effects
@@ -360,11 +369,12 @@ class Service:
     def _unseed(self, command_id: CommandId, repository: RepositoryId) -> list[Effect]:
         if repository not in self.sync.goals:
             return [Reply(command_id, NotFollowed(repository))]
+        kept = [Persist(SeedingStopped(repository))] if self.sync.holds(repository) else []
         return [
             *self.sync.drop(repository),
             *self.peers.broadcast(Subscribe((), (repository,))),
             Withdraw(repository),
-            Persist(SeedingStopped(repository)),
+            *kept,
             Reply(command_id, {"repository": str(repository)}),
         ]
 

@@ -70,6 +70,7 @@ class Goal:
         asking: peers whose answer about this repository is awaited.
         offers: peers that have something newer and were not yet fetched from.
         fetch: the running transfer and its peer.
+        told: the running transfer is of a record that came as news, without what it builds on.
         again: ask the peer of the running transfer once more when it has ended.
         confirmed: since a command last woke the goal, a peer said or made that nothing newer is to be had.
         reasons: why somebody who might hold it did not serve it, by peer or address.
@@ -88,6 +89,7 @@ class Goal:
     asking: set[PeerId] = field(default_factory=set)
     offers: set[PeerId] = field(default_factory=set)
     fetch: tuple[FetchId, PeerId] | None = None
+    told: bool = False
     again: bool = False
     confirmed: bool = False
     reasons: dict[str, str] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from typing import ClassVar, Final, assert_never
 from guts.addresses import BootstrapAddress
 from guts.clock import Now
 from guts.effects import Candidate, Dial, Effect, Fetch, FindProviders, Provide, Reply, Send
-from guts.errors import GutsError, PeerFault, StorageFault
+from guts.errors import GutsError, PeerFault, StorageFault, Unavailable
 from guts.events import (
     Accepted,
     ConnectionId,
@@ -40,6 +40,9 @@ WANTED_HOLDERS: Final = 3
 ANSWER_TIMEOUT: Final = 30.0
 """Seconds for an answer to GetRefs: 4 MiB at 140 kB/s."""
 
+MAX_LATE: Final = 1_024
+"""Questions without an answer in time that are remembered: an answer that comes late is no fault."""
+
 MAX_ASKS_PER_PEER: Final = 2
 """GetRefs under way with one peer; the rest wait here, not in its queue."""
 
@@ -58,6 +61,12 @@ class UnsolicitedAnswer(PeerFault):
     """An answer to a question that was not asked, or about something that was not asked for."""
 
     code: ClassVar[str] = "UNSOLICITED_ANSWER"
+
+
+class AnswerIncomplete(Unavailable):
+    """A peer left out of its answer what its records build on."""
+
+    code: ClassVar[str] = "INCOMPLETE"
 
 
 @dataclass(slots=True)
@@ -99,6 +108,7 @@ class RepoSync:
         self._rng = rng
         self._ready: dict[PeerId, _Ready] = {}
         self._asks: dict[tuple[ConnectionId, int], _Ask] = {}
+        self._late: dict[tuple[ConnectionId, int], None] = {}
         self._agenda: list[tuple[float, RepositoryId]] = []
         self._fetches: dict[FetchId, RepositoryId] = {}
         self._last_request = 0
@@ -136,16 +146,17 @@ class RepoSync:
     ) -> list[Effect]:
         """Follow ``repository``; the waiter is answered when it is here, or when it can't be had."""
         goal = self.goals.get(repository)
-        if goal is not None and goal.held:
-            return [_success(goal, waiter, now)]
         if goal is None:
             goal = self.goals[repository] = Goal(repository)
             self._schedule(goal, now + self._ask_interval)
-        goal.waiters.append(waiter)
         goal.dials.update(hints)
         effects: list[Effect] = [Dial(target) for target in goal.dials]
         for peer in list(self._ready):
             effects += self.ask(peer, [repository], now)
+        if goal.held:
+            # It is here, if not the newest of it: what was missed while it was not followed comes behind.
+            return [*effects, _success(goal, waiter, now)]
+        goal.waiters.append(waiter)
         return effects + self._search(goal, now) + self._settle(goal, now)
 
     def sync_now(self, repository: RepositoryId, waiter: Waiter, now: float) -> list[Effect]:
@@ -184,6 +195,9 @@ class RepoSync:
         self, peer: PeerId, connection: ConnectionId, shared: Iterable[RepositoryId], now: float
     ) -> list[Effect]:
         """Ask a new peer about what it is known to hold, and about everything that somebody waits for."""
+        replaced = self._ready.get(peer)
+        if replaced is not None:
+            self._forget(peer, replaced.connection)
         self._ready[peer] = _Ready(connection, {})
         wanted = [goal.repository for goal in self.goals.values() if not goal.held]
         return self.ask(peer, [*wanted, *shared], now)
@@ -193,17 +207,24 @@ class RepoSync:
         ready = self._ready.get(peer)
         if ready is None or ready.connection != connection:
             return []
+        effects: list[Effect] = []
+        for goal in self._forget(peer, connection):
+            goal.reasons[str(peer)] = "disconnected"
+            effects += self._settle(goal, now)
+        return effects
+
+    def _forget(self, peer: PeerId, connection: ConnectionId) -> list[Goal]:
+        """Forget the ready ``connection`` of ``peer``; return the goals that had hopes in it."""
         del self._ready[peer]
         for key in [key for key in self._asks if key[0] == connection]:
             del self._asks[key]
-        effects: list[Effect] = []
-        for goal in list(self.goals.values()):
-            if peer in goal.asking or peer in goal.offers:
-                goal.asking.discard(peer)
-                goal.offers.discard(peer)
-                goal.reasons[str(peer)] = "disconnected"
-                effects += self._settle(goal, now)
-        return effects
+        for key in [key for key in self._late if key[0] == connection]:
+            del self._late[key]
+        goals = [goal for goal in self.goals.values() if peer in goal.asking or peer in goal.offers]
+        for goal in goals:
+            goal.asking.discard(peer)
+            goal.offers.discard(peer)
+        return goals
 
     def ask(self, peer: PeerId, repositories: Iterable[RepositoryId], now: float) -> list[Effect]:
         """Ask ``peer`` what it has that is newer, of those ``repositories`` that we follow."""
@@ -249,6 +270,9 @@ class RepoSync:
         Raises:
             UnsolicitedAnswer: nothing was asked under that id, or something else was.
         """
+        if (connection, refs.request) in self._late:
+            del self._late[connection, refs.request]
+            return []
         if (connection, refs.request) not in self._asks:
             raise UnsolicitedAnswer("Refs for a request that is not open")
         ask = self._asks[connection, refs.request]
@@ -260,6 +284,9 @@ class RepoSync:
         for answer in refs.answers:
             if (goal := self.goals.get(answer.repository)) is not None:
                 effects += self._answer(goal, ask.peer, connection, answer, bool(refs.cursor), now)
+        if refs.cursor and not refs.answers:
+            # More is said to follow, again and again: not at the speed of the wire.
+            return effects + self._gave_up(ask, "answered with nothing", now)
         if refs.cursor:
             effects += self.ask(ask.peer, [r for r in ask.repositories if r not in answered], now)
         effects += self._send_asks(ask.peer, self._ready[ask.peer], now)
@@ -310,12 +337,18 @@ class RepoSync:
             return []
         if news.record is None or not goal.held:
             return self.ask(peer, [news.repository], now)
-        return self._fetch(goal, peer, connection, Candidate((), (), (news.record,)), partial=False)
+        return self._fetch(goal, peer, connection, Candidate((), (), (news.record,)), partial=False, told=True)
 
     # --- transfers ------------------------------------------------------------------------------------------
 
     def _fetch(
-        self, goal: Goal, peer: PeerId, connection: ConnectionId, candidate: Candidate, partial: bool
+        self,
+        goal: Goal,
+        peer: PeerId,
+        connection: ConnectionId,
+        candidate: Candidate,
+        partial: bool,
+        told: bool = False,
     ) -> list[Effect]:
         if goal.fetch is not None or len(self._fetches) >= MAX_FETCHES:
             # The bytes are not kept: whoever has something newer is asked again when there is room.
@@ -327,6 +360,7 @@ class RepoSync:
         self._fetches[fetch] = goal.repository
         goal.fetch = fetch, peer
         goal.again = partial
+        goal.told = told
         goal.offers.discard(peer)
         return [Fetch(fetch, connection, self._last_request, goal.repository, candidate)]
 
@@ -335,7 +369,7 @@ class RepoSync:
         del self._fetches[event.fetch]
         goal = self.goals.get(event.repository)
         effects: list[Effect] = []
-        if goal is not None and goal.fetch is not None:
+        if goal is not None and goal.fetch is not None and goal.fetch[0] == event.fetch:
             peer = goal.fetch[1]
             goal.fetch = None
             effects += self._finished(goal, peer, event, now)
@@ -356,11 +390,15 @@ class RepoSync:
                 effects: list[Effect] = [Provide(goal.repository)] if first else []
                 return effects + (self.ask(peer, [goal.repository], now) if goal.again else [])
             case NothingNew(known=known):
-                goal.known = known
+                # It may have been committed for an earlier goal of the same name.
+                goal.known, goal.held = known, goal.held or known.epoch >= 0
                 goal.confirmed = goal.confirmed or goal.held
                 return []
-            case Incomplete():
+            case Incomplete() if goal.told or goal.again:
                 return self.ask(peer, [goal.repository], now)
+            case Incomplete():
+                # The answer to a question about everything that is newer: asking again would change nothing.
+                return self._failed(goal, peer, AnswerIncomplete("what it told does not follow from what is held"), now)
             case Failed(error=error):
                 return self._failed(goal, peer, error, now)
             case _:
@@ -439,6 +477,9 @@ class RepoSync:
         for key in [key for key, ask in self._asks.items() if ask.deadline <= now.mono]:
             ask = self._answered(*key)
             assert ask is not None
+            if len(self._late) >= MAX_LATE:
+                del self._late[next(iter(self._late))]
+            self._late[key] = None
             effects += self._gave_up(ask, "did not answer in time", now.mono)
         while self._agenda and self._agenda[0][0] <= now.mono:
             time, repository = heapq.heappop(self._agenda)
