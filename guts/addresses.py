@@ -61,7 +61,7 @@ def split_host_port(text: str) -> tuple[str, int]:
     Raises:
         BadAddress: no host, no port, or a port outside 0..65535.
     """
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\[\]:/@\s]+)):(\d{1,5})", text.strip())
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\[\]:/@\s]+)):([0-9]{1,5})", text.strip())
     if match is None or int(match[3]) > 65_535:
         raise BadAddress(f"{text!r} is not an address: host:port or [v6]:port is needed")
     return match[1] or match[2], int(match[3])

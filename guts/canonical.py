@@ -33,6 +33,7 @@ class Bounds:
         max_str: UTF-8 bytes of any one string.
         max_bin: length of any one byte string.
         max_depth: nested lists; 1 is a flat list.
+        max_items: values in all, lists and their elements: each costs memory far above its byte on the wire.
     """
 
     max_bytes: int
@@ -40,6 +41,7 @@ class Bounds:
     max_str: int = 1024
     max_bin: int = 65_536
     max_depth: int = 8
+    max_items: int = 16_384
 
 
 def encode(value: Value) -> bytes:
@@ -57,11 +59,21 @@ def decode(data: bytes, bounds: Bounds) -> Value:
     """
     if len(data) > bounds.max_bytes:
         raise NotCanonical(f"{len(data)} bytes where {bounds.max_bytes} are allowed")
+    left = bounds.max_items
+
+    def count(elements: list[Value]) -> list[Value]:
+        nonlocal left
+        left -= 1 + len(elements)
+        if left < 0:
+            raise NotCanonical(f"more than {bounds.max_items} values")
+        return elements
+
     try:
         value: Value = msgpack.unpackb(
             data,
             raw=False,
             use_list=True,
+            list_hook=count,
             strict_map_key=True,
             max_array_len=bounds.max_list,
             max_str_len=bounds.max_str,

@@ -12,6 +12,8 @@ from guts.errors import UsageError
 _CHARSET: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _CHECKSUM_LENGTH: Final = 6
+MAX_BECH32_LENGTH: Final = 90
+"""BIP 173: up to here the check characters find every slip in at most four characters."""
 
 
 class BadId(UsageError):
@@ -61,6 +63,8 @@ def bech32_decode(text: str) -> tuple[str, bytes]:
         raise BadId(text, "mixes upper and lower case")
     lowered = text.lower()
     prefix, separator, encoded = lowered.rpartition("1")
+    if len(text) > MAX_BECH32_LENGTH:
+        raise BadId(text, f"is not an id: one has at most {MAX_BECH32_LENGTH} characters")
     if not separator or not prefix or len(encoded) < _CHECKSUM_LENGTH:
         raise BadId(text, "is not an id: one looks like repo1…, node1… or auth1…")
     for position, character in enumerate(encoded, start=len(prefix) + 2):

@@ -118,7 +118,7 @@ def _unpack_addresses(value: Value) -> tuple[Address, ...]:
 def _unpack_address(value: Value) -> Address:
     match value:
         case [bytes(packed), int(port), str(transport)] if (
-            len(packed) in (4, 16) and 1 <= port <= 65_535 and transport == TRANSPORT_TCP
+            len(packed) in (4, 16) and type(port) is int and 1 <= port <= 65_535 and transport == TRANSPORT_TCP
         ):
             return Address(str(ipaddress.ip_address(packed)), port, transport)
         case _:

@@ -18,6 +18,7 @@ from guts.trust.acceptance import (
     Known,
     NeedsIdentity,
     New,
+    NotMaintainer,
     OtherIdentity,
     PastLimit,
     RefChange,
@@ -122,8 +123,12 @@ def verify(
         chain = chain.extend(document)
     newest = dict(held.records) if held is not None else {}
     headers = [SignedHeader.decode(header) for header in bridge]
+    authors = {author for document in chain.history for author in document.maintainers}
     new = []
     for encoded in records:
+        # Megabytes of entries are looked at only where somebody signed who may.
+        if SignedHeader.decode(encoded.header).header.author not in authors:
+            raise NotMaintainer("a record by somebody who never was a maintainer")
         record = SignedRefs.decode(encoded.header, encoded.entries)
         replaced = newest.get(record.author)
         between = tuple(header for header in headers if header.header.author == record.author)

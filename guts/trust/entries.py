@@ -24,6 +24,9 @@ MAX_REFS: Final = 5_000
 MAX_SEEN_AUTHORS: Final = 64
 """32 maintainers, and as many who were removed and whose refs still count."""
 
+MAX_ITEMS: Final = 700_000
+"""Values in the entries of one record: 5,000 refs, each with its own vector of 31 other authors."""
+
 _MAX_VECTORS: Final = MAX_REFS + 2
 """A different one for every ref, for HEAD and for the record."""
 
@@ -177,6 +180,7 @@ class Entries:
             max_str=MAX_REF_BYTES,
             max_bin=AuthorId.LENGTH,
             max_depth=_DEPTH,
+            max_items=MAX_ITEMS,
         )
         match canonical.decode(data, bounds):
             case [list(keys), list(rows), row, [head_seq, head_row], list(refs)] if (

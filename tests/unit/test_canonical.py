@@ -1,6 +1,7 @@
 """Canonical msgpack: one encoding of each value, and bounds before anything is believed."""
 
 import math
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -123,3 +124,18 @@ def test_length_that_is_only_claimed_allocates_nothing() -> None:
 
 def test_it_is_a_fatal_fault_of_the_peer() -> None:
     assert NotCanonical.severity is Severity.FATAL
+
+
+def test_decode_refuses_more_values_than_the_bound_before_they_fill_memory() -> None:
+    bounds = Bounds(4 << 20, max_list=5000, max_items=1000)
+    # A list counts one and each of its elements one more.
+    assert decode(encode([0] * 999), bounds) == [0] * 999
+    with pytest.raises(NotCanonical):
+        decode(encode([0] * 1000), bounds)
+    bomb = encode([[[]] * 900] * 4000)
+    tracemalloc.start()
+    with pytest.raises(NotCanonical):
+        decode(bomb, bounds)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20

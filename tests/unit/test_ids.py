@@ -170,3 +170,9 @@ def test_any_data_reads_back(data: bytes, prefix: str) -> None:
 def test_garbage_is_told_to_the_person(text: str) -> None:
     with pytest.raises(BadId):
         RepositoryId.parse(text)
+
+
+def test_text_longer_than_bech32_allows_is_refused() -> None:
+    assert bech32_decode(bech32_encode("repo", bytes(49)))[1] == bytes(49)  # 90 characters
+    with pytest.raises(BadId, match="at most 90"):
+        bech32_decode(bech32_encode("auth0", bytes(49)))

@@ -26,7 +26,7 @@ from guts.trust.signed_refs import KIND, MAX_HEADER_BYTES, Header, SignedHeader,
 from tests.unit.trust.world import ALICE, BOB, CAROL, DEV, EVE, MAIN, NOW, by_hand, chain, key, oid, publish
 
 CHAIN = chain(ALICE)
-WIDE = Bounds(MAX_ENTRIES_BYTES, max_list=6_000)
+WIDE = Bounds(MAX_ENTRIES_BYTES, max_list=6_000, max_items=MAX_ITEMS)
 
 
 def simple() -> SignedRefs:
