@@ -15,6 +15,7 @@ from guts.ids import AuthorId, ObjectId
 from guts.records import InvalidRecord, Signed
 from guts.trust.entries import (
     MAX_ENTRIES_BYTES,
+    MAX_ITEMS,
     MAX_REFS,
     MAX_SEEN_AUTHORS,
     Entries,
