@@ -64,18 +64,17 @@ def _bind(path: Path) -> socket.socket:
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.setblocking(False)
-    # Only a umask makes the socket 0600 from its first moment; a chmod would come a moment late.
-    old_umask = os.umask(0o177)
     try:
         listening.bind(os.fspath(path))
+        # Nobody else can reach into the folder, and nobody at all can connect before listen: this is no moment
+        # too late. A umask would be, for whatever another thread makes meanwhile: it is the whole process's.
+        path.chmod(0o600)
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
         if error.errno == errno.EADDRINUSE:
             raise SocketBusy(f"another node has just taken {path}") from None
         raise SocketUnusable(f"can't make the control socket {path}: {error.strerror or error}") from None
-    finally:
-        os.umask(old_umask)
     return listening
 
 

@@ -6,6 +6,7 @@ Everything is done as a person would do it, by running the commands, each node w
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,8 @@ def demo(session: Session, as_json: bool, repository: Path | None, repo: Path | 
     from guts.cli.local_cluster import LocalCluster
 
     origin = repository or repo
+    # An end by signal must clean up as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="guts-demo-") as scratch:
         folder = Path(scratch)
         cluster = LocalCluster.create(folder / "cluster", PUBLISHER)

@@ -18,7 +18,7 @@ from guts.errors import ExitStatus, GutsError
 INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
-_COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "clone": ("guts.cli.clone:clone", "Make a working clone of a guts:// URL."),
     "cluster": ("guts.cli.cluster:cluster", "Run a network of nodes on this machine."),
     "demo": ("guts.cli.demo:demo", "Watch a repository travel between processes."),
@@ -33,6 +33,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "sync": ("guts.cli.repositories:sync", "Compare with the other holders now."),
     "unseed": ("guts.cli.repositories:unseed", "Stop seeding a repository."),
 }
+"""Name to where the command is, and the line that ``guts --help`` has for it."""
 
 
 class LazyGroup(click.Group):
@@ -40,13 +41,13 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, sorted."""
-        return sorted(_COMMANDS)
+        return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command, imported now."""
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command = vars(importlib.import_module(module))[attribute]
         assert isinstance(command, click.Command)
         return command
@@ -54,14 +55,14 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table above."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in sorted(_COMMANDS.items())])
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(COMMANDS.items())])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that ``args`` name; where there is none, the error names the nearest."""
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             suggestion = f"; did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"there is no command {args[0]!r}{suggestion}", ctx)
         return super().resolve_command(ctx, args)

@@ -11,15 +11,15 @@ import click
 
 import guts
 from guts.api.errors import ReportedError
-from guts.cli.root import _COMMANDS, root
+from guts.cli.root import COMMANDS, root
 from guts.config import LogConfig, NetworkConfig, SeedingConfig, StorageConfig
 from guts.errors import ExitStatus, GutsError, PeerFault
 
-COMMANDS = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
 
 
 def section(title: str) -> str:
-    return COMMANDS.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    return DOCUMENT.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def descendants(kind: type[GutsError]) -> Iterator[type[GutsError]]:
@@ -60,10 +60,10 @@ def test_every_setting_is_in_the_docs() -> None:
 
 def test_every_command_and_its_own_options_are_in_the_docs() -> None:
     context = click.Context(root)
-    for name in _COMMANDS:
+    for name in COMMANDS:
         command = root.get_command(context, name)
         assert command is not None
         subcommands = command.commands if isinstance(command, click.Group) else {"": command}
         for subname in subcommands:
             words = f"guts {name} {subname}".strip()
-            assert words in COMMANDS or f"`{subname}" in COMMANDS, words
+            assert words in DOCUMENT or f"`{subname}" in DOCUMENT, words

@@ -16,7 +16,7 @@ from guts.api.errors import HTTP_STATUS, ErrorObject, ReportedError
 from guts.api.publication import MAX_HEADER_BYTES, PIECE_BYTES, UploadBroken
 from guts.api.routes import MAX_BODY_BYTES, MAX_HINTS, MAX_TIMEOUT, Json
 from guts.api.server import SocketBusy, SocketUnusable, control_server
-from guts.cli.client import ControlClient, NodeDown, UnsafeSocket
+from guts.cli.client import ControlClient, NodeDown, NodeSilent, UnsafeSocket
 from guts.errors import ExitStatus, GutsError
 from tests.support.scripted_control import NODE, REPOSITORY, ScriptedControl, serving
 
@@ -57,7 +57,7 @@ def refused(path: Path, method: str, where: str, body: bytes = b"") -> ErrorObje
     return error
 
 
-def test_socket_is_private_from_its_first_moment_and_gone_at_the_end(tmp_path: Path) -> None:
+def test_socket_is_private_and_gone_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "run" / "control.sock"
     with serving(ScriptedControl(), path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -324,3 +324,18 @@ class Broken(ScriptedControl):
 def test_bug_in_the_node_is_an_answer_too(path: Path) -> None:
     with serving(Broken(), path), pytest.raises(GutsError, match="status 500"):
         ControlClient(path).get("/v1/status")
+
+
+class Silent(ScriptedControl):
+    """Takes a request and never answers."""
+
+    async def status(self) -> Json:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def test_client_gives_up_on_a_node_that_hangs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guts.cli.client.ANSWER_MARGIN", 0.05)
+    monkeypatch.setattr("guts.api.server.STOP_GRACE", 0.05)
+    with serving(Silent(), path), pytest.raises(NodeSilent):
+        ControlClient(path).get("/v1/status", timeout=0.05)

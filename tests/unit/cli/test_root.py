@@ -7,7 +7,7 @@ import time
 import pytest
 
 from guts import __version__
-from guts.cli.root import _COMMANDS
+from guts.cli.root import COMMANDS
 from guts.errors import ExitStatus
 from tests.unit.cli.conftest import Guts
 
@@ -29,11 +29,11 @@ def test_help_lists_every_command_and_imports_none_of_them(guts: Guts, option: s
     ran = guts(option)
 
     assert ran.status == 0
-    assert all(f"  {name} " in ran.out for name in _COMMANDS)
+    assert all(f"  {name} " in ran.out for name in COMMANDS)
     modules = imported_by(option)
     assert "click" in modules
     assert not [module for module in HEAVY if module in modules]
-    assert not [target for target, _ in _COMMANDS.values() if target.partition(":")[0] in modules]
+    assert not [target for target, _ in COMMANDS.values() if target.partition(":")[0] in modules]
 
 
 def test_commands_that_ask_the_node_never_import_its_side() -> None:
@@ -43,7 +43,7 @@ def test_commands_that_ask_the_node_never_import_its_side() -> None:
     assert not {"aiohttp", "sqlalchemy", "nacl", "guts.app", "guts.node"} & modules
 
 
-@pytest.mark.parametrize("name", sorted(_COMMANDS))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_help_and_json(guts: Guts, name: str) -> None:
     ran = guts(name, "-h")
     assert ran.status == 0
