@@ -110,19 +110,19 @@ def decode(data: bytes) -> Message:
         canonical.decode(data, _UNKNOWN_BOUNDS)
         raise UnknownMessage(number)
     try:
-        message, finished = _read(layout, Reader(data))
+        message = _read(layout, Reader(data))
     # Unpacker raises ValueError and its children, and UnpackException where the bytes end too early.
     except (ValueError, msgpack.UnpackException) as error:
         raise BadMessage(f"not a {layout.__name__}: {error}") from None
-    if not finished or encode(message) != data:
+    if encode(message) != data:  # also where bytes follow
         raise BadMessage(f"not the canonical encoding of a {layout.__name__}")
     return message
 
 
-def _read(layout: type[Message], reader: Reader) -> tuple[Message, bool]:
+def _read(layout: type[Message], reader: Reader) -> Message:
     reader.array_of(1 + len(layout.FIELDS))
     reader.scalar()  # the type, already known
-    return layout(*[field.read(reader) for field in layout.FIELDS]), reader.finished()
+    return layout(*[field.read(reader) for field in layout.FIELDS])
 
 
 def type_of(data: bytes | bytearray) -> int:

@@ -73,10 +73,6 @@ class Reader:
         self.scalar()
         return True
 
-    def finished(self) -> bool:
-        """Tell whether all bytes have been taken."""
-        return bool(self._unpacker.tell() == len(self._data))
-
 
 class Field(ABC):
     """One kind of field."""

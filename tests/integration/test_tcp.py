@@ -276,10 +276,11 @@ async def test_listener_drops_the_oldest_of_too_many_handshakes() -> None:
     async with listening(ignore, max_handshakes=4) as listener:
         silent = [await knock(listener) for _ in range(4)]
         extra = await knock(listener)
-        assert await gone(silent[0][0]) == b""
-        connection = await dial_as(listener)  # drops the next, and gets in
-        assert connection.peer == BOB.peer_id
-        assert await gone(silent[1][0]) == b""
+        async with asyncio.timeout(2.5):  # half of what a silent handshake may take
+            assert await gone(silent[0][0]) == b""
+            connection = await dial_as(listener)  # drops the next, and gets in
+            assert connection.peer == BOB.peer_id
+            assert await gone(silent[1][0]) == b""
         await connection.close()
         for _, writer in [*silent, extra]:
             writer.close()
@@ -470,6 +471,28 @@ async def test_handler_that_waits_stops_its_peer_until_the_queue_is_full() -> No
         assert handled == []
         release.set()
         await served.wait()
+
+
+async def test_messages_that_wait_when_the_peer_closes_are_still_handled() -> None:
+    release = asyncio.Event()
+    handled: list[Received] = []
+
+    async def slow(message: Received) -> None:
+        await release.wait()
+        handled.append(message)
+
+    async def serve(connection: TcpConnection) -> None:
+        await connection.run(slow)
+
+    async with listening(serve) as listener, asyncio.TaskGroup() as tasks:
+        alice = End(await dial_as(listener))
+        tasks.create_task(alice.run())
+        for n in range(3):
+            alice.connection.send(Error(n, ErrorCode.BUSY))
+        await alice.connection.close(Goodbye(GoodbyeCode.IDLE))
+        release.set()
+    # The listener has waited for its connection.
+    assert set(handled) == {*(Error(n, ErrorCode.BUSY) for n in range(3)), Goodbye(GoodbyeCode.IDLE)}
 
 
 async def test_fault_of_a_peer_ends_its_connection_and_no_other() -> None:

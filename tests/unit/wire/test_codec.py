@@ -15,6 +15,7 @@ from guts.errors import PeerFault, Severity
 from guts.ids import RepositoryId
 from guts.wire import limits
 from guts.wire.codec import BadMessage, UnknownMessage, decode, encode, max_bytes, type_of
+from guts.wire.fields import Reader
 from guts.wire.messages import (
     EncodedRefs,
     Error,
@@ -245,6 +246,13 @@ def test_a_message_has_at_most_so_many_values() -> None:
     assert isinstance(decode(many(headers)), Refs)
     with pytest.raises(BadMessage, match="more than 16384 values"):
         decode(many(headers + 1))
+
+
+def test_reader_refuses_a_list_by_its_declared_length() -> None:
+    assert Reader(b"\x92\x01\x02").array(2) == 2
+    for longer in (b"\x93\x01\x02\x03", b"\xdd\xff\xff\xff\xff"):
+        with pytest.raises(ValueError, match="2 are allowed"):
+            Reader(longer).array(2)
 
 
 # msgpack bombs (docs/threats.md A7)

@@ -422,6 +422,17 @@ def test_both_sides_may_reset_at_once() -> None:
     assert b.events == [StreamData(stream, b"x")]
 
 
+def test_a_reset_that_the_peer_was_first_with_is_not_sent() -> None:
+    a, b = pair()
+    stream = a.connection.open_stream()
+    b.connection.expect_stream(stream)
+    a.connection.reset_stream(stream, ResetCode.CANCELLED)
+    b.connection.reset_stream(stream, ResetCode.LIMIT)
+    b.receive(a.connection.data_to_send(WRITE))
+    assert not b.connection.wants_to_send()
+    assert b.events == []
+
+
 def test_a_message_may_name_a_stream_before_its_first_byte_comes() -> None:
     a, b = pair()
     streams = [a.connection.open_stream() for _ in range(3)]
