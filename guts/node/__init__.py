@@ -9,8 +9,8 @@
 - ``Driver`` owns the one bounded queue of events and its one consumer, reads the clocks, runs effects, arms the one
   timer. It is the only caller of the service.
 - ``Repositories`` is where git, the database and trust meet: the commit protocol and the recovery at start.
-- ``transfers`` answers Fetch, Serve and LoadRefs; ``publishing`` takes what a maintainer signs here. Pack bytes go
-  between a connection's stream and git, and never through the driver.
+- ``transfers`` answers Fetch and Serve, ``refs_reader`` LoadRefs; ``publishing`` takes what a maintainer signs here.
+  Pack bytes go between a connection's stream and git, and never through the driver.
 - ``Control`` is what the operator may ask for; ``guts.api`` puts it on a socket.
 - ``Node`` starts these in order and stops them in the reverse.
 

@@ -55,6 +55,7 @@ from guts.net.stream import StreamFailed
 from guts.net.tcp import TcpConnection
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
+from guts.node.refs_reader import RefsReader
 from guts.node.repositories import Repositories
 from guts.node.transfers import Transfers
 from guts.service.service import Service
@@ -124,6 +125,7 @@ class Driver:
         self._presence = presence
         self._repositories = repositories
         self._transfers = transfers
+        self._refs_reader = RefsReader(repositories.database)
         self._persistence = persistence
         self._connection_timeout = connection_timeout
         self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_LIMIT)
@@ -274,7 +276,7 @@ class Driver:
         answers: tuple[RefsAnswer, ...] = ()
         cursor = b""
         try:
-            answers, cursor = await self._transfers.load_refs(effect.queries, effect.cursor)
+            answers, cursor = await self._refs_reader.read(effect.queries, effect.cursor)
         except StorageFault as error:
             log.error("can't read refs: %s", error)
         await self.post(RefsLoaded(effect.connection, effect.request, answers, cursor))

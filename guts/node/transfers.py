@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import ClassVar, Final
 
 from guts.clock import Now
@@ -12,30 +12,21 @@ from guts.events import Failed, FetchOutcome, Incomplete, Known, NothingNew
 from guts.git.ancestry import NotHeld
 from guts.git.quarantine import Quarantine
 from guts.git.repository import NotARepository
-from guts.ids import AuthorId, ObjectId, RepositoryId
+from guts.ids import ObjectId, RepositoryId
 from guts.net.stream import Stream
 from guts.net.tcp import TcpConnection
 from guts.node.acceptance import Held, MissingContext, Verified, verify
 from guts.node.limits import Patience
 from guts.node.repositories import Repositories
-from guts.store import repositories as table
-from guts.wire.limits import MAX_REFS_BYTES, SLICES_BYTES
+from guts.wire.limits import SLICES_BYTES
 from guts.wire.messages import (
-    EncodedRefs,
     GetObjects,
     Objects,
     ObjectsStatus,
-    RecordQuery,
-    RefsAnswer,
-    RefsQuery,
-    RefsStatus,
     ResetCode,
 )
 
 CHUNK_BYTES: Final = 256 * 1024
-ANSWER_BUDGET: Final = MAX_REFS_BYTES - 32 * 1024
-"""Bytes of records in one Refs answer; the rest of the message is ids and lengths."""
-
 ALL_SLICES: Final = b"\xff" * SLICES_BYTES
 
 
@@ -167,76 +158,6 @@ class Transfers:
             return TransferStalled("the peer does not take the pack")
         return None
 
-    # --- refs -----------------------------------------------------------------------------------------------
-
-    async def load_refs(
-        self, queries: Sequence[RefsQuery | RecordQuery], cursor: bytes
-    ) -> tuple[tuple[RefsAnswer, ...], bytes]:
-        """Return the answers to ``queries`` that fit one message, and a cursor that goes on with the rest.
-
-        The cursor is the index of the first query that is not answered in full. An answer that is cut still carries
-        something new, so an asker that asks again with what it knows then always gets on.
-        """
-        answers: list[RefsAnswer] = []
-        left = ANSWER_BUDGET
-        start = int.from_bytes(cursor, "big")
-        for index, query in enumerate(queries[start:], start):
-            answer, cost, complete = await self._answer(query, left)
-            if answers and cost > left:
-                return tuple(answers), index.to_bytes(2, "big")
-            answers.append(answer)
-            left -= cost
-            if not complete:
-                return tuple(answers), index.to_bytes(2, "big")
-        return tuple(answers), b""
-
-    async def _answer(self, query: RefsQuery | RecordQuery, budget: int) -> tuple[RefsAnswer, int, bool]:
-        stored = await self._repositories.stored(query.repository)
-        if stored is None or not stored.summary.seeding:
-            return RefsAnswer(query.repository, RefsStatus.NOT_HELD), 64, True
-        if isinstance(query, RecordQuery):
-            rows = [row for row in stored.signed_refs if (row.author, row.seq) == (query.author, query.seq)]
-            records = tuple(EncodedRefs(row.header, row.entries) for row in rows)
-            return RefsAnswer(query.repository, RefsStatus.HELD, (), (), records), _cost(records), True
-        return await self._newer(query, stored, budget)
-
-    async def _newer(
-        self, query: RefsQuery, stored: table.StoredRepository, budget: int
-    ) -> tuple[RefsAnswer, int, bool]:
-        documents: list[bytes] = []
-        headers: list[bytes] = []
-        records: list[EncodedRefs] = []
-        spent = 64
-        complete = True
-
-        def take(size: int) -> bool:
-            nonlocal spent, complete
-            if spent > 64 and spent + size > budget:
-                complete = False
-                return False
-            spent += size
-            return True
-
-        for document in stored.documents[query.documents :]:
-            if not take(len(document.encoded)):
-                break
-            documents.append(document.encoded)
-        known: dict[AuthorId, int] = {head.author: head.seq for head in query.known}
-        for row in stored.signed_refs if complete else ():
-            if known.get(row.author, -1) >= row.seq:
-                continue
-            bridge: tuple[table.Header, ...] = ()
-            if row.author in known:
-                bridge = await self._repositories.database.read(
-                    table.load_headers, query.repository, row.author, above_seq=known[row.author]
-                )
-            if not take(len(row.header) + len(row.entries) + sum(len(header.encoded) for header in bridge)):
-                break
-            headers += [header.encoded for header in bridge]
-            records.append(EncodedRefs(row.header, row.entries))
-        answer = RefsAnswer(query.repository, RefsStatus.HELD, tuple(documents), tuple(headers), tuple(records))
-        return answer, spent, complete
-
 
 async def check_forced(verified: Verified, quarantine: Quarantine) -> None:
     """Raises: ``ForcedUnmarked``: a new record moves a ref back or aside, or deletes it, without saying so."""
@@ -251,7 +172,3 @@ async def check_forced(verified: Verified, quarantine: Quarantine) -> None:
 async def _ids(stream: Stream, count: int) -> list[ObjectId]:
     data = await stream.readexactly(count * ObjectId.LENGTH)
     return [ObjectId(data[start : start + ObjectId.LENGTH]) for start in range(0, len(data), ObjectId.LENGTH)]
-
-
-def _cost(records: Sequence[EncodedRefs]) -> int:
-    return 64 + sum(len(record.header) + len(record.entries) for record in records)

@@ -360,6 +360,18 @@ def load_signed_refs(connection: Connection, repository: RepositoryId) -> tuple[
     )
 
 
+def load_signed_refs_of(connection: Connection, repository: RepositoryId, author: AuthorId) -> SignedRefs:
+    """Return the newest record of one author. Raises: ``NotHeld``: there is none here."""
+    row = connection.execute(
+        select(signed_refs.c.seq, signed_refs.c.hash, signed_refs.c.header, signed_refs.c.entries).where(
+            signed_refs.c.repository == repository, signed_refs.c.author == author
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotHeld(f"{repository.short}… by {author.short}… is not held here")
+    return SignedRefs(author, row.seq, row.hash, row.header, row.entries)
+
+
 def load_headers(
     connection: Connection, repository: RepositoryId, author: AuthorId, *, above_seq: int = -1
 ) -> tuple[Header, ...]:
