@@ -159,6 +159,9 @@ class TcpConnection:
         ``on_message`` gets every message in order; while it is awaited, the peer's credit for messages is
         held back. What it raises passes through, but for ``PeerFault`` and ``Unavailable``, which close.
         """
+        if self._closing:  # before it ran
+            await self._closed.wait()
+            return
         self._running = True
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -178,13 +181,19 @@ class TcpConnection:
         self._closing = True
         self._to_send.set()
         self._pending_changed.set()
-        if self._running:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_TIMEOUT):
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                if self._running:
                     await self._closed.wait()
-            self._hang_up()
-        else:
-            self._end()
+                elif not self._closed.is_set():
+                    await self._send_all(self._connection.data_to_send(WRITE_BYTES))
+        except (Unavailable, OSError):  # TimeoutError is one
+            pass
+        finally:
+            if self._running:
+                self._hang_up()
+            else:
+                self._end()
 
     def _hang_up(self) -> None:
         """Let every read and write of the socket end at once."""

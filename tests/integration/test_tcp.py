@@ -515,6 +515,18 @@ async def test_connection_never_run_closes_at_once() -> None:
             await connection.open_stream().read(1)
 
 
+async def test_connection_turned_away_before_it_ran_gets_its_goodbye() -> None:
+    full = Goodbye(GoodbyeCode.FULL, "all places are taken", 60)
+
+    async def turn_away(connection: TcpConnection) -> None:
+        await connection.close(full)
+
+    async with listening(turn_away) as listener:
+        alice = End(await dial_as(listener))
+        await alice.run()
+        assert alice.inbox.get_nowait() == full
+
+
 async def test_cancelled_run_closes_the_socket() -> None:
     async with connected() as pair:
         ended = asyncio.Event()
