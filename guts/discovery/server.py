@@ -83,6 +83,7 @@ class Discovery:
         """
         cap_package_loggers()
         self.counters: Counter[str] = Counter()
+        # Of the latest search or publication; upkeep leaves it alone.
         self.last_lookup = LookupStats()
         self._key = key
         self._own = node_key(key.peer_id)
@@ -171,7 +172,9 @@ class Discovery:
 
     async def _publish(self, record: Record) -> int:
         key = record_key(record)
-        nearest = await self._nearest(key)
+        lookup = await self._nearest(key)
+        self.last_lookup = lookup.stats
+        nearest = lookup.nearest
         stored = 0
         if self._is_among(key, nearest):
             stored += self._store.put(record) is PutStatus.STORED
@@ -258,13 +261,12 @@ class Discovery:
     def _ask_records(self, key: Key, contact: Contact, skip: int, token: bytes) -> "asyncio.Future[Answer | None]":
         return self._protocol.ask(contact, "get_records", key, skip, token)
 
-    async def _nearest(self, key: Key) -> list[Found]:
+    async def _nearest(self, key: Key) -> Lookup:
         lookup = self._lookup(key, lambda contact: self._protocol.ask(contact, "find_node", key))
         async with contextlib.aclosing(lookup.run(self._table.nearest(key))) as answers:
             async for _ in answers:
                 pass
-        self.last_lookup = lookup.stats
-        return lookup.nearest
+        return lookup
 
     def _lookup(self, key: Key, ask: Ask, ask_page: AskPage | None = None) -> Lookup:
         self._table.touch(key, self._clock().mono)

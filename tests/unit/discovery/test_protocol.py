@@ -8,8 +8,8 @@ import pytest
 
 from guts import canonical
 from guts.canonical import Value
-from guts.discovery.contact import Contact, encode_contacts
-from guts.discovery.datagrams import open_answer
+from guts.discovery.contact import Contact, decode_contacts, encode_contacts
+from guts.discovery.datagrams import open_answer, sign_answer
 from guts.discovery.keys import Key, node_key, repository_key
 from guts.discovery.limiter import BURST
 from guts.discovery.limits import (
@@ -213,6 +213,7 @@ def test_a_client_answers_nothing_and_enters_no_table() -> None:
         assert raw.received == []
         assert all(client.ip not in [c.ip for c in node.discovery.contacts()] for node in nodes)
         assert client.discovery.records() == []
+        assert client.discovery.counters["dropped_kind"] == 1, "asked by nobody but the raw peer"
 
     run_virtual(world())
 
@@ -268,34 +269,37 @@ def test_an_observer_sees_its_own_address_and_the_proof_of_who_answers() -> None
     run_virtual(world())
 
 
-def test_an_endless_liar_costs_a_bounded_number_of_requests() -> None:
+@pytest.mark.parametrize(("at_a_time", "latency"), [(2, 0.01), (1, 0.8)])
+def test_endlessly_nearer_nodes_cost_bounded_requests_and_time(at_a_time: int, latency: float) -> None:
     async def world() -> None:
         asked: Counter[SimAddress] = Counter()
-        net = SimNetwork(random.Random(5), latency=(0.01, 0.02))
+        net = SimNetwork(random.Random(5), latency=(latency, latency))
         node = SimNode(net, 1, global_ip(1))
-        rng = random.Random(2)
-        liars: list[RawPeer] = []
+        repository = repository_id(random.Random(2))
+        target = repository_key(repository)
+        liars = [RawPeer(net, global_ip(1000 + i), f"liar {i}") for i in range(300)]
+        liars.sort(key=lambda liar: liar.node_key.distance(target), reverse=True)
+        given = 1
 
         def nearer(method: str, _: list[Value]) -> Value:
-            if method == "ping":
-                return "nil"
-            fresh: list[Contact] = []
-            while len(fresh) < 20:
-                index = 1000 + len(liars)
-                liar = RawPeer(net, global_ip(index), f"liar {index}")
-                liar.answer = nearer
-                liars.append(liar)
-                fresh.append(Contact(liar.node_key, liar.ip, liar.port))
-            return [rng.randbytes(8), *encode_contacts(fresh), 0, []]
+            nonlocal given
+            if method != "get_records":
+                return "nil" if method == "ping" else [bytes(8), b"", b""]
+            fresh = liars[given : given + at_a_time]
+            given += at_a_time
+            return [bytes(8), *encode_contacts(Contact(f.node_key, f.ip, f.port) for f in fresh), 0, []]
 
-        door = RawPeer(net, global_ip(2), "door")
-        door.answer = nearer
-        await node.discovery.join([door.door])
+        for liar in liars:
+            liar.answer = nearer
+        assert await node.discovery.join([liars[0].door]) == 1
         net.watch = lambda data, source, to: asked.update([to]) if source == (node.ip, node.port) else None
-        assert [r async for r in node.discovery.find_providers(repository_id(rng))] == []
-        assert asked.total() <= MAX_LOOKUP_RPCS
-        assert node.discovery.last_lookup.rpcs <= MAX_LOOKUP_RPCS
-        assert node.discovery.last_lookup.seconds <= MAX_LOOKUP_SECONDS + 0.1
+        assert [r async for r in node.discovery.find_providers(repository)] == []
+        stats = node.discovery.last_lookup
+        assert len(asked) == stats.rpcs == stats.asked
+        if at_a_time == 1:
+            assert stats.seconds == pytest.approx(MAX_LOOKUP_SECONDS)
+        else:
+            assert stats.rpcs == MAX_LOOKUP_RPCS
 
     run_virtual(world())
 
@@ -316,7 +320,9 @@ def test_silent_contacts_end_a_search_in_time() -> None:
         door.answer = invented
         await node.discovery.join([door.door])
         assert [r async for r in node.discovery.find_providers(repository_id(rng))] == []
-        assert node.discovery.last_lookup.seconds <= MAX_LOOKUP_SECONDS
+        # 20 silent nodes, 6 at a time: half a second each for their places, and 1.8 s for the last of them.
+        assert node.discovery.last_lookup.asked == 21
+        assert node.discovery.last_lookup.seconds < 5.0
 
     run_virtual(world())
 
@@ -409,7 +415,7 @@ def test_records_that_a_liar_made_up_never_come_out() -> None:
         nodes = await joined(net, 4)
         repository = repository_id(random.Random(1))
         good = nodes[1].provider_record(repository)
-        elsewhere = nodes[1].provider_record(repository_id(random.Random(2)))
+        elsewhere = nodes[1].provider_record(repository_id(random.Random(2)), seq=5)
         expired = ProviderRecord.sign(nodes[1].key, repository, good.addresses, 9, 1)
         liar = RawPeer(net, global_ip(900), "liar")
         lies: list[Value] = [
@@ -459,5 +465,62 @@ def test_upkeep_evicts_the_dead_and_forgets_the_expired() -> None:
         assert nodes[7].ip not in [c.ip for c in nodes[0].discovery.contacts()]
         assert len(nodes[0].discovery.contacts()) == 6
         assert nodes[0].discovery.records() == []
+
+    run_virtual(world())
+
+
+def test_a_stranger_that_did_not_answer_is_left_alone_for_a_minute() -> None:
+    async def world() -> None:
+        net = SimNetwork(random.Random(5))
+        node = SimNode(net, 1, global_ip(1))
+        silent = RawPeer(net, global_ip(3), "silent")
+
+        async def probes() -> int:
+            silent.request(node, "ping", silent.node_key)
+            await asyncio.sleep(3)
+            return sum(data[:1] == b"\x00" for data, _ in silent.received)
+
+        assert await probes() == 1
+        assert await probes() == 1
+        await asyncio.sleep(60)
+        assert await probes() == 2
+
+    run_virtual(world())
+
+
+def test_a_true_answer_from_another_address_is_dropped() -> None:
+    async def world() -> None:
+        net = SimNetwork(random.Random(5), latency=(0.1, 0.1))
+        node = SimNode(net, 1, global_ip(1))
+        asked = RawPeer(net, global_ip(2), "asked")
+        elsewhere = RawPeer(net, global_ip(3), "elsewhere")
+
+        def relay(data: bytes, source: SimAddress, _: SimAddress) -> None:
+            if source == (node.ip, node.port) and data[:1] == b"\x00":
+                body = canonical.encode([bytes(6), None])
+                elsewhere.send(sign_answer(b"\x01" + data[1:21] + body, asked.key), node)
+
+        net.watch = relay
+        assert await node.discovery.join([(asked.ip, asked.port, asked.key.peer_id)]) == 0
+        assert node.discovery.counters["dropped_unasked"] == 2
+
+    run_virtual(world())
+
+
+def test_private_contacts_are_not_told_to_the_world() -> None:
+    async def world() -> None:
+        net = SimNetwork(random.Random(5))
+        node = SimNode(net, 1, "10.0.0.1")
+        mates = [SimNode(net, 2, "10.0.0.2"), SimNode(net, 3, global_ip(3))]
+        assert await node.discovery.join([mate.door for mate in mates]) == 2
+        outside, inside = RawPeer(net, global_ip(4), "outside"), RawPeer(net, "10.0.0.9", "inside")
+        told = []
+        for asker in (outside, inside):
+            asked = asker.request(node, "find_node", b"", bytes(20))
+            await asyncio.sleep(1)
+            match asker.answers(asked):
+                case [[_, [_, bytes(v4), b""]]]:
+                    told.append(sorted(c.ip for c in decode_contacts(v4, b"")))
+        assert told == [[global_ip(3)], ["10.0.0.2", global_ip(3)]]
 
     run_virtual(world())
