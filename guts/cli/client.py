@@ -145,6 +145,8 @@ class ControlClient:
             raise NodeDown(self._path, "it went away before it answered") from None
         if len(data) > MAX_ANSWER_BYTES:
             raise BadAnswer(f"is larger than {MAX_ANSWER_BYTES} bytes")
+        if response.length:  # so much is missing; http.client says nothing of it
+            raise NodeDown(self._path, "it went away before it answered")
         try:
             value: object = json.loads(data)
         except ValueError:

@@ -339,3 +339,16 @@ def test_client_gives_up_on_a_node_that_hangs(path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("guts.api.server.STOP_GRACE", 0.05)
     with serving(Silent(), path), pytest.raises(NodeSilent):
         ControlClient(path).get("/v1/status", timeout=0.05)
+
+
+@pytest.mark.parametrize("kind", ["file", "symlink"])
+async def test_folder_that_is_none_is_refused(path: Path, tmp_path: Path, kind: str) -> None:
+    if kind == "file":
+        path.parent.write_text("precious")
+    else:
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        path.parent.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SocketUnusable):
+        async with control_server(ScriptedControl(), path):
+            pass
+    assert not (tmp_path / "elsewhere" / path.name).exists()
