@@ -149,6 +149,11 @@ class AddressPolicy:
         """Take what answers "from which of its addresses would this node send to that one?"."""
         self._own_address_towards = own_address_towards
         self._inside: dict[int, bool] = {}
+        self._lengths: tuple[int, ...] = (4, 16)
+
+    def use(self, *, ipv4: bool, ipv6: bool) -> None:
+        """Say which families the socket reaches; contacts of another one are not asked."""
+        self._lengths = (4,) * ipv4 + (16,) * ipv6
 
     def is_local(self, ip: str) -> bool:
         """Tell whether ``ip`` is in a non-global range that this node itself is in."""
@@ -169,6 +174,8 @@ class AddressPolicy:
     def allows(self, ip: str, port: int) -> bool:
         """Tell whether a contact that some peer named may be sent a request."""
         facts = _facts(ip)
+        if len(facts.packed) not in self._lengths:
+            return False
         if facts.is_global:
             return port >= MIN_GLOBAL_PORT
         return port > 0 and self.is_local(ip)

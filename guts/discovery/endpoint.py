@@ -66,12 +66,13 @@ def cap_package_loggers() -> None:
 def route_source(ip: str) -> str | None:
     """Return the address that this machine would send from to ``ip``; ``None``: no way there. Sends nothing."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        # All three fail in the same way where there is no such family, no route or no descriptor left.
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((ip, 9))
-        except OSError:
-            return None
-        source: str = probe.getsockname()[0]
+            source: str = probe.getsockname()[0]
+    except OSError:
+        return None
     return source
 
 

@@ -114,6 +114,7 @@ class Discovery:
             PortBusy, BadListenAddress: the operator can mend it.
         """
         self._port = await self._endpoint.open(host, port)
+        self._policy.use(ipv4=":" not in host or host == "::", ipv6=":" in host)
 
     def attach(self, transport: DatagramSender, port: int) -> DiscoveryProtocol:
         """Use ``transport`` instead of a socket; datagrams go into the returned protocol's ``datagram_received``."""

@@ -16,7 +16,7 @@ from guts.canonical import Value
 from guts.clock import Now
 from guts.discovery.contact import encode_address
 from guts.discovery.datagrams import parse_request, sign_answer
-from guts.discovery.endpoint import BadListenAddress, PortBusy
+from guts.discovery.endpoint import BadListenAddress, PortBusy, route_source
 from guts.discovery.server import Discovery
 from guts.errors import ExitStatus, UsageError
 from guts.identity import SigningKey
@@ -201,3 +201,14 @@ async def test_a_silent_door_is_given_up_in_time_and_below_the_log(caplog: pytes
             assert await node.join([(LOOPBACK, silent.getsockname()[1], None)]) == 0
             assert 1.7 < time.monotonic() - started < 5.0
     assert [r for r in caplog.records if r.name.startswith(("kademlia", "rpcudp"))] == []
+
+
+async def test_an_address_of_the_wrong_family_or_out_of_reach_harms_nothing() -> None:
+    assert route_source(LOOPBACK) == LOOPBACK
+    assert route_source("255.255.255.255") is None
+    reached: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reached.append(context))
+    async with listening(2) as [node, friend]:
+        assert await node.join([("::1", friend.port, None), ("255.255.255.255", 9000, None)]) == 0
+        assert await node.join([(LOOPBACK, friend.port, None)]) == 1
+    assert reached == []

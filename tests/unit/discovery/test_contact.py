@@ -106,3 +106,13 @@ def test_interfaces_are_asked_again_after_forget() -> None:
     assert not policy.is_local("10.0.0.2")
     policy.forget()
     assert policy.is_local("10.0.0.2")
+
+
+def test_a_family_that_the_socket_does_not_reach_is_not_asked() -> None:
+    policy = AddressPolicy(lambda _: "10.0.0.1")
+    policy.use(ipv4=True, ipv6=False)
+    assert policy.allows("8.8.8.8", 9000)
+    assert not policy.allows("2606:4700::1", 9000)
+    policy.use(ipv4=False, ipv6=True)
+    assert not policy.allows("8.8.8.8", 9000)
+    assert policy.allows("2606:4700::1", 9000)
