@@ -70,7 +70,7 @@ def test_port_in_use_is_told_and_nothing_is_left(alone: Guts) -> None:
         port = taken.getsockname()[1]
         ran = alone("node", "start", "--listen", f"127.0.0.1:{port}", "--json")
 
-    assert ran.status not in (0, ExitStatus.FAILED)
+    assert (ran.status, ran.error["code"]) == (ExitStatus.USAGE, "PORT_BUSY")
     assert str(port) in str(ran.error["message"])
     assert ran.error["hint"]
     assert not paths(alone).control_socket.exists()
@@ -82,7 +82,7 @@ def test_udp_port_in_use_is_told(alone: Guts) -> None:
         port = taken.getsockname()[1]
         ran = alone("node", "start", "--listen", f"127.0.0.1:{port}", "--json")
 
-    assert ran.status != 0
+    assert (ran.status, ran.error["code"]) == (ExitStatus.USAGE, "PORT_BUSY")
     assert str(port) in str(ran.error["message"])
 
 

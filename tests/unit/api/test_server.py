@@ -352,3 +352,11 @@ async def test_folder_that_is_none_is_refused(path: Path, tmp_path: Path, kind: 
         async with control_server(ScriptedControl(), path):
             pass
     assert not (tmp_path / "elsewhere" / path.name).exists()
+
+
+def test_end_leaves_a_socket_that_another_node_has_put_in_its_place(path: Path) -> None:
+    with serving(ScriptedControl(), path):
+        path.rename(path.with_name("moved away"))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+            other.bind(os.fspath(path))
+    assert path.is_socket()
