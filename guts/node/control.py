@@ -6,13 +6,13 @@ import contextlib
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 import guts
 from guts.addresses import Address, BootstrapAddress
 from guts.clock import Now
 from guts.config import Config
-from guts.errors import GutsError
+from guts.errors import ExitStatus, GutsError, UsageError
 from guts.events import Accepted, Connect, Published, Seed, SyncNow, Unseed
 from guts.ids import RepositoryId
 from guts.node.acceptance import Held
@@ -30,6 +30,19 @@ TELL_TIMEOUT: Final = 10.0
 """Seconds that a first publication waits until the DHT knows of it, so that its id works when it is shown."""
 
 Json = dict[str, object]
+
+
+class HoldsNone(UsageError):
+    """A bootstrap node is asked to hold a repository."""
+
+    code: ClassVar[str] = "HOLDS_NONE"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this is a bootstrap node: a door, which holds no repositories",
+            hint="use another node, or set network.role to 'node' and restart",
+        )
 
 
 class Control:
@@ -144,6 +157,7 @@ class Control:
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
         """Hold ``repository`` from now on; return when it is here. Raises: ``Unavailable``: it can't be had."""
+        self._check_role()
         stored = await self._repositories.stored(repository)
         if stored is not None and not stored.summary.seeding:
             await self._repositories.database.write(repository_table.set_seeding, repository, seeding=True)
@@ -234,6 +248,7 @@ class Control:
 
     async def prepare(self, header: Json, pack: AsyncIterator[bytes]) -> Json:
         """Take a publication in; return what is to be signed. Raises: ``UsageError``, ``StorageFault``."""
+        self._check_role()
         prepared = await self._publishing.prepare(Draft.parse(header), pack)
         if prepared is None:
             return {"unchanged": True, "seq": 0}
@@ -262,6 +277,10 @@ class Control:
             "told_nodes": await self._told(draft.repository) if first else None,
             "seconds": round(self._clock().mono - begun, 3),
         }
+
+    def _check_role(self) -> None:
+        if self._config.network.role == "bootstrap":
+            raise HoldsNone
 
     async def _told(self, repository: RepositoryId) -> int:
         """Return how many nodes of the DHT know that ``repository`` is here, waiting a little for them."""
