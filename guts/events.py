@@ -256,11 +256,9 @@ class AddressesChanged:
     peer_record: bytes
 
 
-Event = (
+OwnEvent = (
     Connected
     | DialFailed
-    | MessageReceived
-    | UnknownMessageReceived
     | Disconnected
     | ProvidersFound
     | LookupFinished
@@ -272,3 +270,6 @@ Event = (
     | Woke
     | AddressesChanged
 )
+"""What no peer says."""
+
+Event = MessageReceived | UnknownMessageReceived | OwnEvent

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar, Final
 
+from guts import canonical
 from guts.effects import Send
 from guts.errors import PeerFault, Severity
 from guts.events import ConnectionId
 from guts.ids import RepositoryId
 from guts.wire import codec
+from guts.wire.limits import MAX_NEW_COMMIT_BYTES
 from guts.wire.messages import Gossip, NewCommit, NewRepository
 
 TOPIC_REPOSITORIES: Final = "repositories"
@@ -22,9 +24,6 @@ SEEN_LIMIT: Final = 65_536
 """Ids remembered: about 10 MiB, and more than ten minutes of any honest load."""
 
 SEEN_SECONDS: Final = 600.0
-MAX_RECORD_IN_NEWS: Final = 8 * 1024
-"""Bytes of a NewCommit up to which the record travels inside; longer ones are asked for by GetRefs."""
-
 
 ENVELOPE_BYTES: Final = 128
 """What a NewCommit has around its record: two keys, a hash, a number and lengths, 121 at the most."""
@@ -51,10 +50,17 @@ def envelope(news: NewCommit | NewRepository) -> Gossip:
     """Return ``news`` in its envelope; a record too large for gossip is left out."""
     if isinstance(news, NewRepository):
         return Gossip(TOPIC_REPOSITORIES, codec.encode(news))
-    record = news.record
-    if record is not None and len(record.header) + len(record.entries) > MAX_RECORD_IN_NEWS - ENVELOPE_BYTES:
-        news = replace(news, record=None)
-    return Gossip(repository_topic(news.repository), codec.encode(news))
+    data = codec.encode(brief(news))
+    if news.record is not None:
+        record = canonical.encode([news.record.header, news.record.entries])
+        if len(data) - len(canonical.encode(None)) + len(record) <= MAX_NEW_COMMIT_BYTES:
+            data = codec.encode(news)
+    return Gossip(repository_topic(news.repository), data)
+
+
+def brief(news: NewCommit) -> NewCommit:
+    """Return ``news`` without its record."""
+    return replace(news, record=None)
 
 
 def open_envelope(gossip: Gossip) -> NewCommit | NewRepository:
@@ -100,9 +106,9 @@ class GossipProtocol:
         is thereby relayed: same news, same id.
         """
         whole = envelope(news)
-        brief = envelope(replace(news, record=None)) if isinstance(news, NewCommit) else whole
+        short = envelope(brief(news)) if isinstance(news, NewCommit) else whole
         self.first_seen(whole, now)
-        self.first_seen(brief, now)
+        self.first_seen(short, now)
         shuffled = list(listeners)
         self._rng.shuffle(shuffled)
-        return [Send(connection, whole if index < FANOUT else brief) for index, connection in enumerate(shuffled)]
+        return [Send(connection, whole if index < FANOUT else short) for index, connection in enumerate(shuffled)]

@@ -37,7 +37,7 @@ from guts.node.repositories import Repositories
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
 from guts.peers.manager import Limits, PeerManager, Self, StoredPeer
-from guts.peers.score import Scores
+from guts.peers.score import Scores, StoredFault
 from guts.records import MAX_ADDRESSES
 from guts.service.service import Service
 from guts.store import peers as peer_table
@@ -162,7 +162,13 @@ async def _start(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
         Limits(network.max_connections, network.keepalive_interval),
-        Scores([(s.peer, s.value, s.banned_until or 0) for s in await database.read(score_table.load_scores)], now),
+        Scores(
+            [
+                StoredFault(s.peer, s.value, s.updated, s.banned_until or 0)
+                for s in await database.read(score_table.load_scores)
+            ],
+            now,
+        ),
         [StoredPeer(p.id, p.addresses, p.last_seen) for p in await database.read(peer_table.load_peers)],
         network.bootstrap_nodes,
         rng,

@@ -9,13 +9,13 @@ from typing import ClassVar, Final
 from guts.addresses import Address, BootstrapAddress
 from guts.clock import Now
 from guts.effects import Dial, Disconnect, Effect, PeerSeen, Persist, Send
-from guts.errors import GutsError, PeerFault, Severity
+from guts.errors import GutsError, PeerFault
 from guts.events import Connected, ConnectionId
 from guts.ids import PeerId, RepositoryId
-from guts.peers.backoff import MAX_DELAY, MAX_DELAY_FOR_HOLDER, Backoff
+from guts.peers.dialling import Dialling
 from guts.peers.score import DISCONNECT_AT, Scores
-from guts.peers.state import MAX_REPOSITORIES_PER_PEER, PeerConnection, PeerState
-from guts.records import InvalidRecord, PeerRecord
+from guts.peers.state import MAX_REPOSITORIES_PER_PEER, PeerConnection, PeerState, SaidGoodbye
+from guts.records import ExpiredRecord, InvalidRecord, PeerRecord
 from guts.wire.limits import PROTOCOL_VERSION
 from guts.wire.messages import Goodbye, GoodbyeCode, Hello, HelloAck, Message, Ping, Pong, Subscribe
 from guts.wire.secure import Direction
@@ -30,7 +30,12 @@ PING_JITTER: Final = 0.2
 TARGET_OUTBOUND: Final = 8
 """Connections we dial ourselves: who dials chooses, and so cannot be surrounded by those who dial us."""
 
-MAX_CONCURRENT_DIALS: Final = 8
+UPKEEP_INTERVAL: Final = 60.0
+"""Seconds between two looks at whom to dial where nothing happens: a ban may have ended."""
+
+FULL_RETRY_AFTER: Final = 60
+"""Seconds that a peer is asked to wait when every connection is taken."""
+
 MAX_ADDRESS_BOOK: Final = 1000
 """Peers whose addresses are remembered in memory."""
 
@@ -88,16 +93,15 @@ class PeerManager:
         self.me = me
         self.peer_record = peer_record
         self.scores = scores
+        latest = sorted((row for row in stored if row.peer != me.peer), key=lambda row: -row.last_seen)
         self.peers: dict[PeerId, PeerState] = {
-            row.peer: PeerState(row.peer, row.addresses, last_seen=row.last_seen) for row in stored
+            row.peer: PeerState(row.peer, row.addresses, last_seen=row.last_seen) for row in latest[:MAX_ADDRESS_BOOK]
         }
         self.connections: dict[ConnectionId, PeerConnection] = {}
         self._limits = limits
-        self._bootstrap = bootstrap
         self._rng = rng
-        self._dialling: set[BootstrapAddress] = set()
-        self._backoffs: dict[BootstrapAddress, Backoff] = {}
-        self._doors: dict[BootstrapAddress, PeerId] = {}
+        self._dialling = Dialling(bootstrap, rng)
+        self._upkeep_at = -math.inf
 
     # --- questions ------------------------------------------------------------------------------------------
 
@@ -143,44 +147,39 @@ class PeerManager:
         """Return when ``tick`` is due next (monotonic seconds); infinity where nothing is pending."""
         times = [c.next_ping if c.ready else c.opened_at + HELLO_TIMEOUT for c in self._open()]
         times += [c.last_heard + self._dead_after for c in self._open()]
-        if self._outbound_missing() > 0:
-            times += [max(now, backoff.not_before) for _, backoff in self._candidates()]
-        return min(times, default=math.inf)
+        return max(now, min(self._upkeep_at, *times)) if times else max(now, self._upkeep_at)
 
     # --- connections ----------------------------------------------------------------------------------------
 
-    def closing(self, connection_id: ConnectionId, effect: Disconnect) -> list[Effect]:
+    def closing(self, effect: Disconnect) -> list[Effect]:
         """Note that a connection is being closed; once is enough."""
-        connection = self.connections.get(connection_id)
+        connection = self.connections.get(effect.connection)
         if connection is None or connection.closing:
             return []
         connection.closing = True
+        if effect.goodbye is not None:
+            connection.farewell = SaidGoodbye("this node", effect.goodbye)
         return [effect]
+
+    def goodbye(self, connection: PeerConnection, goodbye: Goodbye) -> list[Effect]:
+        """Take the peer's last message."""
+        connection.farewell = SaidGoodbye("the peer", goodbye)
+        return [Disconnect(connection.id, None)]
 
     def connect(self, target: BootstrapAddress) -> list[Effect]:
         """Dial ``target`` unless that is under way already."""
-        if target in self._dialling:
-            return []
-        self._dialling.add(target)
-        return [Dial(target)]
+        return [Dial(target)] if self._dialling.begin(target) else []
 
-    def dial_failed(self, target: BootstrapAddress, error: GutsError, now: Now) -> list[Effect]:
+    def dial_failed(self, target: BootstrapAddress, now: Now) -> None:
         """Note a failed dial; a node that answered under a wrong id is nobody's fault yet."""
-        self._dialling.discard(target)
-        if target.peer is not None and (state := self.peers.get(target.peer)) is not None:
-            cap = MAX_DELAY_FOR_HOLDER if state.repositories else MAX_DELAY
-            state.backoff.failed(now.mono, self._rng, cap)
-        self._door_failed(target, now.mono)
-        return []
-
-    def _door_failed(self, target: BootstrapAddress | None, now: float) -> None:
-        if target in self._bootstrap:
-            self._backoffs.setdefault(target, Backoff()).failed(now, self._rng, MAX_DELAY_FOR_HOLDER)
+        self._dialling.end(target)
+        self._dialling.failed(target, self.peers.get(target.peer) if target.peer is not None else None, now.mono)
+        self._upkeep_at = now.mono
 
     def connected(self, event: Connected, now: Now) -> list[Effect]:
         """Take a new connection in, or say goodbye to it."""
         if event.dialled is not None:
-            self._dialling.discard(event.dialled)
+            self._dialling.end(event.dialled)
         connection = PeerConnection(
             event.connection, event.direction, event.peer, event.address, event.dialled, now.mono, now.mono
         )
@@ -191,32 +190,28 @@ class PeerManager:
             return [Disconnect(event.connection, refusal)]
         if event.direction is Direction.INBOUND:
             return []
-        return [
-            Send(
-                event.connection,
-                Hello(
-                    PROTOCOL_VERSION,
-                    PROTOCOL_VERSION,
-                    self.me.software,
-                    self.me.capabilities,
-                    self.peer_record,
-                    now.wall,
-                    self.me.start_nonce,
-                ),
-            )
-        ]
+        hello = Hello(
+            PROTOCOL_VERSION,
+            PROTOCOL_VERSION,
+            self.me.software,
+            self.me.capabilities,
+            self.peer_record,
+            now.wall,
+            self.me.start_nonce,
+        )
+        return [Send(event.connection, hello)]
 
     def hello(self, connection: PeerConnection, hello: Hello, now: Now) -> list[Effect]:
         """Answer the dialler's Hello; afterwards ``connection.ready`` tells whether it stays.
 
         Raises:
-            PeerFault: a Hello that no state allows, or one with an invalid record.
+            PeerFault: it came from the side that was dialled, or carries an invalid record.
         """
-        if connection.ready or connection.direction is Direction.OUTBOUND:
-            raise UnexpectedMessage("Hello twice, or from the side that was dialled")
+        if connection.direction is Direction.OUTBOUND:
+            raise UnexpectedMessage("Hello from the side that was dialled")
         if not hello.version_min <= PROTOCOL_VERSION <= hello.version_max:
-            text = f"no common version: this node speaks {PROTOCOL_VERSION}"
-            return [Disconnect(connection.id, Goodbye(GoodbyeCode.NO_COMMON_VERSION, text, 0))]
+            text = f"this node speaks version {PROTOCOL_VERSION}"
+            return [Disconnect(connection.id, Goodbye(GoodbyeCode.NO_COMMON_VERSION, text))]
         ack = HelloAck(
             PROTOCOL_VERSION,
             self.me.software,
@@ -225,88 +220,97 @@ class PeerManager:
             now.wall,
             self.me.start_nonce,
         )
-        effects: list[Effect] = [Send(connection.id, ack)]
-        return effects + self._introduced(connection, hello, now)
+        return self._introduced(connection, hello, [Send(connection.id, ack)], now)
 
     def hello_ack(self, connection: PeerConnection, ack: HelloAck, now: Now) -> list[Effect]:
         """Take the answer to our Hello; afterwards ``connection.ready`` tells whether it stays.
 
         Raises:
-            PeerFault: a HelloAck that no state allows, or one with an invalid record.
+            PeerFault: it came from the side that dialled, names a version that was not offered, or carries an
+                invalid record.
         """
-        if connection.ready or connection.direction is Direction.INBOUND:
-            raise UnexpectedMessage("HelloAck twice, or from the side that dialled")
+        if connection.direction is Direction.INBOUND:
+            raise UnexpectedMessage("HelloAck from the side that dialled")
         if ack.version != PROTOCOL_VERSION:
             raise UnexpectedMessage("HelloAck names a version that was not offered")
-        return self._introduced(connection, ack, now)
+        return self._introduced(connection, ack, [], now)
 
-    def _introduced(self, connection: PeerConnection, hello: Hello | HelloAck, now: Now) -> list[Effect]:
-        record = PeerRecord.verify(hello.peer_record, now.wall)
+    def _introduced(
+        self, connection: PeerConnection, hello: Hello | HelloAck, answer: list[Effect], now: Now
+    ) -> list[Effect]:
+        try:
+            record = PeerRecord.verify(hello.peer_record, now.wall)
+        except ExpiredRecord:
+            # One of the two clocks is a day off. Whose, nobody can tell; so nobody is to blame.
+            text = "the peer record has expired: is a clock wrong?"
+            return [Disconnect(connection.id, Goodbye(GoodbyeCode.PROTOCOL_FAULT, text))]
         if record.peer != connection.peer:
             raise InvalidRecord("the hello carries another node's record")
         connection.start_nonce = hello.start_nonce
         connection.software = hello.software
-        state = self.state(connection.peer)
         if connection.dialled is not None:
-            self._backoffs.pop(connection.dialled, None)
-            if connection.dialled in self._bootstrap:
-                self._doors[connection.dialled] = connection.peer
+            self._dialling.greeted(connection.dialled, connection.peer)
+        state = self.state(connection.peer)
+        goodbye = Goodbye(GoodbyeCode.DUPLICATE, "another connection of ours stays")
         effects: list[Effect] = []
-        if state.connection is not None:
-            keep, close = self._settle(state.connection, connection)
-            close.ready = False
-            effects.append(Disconnect(close.id, Goodbye(GoodbyeCode.DUPLICATE, "another connection of ours stays", 0)))
-            if keep is not connection:
-                return effects
+        if (old := state.connection) is not None:
+            if not self._replaces(connection, old):
+                return [Disconnect(connection.id, goodbye)]
+            old.ready = False
+            effects.append(Disconnect(old.id, goodbye))
         connection.ready = connection.was_ready = True
-        reached = (connection.address,) if connection.direction is Direction.OUTBOUND else ()
+        reached = connection.address if connection.direction is Direction.OUTBOUND else None
         state.connection = connection
-        state.addresses = tuple(dict.fromkeys((*reached, *record.addresses)))
+        state.addresses = tuple(dict.fromkeys((reached, *record.addresses) if reached else record.addresses))
         state.capabilities = hello.capabilities
         state.last_seen = now.wall
-        state.backoff.succeeded()
         state.subscriptions.clear()
-        seen = PeerSeen(
-            connection.peer, reached[0] if reached else None, hello.peer_record, hello.capabilities, now.wall
-        )
-        return [*effects, Persist(seen)]
+        self._upkeep_at = now.mono
+        seen = PeerSeen(connection.peer, reached, hello.peer_record, hello.capabilities, now.wall)
+        return [*effects, *answer, Persist(seen)]
 
-    def _settle(self, old: PeerConnection, new: PeerConnection) -> tuple[PeerConnection, PeerConnection]:
-        """Return which of two connections to one peer stays, and which goes (docs/protocol.md §4)."""
+    def _replaces(self, new: PeerConnection, old: PeerConnection) -> bool:
+        """Tell whether ``new`` takes the place of ``old`` to the same peer (docs/protocol.md §4).
+
+        Of two that one side dialled, the one that was dialled decides: it keeps the older one, and answers a Hello
+        on another with Goodbye. So a HelloAck on a second one means that the other side lost the first.
+        """
         if new.start_nonce != old.start_nonce:
-            return new, old
+            return True
         if new.direction is old.direction:
-            return old, new
-        ours_stays = self.me.peer < new.peer
-        outbound, inbound = (new, old) if new.direction is Direction.OUTBOUND else (old, new)
-        return (outbound, inbound) if ours_stays else (inbound, outbound)
+            return new.direction is Direction.OUTBOUND
+        return (new.direction is Direction.OUTBOUND) == (self.me.peer < new.peer)
 
     def disconnected(
         self, connection_id: ConnectionId, error: GutsError | None, now: Now
     ) -> tuple[PeerConnection, list[Effect]]:
         """Forget a connection; count the fault where its end was one."""
         connection = self.connections.pop(connection_id)
+        effects = self.fault(connection.peer, error, now) if isinstance(error, PeerFault) else []
         state = self.peers.get(connection.peer)
-        effects: list[Effect] = []
-        if isinstance(error, PeerFault):
-            effects += self.scores.count(connection.peer, error, now)
-        self._door_failed(connection.dialled, now.mono)
         if state is not None and state.connection is connection:
             state.connection = None
             state.last_seen = now.wall
             state.subscriptions.clear()
-            if error is not None:
-                cap = MAX_DELAY_FOR_HOLDER if state.repositories else MAX_DELAY
-                state.backoff.failed(now.mono, self._rng, cap)
+        if state is None or state.connection is None:
+            goodbye = connection.farewell.goodbye if connection.farewell is not None else None
+            self._dialling.failed(
+                connection.dialled,
+                state,
+                now.mono,
+                lasted=now.mono - connection.opened_at if connection.was_ready else 0.0,
+                at_least=goodbye.retry_after_s if goodbye is not None else 0.0,
+            )
+        self._upkeep_at = now.mono
         return connection, effects
 
-    def fault(self, connection: PeerConnection, error: PeerFault, now: Now) -> list[Effect]:
-        """Count ``error`` against the peer; close the connection where it has had enough of them."""
-        effects: list[Effect] = [*self.scores.count(connection.peer, error, now)]
-        if error.severity >= Severity.FATAL or self.scores.value(connection.peer, now.mono) >= DISCONNECT_AT:
-            goodbye = Goodbye(GoodbyeCode.PROTOCOL_FAULT, "protocol fault", 0)
-            effects.append(Disconnect(connection.id, goodbye))
-        return effects
+    def fault(self, peer: PeerId, error: PeerFault, now: Now) -> list[Effect]:
+        """Count ``error`` against ``peer``; close its connections where it has had enough faults."""
+        effects: list[Effect] = [*self.scores.count(peer, error, now)]
+        if self.scores.value(peer, now.mono) < DISCONNECT_AT:
+            return effects
+        goodbye = Goodbye(GoodbyeCode.PROTOCOL_FAULT, "too many faults", self._ban_seconds(peer, now.mono))
+        return effects + [Disconnect(connection.id, goodbye) for connection in self._open() if connection.peer == peer]
 
     # --- messages -------------------------------------------------------------------------------------------
 
@@ -317,16 +321,10 @@ class PeerManager:
             connection.ping = None
 
     def subscribe(self, connection: PeerConnection, message: Subscribe) -> None:
-        """Note whose news the peer wants; who wants them holds them, or soon will.
-
-        Raises:
-            UnexpectedMessage: more subscriptions than a peer may have.
-        """
-        state = self.state(connection.peer)
-        state.subscriptions.difference_update(message.removed)
-        state.subscriptions.update(message.added)
-        if len(state.subscriptions) > MAX_REPOSITORIES_PER_PEER:
-            raise UnexpectedMessage("more subscriptions than a peer may have")
+        """Note whose news the peer wants; past the bound nothing more is noted."""
+        subscriptions = self.state(connection.peer).subscriptions
+        subscriptions.difference_update(message.removed)
+        subscriptions.update(message.added[: MAX_REPOSITORIES_PER_PEER - len(subscriptions)])
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -347,33 +345,27 @@ class PeerManager:
         return effects + self._upkeep(now)
 
     def _upkeep(self, now: Now) -> list[Effect]:
+        if now.mono < self._upkeep_at:
+            return []
         missing = self._outbound_missing()
-        due = [target for target, backoff in self._candidates() if backoff.not_before <= now.mono]
-        return [Dial(target) for target in due[: max(0, missing)]]
+        if missing <= 0:
+            # A connection or a dial has to end first, and that brings us here again.
+            self._upkeep_at = math.inf
+            return []
+        due, next_due = self._dialling.due(
+            self.peers.values(),
+            {connection.peer for connection in self.connections.values()} | {self.me.peer},
+            {connection.dialled for connection in self.connections.values()},
+            lambda peer: self.scores.banned(peer, now.mono),
+            now.mono,
+        )
+        self._upkeep_at = min(next_due, now.mono + UPKEEP_INTERVAL)
+        return [Dial(target) for target in due[:missing]]
 
     def _outbound_missing(self) -> int:
         outbound = sum(1 for c in self.connections.values() if c.direction is Direction.OUTBOUND)
-        wanted = min(TARGET_OUTBOUND, self._limits.max_connections)
-        return min(wanted - outbound, MAX_CONCURRENT_DIALS) - len(self._dialling)
-
-    def _candidates(self) -> list[tuple[BootstrapAddress, Backoff]]:
-        """Return whom to dial: operator's doors first, then last-good addresses, the most recent first."""
-        connected = {c.peer for c in self.connections.values()}
-        dialled = {c.dialled for c in self.connections.values()}
-        doors = [
-            (target, self._backoffs.get(target, Backoff()))
-            for target in self._bootstrap
-            if target not in self._dialling
-            and target not in dialled
-            and (target.peer or self._doors.get(target)) not in connected
-        ]
-        known = [
-            (target, state.backoff)
-            for state in sorted(self.peers.values(), key=lambda state: -state.last_seen)
-            if state.addresses and state.last_seen and state.id not in connected and state.id != self.me.peer
-            if (target := _target(state)) not in self._dialling
-        ]
-        return doors + known
+        free = self._limits.max_connections - len(self.connections)
+        return min(TARGET_OUTBOUND - outbound, free) - len(self._dialling.under_way)
 
     @property
     def _dead_after(self) -> float:
@@ -384,7 +376,7 @@ class PeerManager:
 
     def _refusal(self, event: Connected, now: float) -> Goodbye | None:
         if self.scores.banned(event.peer, now):
-            return Goodbye(GoodbyeCode.BANNED, "banned", int(self.scores.ban_left(event.peer, now)) + 1)
+            return Goodbye(GoodbyeCode.BANNED, "banned", self._ban_seconds(event.peer, now))
         maximum = self._limits.max_connections
         if event.direction is Direction.INBOUND:
             # Room is kept for those that we dial; a small table keeps half.
@@ -392,15 +384,13 @@ class PeerManager:
             taken = sum(1 for c in self.connections.values() if c.direction is Direction.INBOUND)
         else:
             taken = len(self.connections)
-        return Goodbye(GoodbyeCode.FULL, "no free connection", 60) if taken >= maximum else None
+        return Goodbye(GoodbyeCode.FULL, "no free connection", FULL_RETRY_AFTER) if taken >= maximum else None
+
+    def _ban_seconds(self, peer: PeerId, now: float) -> int:
+        return math.ceil(self.scores.ban_left(peer, now))
 
     def _forget_one(self) -> None:
         """Forget the peer that is least use: not connected, seen the longest ago."""
         idle = [state for state in self.peers.values() if state.connection is None]
         if idle:
             del self.peers[min(idle, key=lambda state: state.last_seen).id]
-
-
-def _target(state: PeerState) -> BootstrapAddress:
-    address = state.addresses[state.backoff.failures % len(state.addresses)]
-    return BootstrapAddress(address.ip, address.port, state.id)

@@ -1,16 +1,44 @@
 """What is known of one peer, and of one connection."""
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 from guts.addresses import Address, BootstrapAddress
+from guts.errors import Unavailable
 from guts.events import ConnectionId
 from guts.ids import PeerId, RepositoryId
 from guts.peers.backoff import Backoff
+from guts.wire.messages import Goodbye, GoodbyeCode
 from guts.wire.secure import Direction
 
 MAX_REPOSITORIES_PER_PEER: Final = 20_000
-"""Repositories that one peer may subscribe to or be known to hold: 32 bytes each, 640 kB at the most."""
+"""Repositories that one peer may subscribe to or be known to hold: 32 bytes each, 640 kB at the most. What is above
+is not noted: such a peer hears later, and is asked less often."""
+
+
+_WHY: Final = {
+    GoodbyeCode.SHUTTING_DOWN: "is shutting down",
+    GoodbyeCode.NO_COMMON_VERSION: "speaks no version of the protocol that the other side speaks",
+    GoodbyeCode.FULL: "has no free connection",
+    GoodbyeCode.BANNED: "has banned the other side for faults",
+    GoodbyeCode.DUPLICATE: "keeps another connection between the two",
+    GoodbyeCode.PROTOCOL_FAULT: "saw a fault of the protocol",
+    GoodbyeCode.IDLE: "heard nothing for too long",
+}
+
+
+class SaidGoodbye(Unavailable):
+    """A connection was closed on purpose, by the peer or by this node. The peer's own text is not shown.
+
+    Attributes:
+        goodbye: what was said.
+    """
+
+    code: ClassVar[str] = "SAID_GOODBYE"
+
+    def __init__(self, who: str, goodbye: Goodbye) -> None:
+        super().__init__(f"{who} {_WHY[goodbye.code]}")
+        self.goodbye = goodbye
 
 
 @dataclass(slots=True)
@@ -23,6 +51,7 @@ class PeerConnection:
         ready: Hello and HelloAck are exchanged, and it is the one connection to this peer.
         was_ready: it has been ready once.
         closing: we have told the driver to close it; what still comes over it is not looked at.
+        farewell: why it was closed on purpose, and by whom.
         start_nonce: of the peer's process; another one later means that it restarted.
         next_ping: monotonic seconds.
         ping: nonce and send time of the Ping that has not been answered yet.
@@ -39,6 +68,7 @@ class PeerConnection:
     ready: bool = False
     was_ready: bool = False
     closing: bool = False
+    farewell: SaidGoodbye | None = None
     start_nonce: bytes = b""
     software: str = ""
     next_ping: float = 0.0

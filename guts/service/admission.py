@@ -38,6 +38,12 @@ def admit(connection: PeerConnection, message: Message) -> None:
         raise OutOfState(f"{type(message).__name__} {'after' if connection.ready else 'before'} the hello")
 
 
+def admit_unknown(connection: PeerConnection, message_type: int) -> None:
+    """Raises: ``OutOfState``: not even a message of a later version may come before the hello."""
+    if not connection.ready:
+        raise OutOfState(f"a message of type {message_type} before the hello")
+
+
 class Admission:
     """How many requests are being worked on, for whom."""
 

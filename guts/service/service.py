@@ -11,7 +11,6 @@ from guts.effects import (
     Effect,
     LoadRefs,
     Persist,
-    Provide,
     Reply,
     ResetStream,
     SeedingStopped,
@@ -35,6 +34,8 @@ from guts.events import (
     FetchFinished,
     LookupFinished,
     MessageReceived,
+    NothingNew,
+    OwnEvent,
     ProvidersFound,
     Published,
     RefsLoaded,
@@ -45,15 +46,15 @@ from guts.events import (
     Unseed,
     Woke,
 )
-from guts.gossip.protocol import GossipProtocol, open_envelope
+from guts.gossip.protocol import GossipProtocol, envelope, open_envelope
 from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
-from guts.records import ExpiredRecord, PeerRecord
-from guts.service.admission import BUSY_RETRY_AFTER, Admission, OutOfState, admit
+from guts.records import ExpiredRecord, PeerRecord, ProviderRecord
+from guts.service.admission import BUSY_RETRY_AFTER, Admission, admit, admit_unknown
 from guts.sync.goal import SyncTimedOut, Waiter
 from guts.sync.reposync import RepoSync
-from guts.wire.limits import MAX_SUBSCRIPTIONS, SLICES_BYTES
+from guts.wire.limits import SLICES_BYTES
 from guts.wire.messages import (
     Error,
     ErrorCode,
@@ -71,6 +72,7 @@ from guts.wire.messages import (
     Ping,
     Pong,
     Refs,
+    RefsStatus,
     ResetCode,
     Subscribe,
 )
@@ -103,31 +105,34 @@ class Service:
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
         waiting = (waiter.deadline for waiters in self._connects.values() for waiter in waiters)
-        return min(self.peers.deadline(now), self.sync.deadline(), *waiting)
+        return min([self.peers.deadline(now), self.sync.deadline(), *waiting])
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Return what to do about ``event``, in order."""
-        try:
-            effects = self._dispatch(event, now)
-        except PeerFault as error:
-            assert isinstance(event, MessageReceived | UnknownMessageReceived)
-            log.debug("connection %s: %s", event.connection, error)
-            effects = self.peers.fault(self.peers.connections[event.connection], error, now)
+        match event:
+            case MessageReceived(connection=connection_id) | UnknownMessageReceived(connection=connection_id):
+                connection = self.peers.connections.get(connection_id)
+                effects = [] if connection is None or connection.closing else self._heard(connection, event, now)
+            case _:
+                effects = self._happened(event, now)
         return self._routed(effects)
 
-    def _dispatch(self, event: Event, now: Now) -> list[Effect]:
+    def _heard(
+        self, connection: PeerConnection, event: MessageReceived | UnknownMessageReceived, now: Now
+    ) -> list[Effect]:
+        """Act on what a peer said: the only events whose handling may find a fault."""
+        try:
+            if isinstance(event, UnknownMessageReceived):
+                admit_unknown(connection, event.message_type)
+                connection.last_heard = now.mono
+                return [Send(connection.id, Error(0, ErrorCode.UNSUPPORTED, "unknown message type"))]
+            return self._message(connection, event.message, now)
+        except PeerFault as error:
+            log.debug("%s: %s", connection.peer.short, error)
+            return self.peers.fault(connection.peer, error, now)
+
+    def _happened(self, event: OwnEvent, now: Now) -> list[Effect]:
         match event:
-            case MessageReceived(connection=connection, message=message):
-                known = self.peers.connections.get(connection)
-                return self._message(known, message, now) if known is not None and not known.closing else []
-            case UnknownMessageReceived(connection=connection, message_type=message_type):
-                known = self.peers.connections.get(connection)
-                if known is None or known.closing:
-                    return []
-                if not known.ready:
-                    raise OutOfState(f"a message of type {message_type} before the hello")
-                known.last_heard = now.mono
-                return [Send(connection, Error(0, ErrorCode.UNSUPPORTED, "unknown message type"))]
             case Connected():
                 return self.peers.connected(event, now)
             case DialFailed(target=target, error=error):
@@ -135,11 +140,10 @@ class Service:
             case Disconnected(connection=connection, error=error):
                 return self._disconnected(connection, error, now)
             case ProvidersFound(repository=repository, records=records):
-                mine = self.peers.me.peer
-                others = [record for record in records if record.peer != mine]
-                for record in others:
-                    self.peers.state(record.peer).holds(repository)
-                return self.sync.providers_found(repository, others, now.mono)
+                effects: list[Effect] = []
+                for record in records:
+                    effects += self._holder_found(repository, record, now)
+                return effects
             case LookupFinished():
                 return self.sync.lookup_finished(event, now.mono)
             case RefsLoaded(connection=connection, request=request, answers=answers, cursor=cursor):
@@ -169,8 +173,8 @@ class Service:
             match effect:
                 case Dial(target=target):
                     routed += self.peers.connect(target)
-                case Disconnect(connection=connection):
-                    routed += self.peers.closing(connection, effect)
+                case Disconnect():
+                    routed += self.peers.closing(effect)
                 case _:
                     routed.append(effect)
         return routed
@@ -195,33 +199,30 @@ class Service:
             case GetRefs():
                 return self._get_refs(connection, message)
             case Refs():
-                return self.sync.refs(connection.id, message, now.mono)
+                return self._refs(connection, message, now)
             case GetObjects():
                 return self._get_objects(connection, message)
             case Objects():
-                # Status and stream say the same; the worker that reads the stream acts on it.
+                # Status and stream say the same, and the worker that reads the stream acts on it; but for the time.
+                self.sync.busy(connection.id, message)
                 return []
             case Gossip():
                 return self._gossip(connection, message, now)
             case NewCommit() | NewRepository():
                 return self._news(connection, message, now)
-            case Goodbye(code=code, text=text):
-                log.debug("%s says goodbye: %s %s", connection.peer.short, code.name, text)
-                return [Disconnect(connection.id, None)]
-            case Error(request=request, code=error_code):
-                return self.sync.refused(connection.id, request, error_code.name.lower(), now.mono)
+            case Goodbye():
+                return self.peers.goodbye(connection, message)
+            case Error():
+                return self.sync.refused(connection.id, message, now.mono)
             case _:
                 assert_never(message)
 
     def _introduced(self, connection: PeerConnection, effects: list[Effect], now: Now) -> list[Effect]:
         if not connection.ready:
             return effects
-        state = self.peers.state(connection.peer)
-        followed = self.sync.followed()
-        for start in range(0, len(followed), MAX_SUBSCRIPTIONS):
-            effects.append(Send(connection.id, Subscribe(tuple(followed[start : start + MAX_SUBSCRIPTIONS]), ())))
-        shared = state.repositories.intersection(followed)
-        effects += self.sync.peer_ready(connection.peer, connection.id, sorted(shared), now.mono)
+        known = self.peers.state(connection.peer).repositories
+        shared = sorted(repository for repository in known if repository in self.sync.goals)
+        effects += self.sync.peer_ready(connection.peer, connection.id, shared, now.mono)
         if connection.dialled is not None:
             effects += self._dial_succeeded(connection.dialled, connection.peer, now)
         return effects
@@ -234,7 +235,10 @@ class Service:
         return effects
 
     def _dial_failed(self, target: BootstrapAddress, error: GutsError, now: Now) -> list[Effect]:
-        self.peers.dial_failed(target, error, now)
+        self.peers.dial_failed(target, now)
+        return self._dial_in_vain(target, error, now)
+
+    def _dial_in_vain(self, target: BootstrapAddress, error: GutsError, now: Now) -> list[Effect]:
         effects = self.sync.dial_ended(target, None, error, now.mono)
         return effects + [Reply(waiter.command_id, error) for waiter in self._connects.pop(target, [])]
 
@@ -246,19 +250,33 @@ class Service:
         if self.peers.connection_to(connection.peer) is not None:
             # It was a second connection to a peer that we have already: the dial did reach it.
             return effects + self._dial_succeeded(connection.dialled, connection.peer, now)
-        why = error or Unavailable("the peer closed the connection")
-        effects += self.sync.dial_ended(connection.dialled, None, why, now.mono)
-        return effects + [Reply(waiter.command_id, why) for waiter in self._connects.pop(connection.dialled, [])]
+        why = error or connection.farewell or Unavailable("the peer closed the connection")
+        return effects + self._dial_in_vain(connection.dialled, why, now)
 
     # --- repositories ---------------------------------------------------------------------------------------
 
     def _subscribed(self, connection: PeerConnection, message: Subscribe, now: Now) -> list[Effect]:
+        """Ask who wants the news of what we hold: it may hold it too, or only want to."""
         self.peers.subscribe(connection, message)
-        state = self.peers.state(connection.peer)
         shared = [repository for repository in message.added if self.sync.holds(repository)]
-        for repository in shared:
-            state.holds(repository)
         return self.sync.ask(connection.peer, shared, now.mono)
+
+    def _refs(self, connection: PeerConnection, message: Refs, now: Now) -> list[Effect]:
+        effects = self.sync.refs(connection.id, message, now.mono)
+        state = self.peers.state(connection.peer)
+        for answer in message.answers:
+            if answer.status is RefsStatus.HELD:
+                state.holds(answer.repository)
+            else:
+                state.repositories.discard(answer.repository)
+        return effects
+
+    def _holder_found(self, repository: RepositoryId, record: PeerRecord | ProviderRecord, now: Now) -> list[Effect]:
+        """Take the signed word of a node that it holds ``repository``."""
+        if record.peer == self.peers.me.peer or self.peers.scores.banned(record.peer, now.mono):
+            return []
+        self.peers.state(record.peer).holds(repository)
+        return self.sync.holder_found(repository, record.peer, record.addresses, now.mono)
 
     def _get_refs(self, connection: PeerConnection, message: GetRefs) -> list[Effect]:
         if not self._admission.begin_load(connection.id):
@@ -279,70 +297,73 @@ class Service:
         return [refusal, ResetStream(connection.id, message.stream, code)]
 
     def _gossip(self, connection: PeerConnection, message: Gossip, now: Now) -> list[Effect]:
-        news = open_envelope(message)
-        return self._news(connection, news, now) if self.gossip.first_seen(message, now.mono) else []
+        if not self.gossip.first_seen(message, now.mono):
+            return []
+        return self._news(connection, open_envelope(message), now)
 
     def _news(self, connection: PeerConnection, news: NewCommit | NewRepository, now: Now) -> list[Effect]:
-        state = self.peers.state(connection.peer)
-        if isinstance(news, NewCommit):
-            if self.sync.holds(news.repository):
-                state.holds(news.repository)
-            return self.sync.news(connection.peer, connection.id, news, now.mono)
         if news.repository not in self.sync.goals:
             return []
+        if isinstance(news, NewCommit):
+            self.peers.state(connection.peer).holds(news.repository)
+            return self.sync.news(connection.peer, connection.id, news, now.mono)
         try:
             holder = PeerRecord.verify(news.peer_record, now.wall)
         except ExpiredRecord:
             return []
-        self.peers.state(holder.peer).holds(news.repository)
-        return self.sync.ask(holder.peer, [news.repository], now.mono)
+        return self._holder_found(news.repository, holder, now)
 
     def _fetch_finished(self, event: FetchFinished, now: Now) -> list[Effect]:
+        peer = self.sync.transfers[event.fetch].peer
         goal = self.sync.goals.get(event.repository)
-        first = goal is not None and not goal.held
-        peer = goal.fetch[1] if goal is not None and goal.fetch is not None else None
+        before = goal.known.epoch if goal is not None and goal.held else None
         effects: list[Effect] = []
-        connection = self.peers.connections.get(event.connection)
-        if isinstance(event.outcome, Failed):
-            error = event.outcome.error
-            log.debug("fetch of %s failed: %s", event.repository.short, error)
-            if isinstance(error, PeerFault) and connection is not None:
-                effects += self.peers.fault(connection, error, now)
-        elif peer is not None:
-            self.peers.state(peer).holds(event.repository)
+        match event.outcome:
+            case Failed(error=error):
+                log.debug("fetch of %s from %s failed: %s", event.repository.short, peer.short, error)
+                if isinstance(error, PeerFault):
+                    effects += self.peers.fault(peer, error, now)
+            case Accepted() | NothingNew() if goal is not None:
+                self.peers.state(peer).holds(event.repository)
+            case _:
+                pass
         effects += self.sync.fetch_finished(event, now.mono)
-        if isinstance(event.outcome, Accepted) and goal is None:
-            # No longer followed since; the commit says otherwise.
-            effects.append(Persist(SeedingStopped(event.repository)))
         if isinstance(event.outcome, Accepted) and goal is not None:
-            effects += self._announce(event.repository, event.outcome, event.connection, first, now)
+            effects += self._announce(event.repository, event.outcome, before, event.connection, now)
         return effects
 
     def _published(self, repository: RepositoryId, accepted: Accepted, now: Now) -> list[Effect]:
-        first = not self.sync.holds(repository)
-        self.sync.published(repository, accepted.known, now.mono)
-        effects: list[Effect] = [Provide(repository)] if first else []
-        return effects + self._announce(repository, accepted, None, first, now)
+        goal = self.sync.goals.get(repository)
+        before = goal.known.epoch if goal is not None and goal.held else None
+        effects = self.sync.published(repository, accepted.known, now.mono)
+        if before is None:
+            # News to everybody: a repository that nobody knew of.
+            news = self._new_repository(repository, accepted)
+            self.gossip.first_seen(envelope(news), now.mono)
+            effects += self.peers.broadcast(envelope(news))
+            before = accepted.known.epoch
+        return effects + self._announce(repository, accepted, before, None, now)
 
     def _announce(
-        self, repository: RepositoryId, accepted: Accepted, source: ConnectionId | None, first: bool, now: Now
+        self, repository: RepositoryId, accepted: Accepted, before: int | None, source: ConnectionId | None, now: Now
     ) -> list[Effect]:
-        """Tell those who want to know, but not the one who told us."""
-        effects: list[Effect] = []
-        if first:
-            effects += self.peers.broadcast(Subscribe((repository,), ()))
-            news = NewRepository(repository, accepted.known.epoch, accepted.known.identity_hash, self.peers.peer_record)
-            everybody = [c.id for c in self.peers.ready() if c.id != source]
-            effects += self.gossip.announce(news, everybody, now.mono)
+        """Tell those who want to know what is new since epoch ``before``, but not the one who told us."""
         listeners = [
             state.connection.id
             for state in self.peers.subscribers(repository)
             if state.connection is not None and state.connection.id != source
         ]
+        effects: list[Effect] = []
+        if before is None or before < accepted.known.epoch:
+            effects += self.gossip.announce(self._new_repository(repository, accepted), listeners, now.mono)
         for author, head, record in accepted.news:
             commit = NewCommit(repository, author, head.seq, head.hash, record)
             effects += self.gossip.announce(commit, listeners, now.mono)
         return effects
+
+    def _new_repository(self, repository: RepositoryId, accepted: Accepted) -> NewRepository:
+        known = accepted.known
+        return NewRepository(repository, known.epoch, known.identity_hash, self.peers.peer_record)
 
     # --- commands and time ----------------------------------------------------------------------------------
 
@@ -372,14 +393,13 @@ class Service:
         kept = [Persist(SeedingStopped(repository))] if self.sync.holds(repository) else []
         return [
             *self.sync.drop(repository),
-            *self.peers.broadcast(Subscribe((), (repository,))),
             Withdraw(repository),
             *kept,
             Reply(command_id, {"repository": str(repository)}),
         ]
 
     def _woke(self, now: Now) -> list[Effect]:
-        effects = self.peers.tick(now) + self.sync.tick(now)
+        effects = self.peers.tick(now) + self.sync.tick(now.mono)
         for target, waiters in list(self._connects.items()):
             for waiter in [waiter for waiter in waiters if waiter.deadline <= now.mono]:
                 waiters.remove(waiter)

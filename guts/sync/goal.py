@@ -1,12 +1,16 @@
-"""What is known and under way for one followed repository."""
+"""What is known and under way for one followed repository, and how a command that waits for it is answered."""
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from guts.addresses import BootstrapAddress
-from guts.errors import ExitStatus, Unavailable
-from guts.events import CommandId, FetchId, Known
+from guts.effects import Reply
+from guts.errors import ExitStatus, GutsError, Unavailable
+from guts.events import CommandId, ConnectionId, FetchId, Known
 from guts.ids import PeerId, RepositoryId
+
+NOT_HELD = "does not hold it"
 
 
 class NoProviders(Unavailable):
@@ -29,9 +33,8 @@ class ProvidersUnreachable(Unavailable):
     code: ClassVar[str] = "PROVIDERS_UNREACHABLE"
 
     def __init__(self, repository: RepositoryId, reasons: dict[str, str]) -> None:
-        lines = "".join(f"\n  {who}: {why}" for who, why in sorted(reasons.items()))
         super().__init__(
-            f"{len(reasons)} possible replicas of {repository} known, none served it{lines}",
+            f"{len(reasons)} possible replicas of {repository} known, none served it{_listed(reasons)}",
             hint=f"try again later, or with an address that you know: guts seed guts://HOST:PORT/{repository}",
         )
 
@@ -43,7 +46,16 @@ class SyncTimedOut(Unavailable):
     exit_status: ClassVar[ExitStatus] = ExitStatus.TIMED_OUT
 
 
-@dataclass(slots=True)
+class NoLongerFollowed(Unavailable):
+    """Another command ended what this one waited for."""
+
+    code: ClassVar[str] = "NOT_SEEDED"
+
+    def __init__(self, repository: RepositoryId) -> None:
+        super().__init__(f"{repository} is no longer followed", hint=f"guts seed {repository}")
+
+
+@dataclass(frozen=True, slots=True)
 class Waiter:
     """A command that is answered when the goal settles.
 
@@ -57,23 +69,42 @@ class Waiter:
 
 
 @dataclass(slots=True)
+class Transfer:
+    """One running Fetch.
+
+    Attributes:
+        request: the id of its GetObjects.
+        asked: the candidate answered a GetRefs; else it came by gossip.
+        partial: the answer was cut: there is more to ask for when this is committed.
+        pause: seconds that the peer, being busy, asked to be left alone for.
+    """
+
+    repository: RepositoryId
+    peer: PeerId
+    connection: ConnectionId
+    request: int
+    asked: bool
+    partial: bool
+    pause: float | None = None
+
+
+@dataclass(slots=True)
 class Goal:
     """One repository that this node follows, or wants.
 
     Attributes:
         held: a state has been committed here.
         next_ask: monotonic seconds of the next round of anti-entropy.
-        next_search: monotonic seconds before which the DHT is not asked again.
-        searching: a DHT lookup is running.
+        next_search: monotonic seconds before which the DHT is not asked again of our own accord.
+        paused_until: monotonic seconds before which nothing is fetched, because our own disk failed.
         asked: DHT nodes that answered the last lookup.
-        dials: targets being dialled for this goal.
+        dials: targets being dialled for this goal, in order.
         asking: peers whose answer about this repository is awaited.
-        offers: peers that have something newer and were not yet fetched from.
-        fetch: the running transfer and its peer.
-        told: the running transfer is of a record that came as news, without what it builds on.
-        again: ask the peer of the running transfer once more when it has ended.
+        offers: peers to be asked (again) once there is room for a transfer, in order.
+        resting: peers that could not serve it for a passing reason and are asked again at ``retry_after``.
+        fetch: the running transfer.
         confirmed: since a command last woke the goal, a peer said or made that nothing newer is to be had.
-        reasons: why somebody who might hold it did not serve it, by peer or address.
+        reasons: why somebody who might hold it did not serve it, by peer or address; noted while a command waits.
         retry_after: monotonic seconds before which a peer that failed is not asked again.
         waiters: the commands to answer.
     """
@@ -83,14 +114,14 @@ class Goal:
     held: bool = False
     next_ask: float = 0.0
     next_search: float = 0.0
+    paused_until: float = -math.inf
     searching: bool = False
     asked: int = 0
-    dials: set[BootstrapAddress] = field(default_factory=set)
+    dials: dict[BootstrapAddress, None] = field(default_factory=dict)
     asking: set[PeerId] = field(default_factory=set)
-    offers: set[PeerId] = field(default_factory=set)
-    fetch: tuple[FetchId, PeerId] | None = None
-    told: bool = False
-    again: bool = False
+    offers: dict[PeerId, None] = field(default_factory=dict)
+    resting: dict[PeerId, None] = field(default_factory=dict)
+    fetch: FetchId | None = None
     confirmed: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
     retry_after: dict[PeerId, float] = field(default_factory=dict)
@@ -99,4 +130,42 @@ class Goal:
     @property
     def busy(self) -> bool:
         """Tell whether something that was started for this goal has not ended yet."""
-        return bool(self.searching or self.dials or self.asking or self.offers or self.fetch)
+        return bool(self.searching or self.dials or self.asking or self.offers or self.resting or self.fetch)
+
+    @property
+    def done(self) -> bool:
+        """Tell whether what a command waits for is here."""
+        return self.held and self.confirmed and self.fetch is None
+
+    def willing(self, peer: PeerId, now: float) -> bool:
+        """Tell whether ``peer`` may be asked at ``now`` (monotonic seconds)."""
+        return now >= self.retry_after.get(peer, -math.inf)
+
+    def note(self, who: PeerId | BootstrapAddress, why: str) -> None:
+        """Keep a reason for the command that waits, if one does."""
+        if self.waiters:
+            self.reasons[str(who)] = why
+
+    def reply(self, waiter: Waiter, now: float) -> Reply:
+        """Answer ``waiter``: what it waited for is here."""
+        result: dict[str, str | int | float | None] = {
+            "repository": str(self.repository),
+            "epoch": self.known.epoch,
+            "seq": max((head.seq for _, head in self.known.heads), default=0),
+            "seconds": round(now - waiter.started, 3),
+        }
+        return Reply(waiter.command_id, result)
+
+    def failure(self) -> GutsError:
+        """Return why it can't be had: nobody holds it, or those who might did not serve it."""
+        reasons = {who: why for who, why in self.reasons.items() if why != NOT_HELD}
+        return ProvidersUnreachable(self.repository, reasons) if reasons else NoProviders(self.repository, self.asked)
+
+    def too_late(self) -> GutsError:
+        """Return what is to be said when the time is over."""
+        text = "no holder answered in time" if self.held else f"{self.repository} did not arrive in time"
+        return SyncTimedOut(text + _listed(self.reasons))
+
+
+def _listed(reasons: dict[str, str]) -> str:
+    return "".join(f"\n  {who}: {why}" for who, why in sorted(reasons.items()))

@@ -1,16 +1,24 @@
 """``RepoSync``: find peers, ask for refs, see what is newer, have it fetched; see the package's docstring."""
 
 import heapq
-import math
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Final, assert_never
 
-from guts.addresses import BootstrapAddress
-from guts.clock import Now
-from guts.effects import Candidate, Dial, Effect, Fetch, FindProviders, Provide, Reply, Send
-from guts.errors import GutsError, PeerFault, StorageFault, Unavailable
+from guts.addresses import Address, BootstrapAddress
+from guts.effects import (
+    Candidate,
+    Dial,
+    Effect,
+    Fetch,
+    FindProviders,
+    Persist,
+    Provide,
+    Reply,
+    SeedingStopped,
+    Send,
+)
+from guts.errors import GutsError, PeerFault, Severity, StorageFault, Unavailable
 from guts.events import (
     Accepted,
     ConnectionId,
@@ -23,10 +31,22 @@ from guts.events import (
     NothingNew,
 )
 from guts.ids import PeerId, RepositoryId
-from guts.records import ProviderRecord
-from guts.sync.goal import Goal, NoProviders, ProvidersUnreachable, SyncTimedOut, Waiter
-from guts.wire.limits import MAX_QUERIES
-from guts.wire.messages import GetRefs, KnownHead, NewCommit, Refs, RefsAnswer, RefsQuery, RefsStatus
+from guts.sync.goal import NOT_HELD, Goal, NoLongerFollowed, Transfer, Waiter
+from guts.sync.questions import Questions
+from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SUBSCRIPTIONS
+from guts.wire.messages import (
+    Error,
+    ErrorCode,
+    KnownHead,
+    NewCommit,
+    Objects,
+    ObjectsStatus,
+    Refs,
+    RefsAnswer,
+    RefsQuery,
+    RefsStatus,
+    Subscribe,
+)
 
 ASK_INTERVAL: Final = 60.0
 """Seconds between two rounds of anti-entropy for one repository: gossip is for speed, this for certainty."""
@@ -34,17 +54,12 @@ ASK_INTERVAL: Final = 60.0
 SEARCH_INTERVAL: Final = 300.0
 """Seconds between two lookups for a repository with too few connected holders, ± half."""
 
+MAX_SEARCHES: Final = 4
+"""Lookups at a time of our own accord, for all repositories together: each is a hundred datagrams. Those for a
+command come on top."""
+
 WANTED_HOLDERS: Final = 3
 """Other holders of a followed repository to be connected to, as a best effort."""
-
-ANSWER_TIMEOUT: Final = 30.0
-"""Seconds for an answer to GetRefs: 4 MiB at 140 kB/s."""
-
-MAX_LATE: Final = 1_024
-"""Questions without an answer in time that are remembered: an answer that comes late is no fault."""
-
-MAX_ASKS_PER_PEER: Final = 2
-"""GetRefs under way with one peer; the rest wait here, not in its queue."""
 
 MAX_FETCHES: Final = 4
 """Transfers at a time: they share the disk and the link."""
@@ -61,28 +76,13 @@ class UnsolicitedAnswer(PeerFault):
     """An answer to a question that was not asked, or about something that was not asked for."""
 
     code: ClassVar[str] = "UNSOLICITED_ANSWER"
+    severity: ClassVar[Severity] = Severity.SERIOUS
 
 
-class AnswerIncomplete(Unavailable):
-    """A peer left out of its answer what its records build on."""
+class DoesNotConnect(Unavailable):
+    """A peer's full answer does not follow from what is held here, so nothing was fetched."""
 
-    code: ClassVar[str] = "INCOMPLETE"
-
-
-@dataclass(slots=True)
-class _Ready:
-    """A ready peer: its connection, and what it is still to be asked about, in order."""
-
-    connection: ConnectionId
-    to_ask: dict[RepositoryId, None]
-    asks: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    peer: PeerId
-    repositories: tuple[RepositoryId, ...]
-    deadline: float
+    code: ClassVar[str] = "DOES_NOT_CONNECT"
 
 
 class RepoSync:
@@ -104,19 +104,18 @@ class RepoSync:
         """
         self._ask_interval = ask_interval
         self.goals: dict[RepositoryId, Goal] = {}
+        self.transfers: dict[FetchId, Transfer] = {}
         self._holders = holders
         self._rng = rng
-        self._ready: dict[PeerId, _Ready] = {}
-        self._asks: dict[tuple[ConnectionId, int], _Ask] = {}
-        self._late: dict[tuple[ConnectionId, int], None] = {}
+        self._questions = Questions(self._query)
         self._agenda: list[tuple[float, RepositoryId]] = []
-        self._fetches: dict[FetchId, RepositoryId] = {}
-        self._last_request = 0
+        self._deadlines: list[tuple[float, int, RepositoryId]] = []
+        self._offered: dict[RepositoryId, None] = {}
+        self._searching: set[RepositoryId] = set()
         self._last_fetch = 0
         for repository, known in held.items():
-            goal = self.goals[repository] = Goal(repository, known, held=True)
+            goal = self.goals[repository] = Goal(repository, known, held=True, next_search=now)
             self._schedule(goal, now + rng.uniform(0.0, ask_interval))
-            goal.next_search = now
 
     # --- questions ------------------------------------------------------------------------------------------
 
@@ -130,10 +129,11 @@ class RepoSync:
         return goal is not None and goal.held
 
     def deadline(self) -> float:
-        """Return when ``tick`` is due next (monotonic seconds)."""
-        times = [ask.deadline for ask in self._asks.values()]
-        times += [waiter.deadline for goal in self.goals.values() if goal.waiters for waiter in goal.waiters]
-        return min(times + [time for time, _ in self._agenda[:1]], default=math.inf)
+        """Return when ``tick`` is due next (monotonic seconds); infinity for never."""
+        times = [self._questions.deadline()]
+        times += [time for time, _ in self._agenda[:1]]
+        times += [time for time, _, _ in self._deadlines[:1]]
+        return min(times)
 
     # --- commands -------------------------------------------------------------------------------------------
 
@@ -146,18 +146,17 @@ class RepoSync:
     ) -> list[Effect]:
         """Follow ``repository``; the waiter is answered when it is here, or when it can't be had."""
         goal = self.goals.get(repository)
+        effects: list[Effect] = []
         if goal is None:
-            goal = self.goals[repository] = Goal(repository)
-            self._schedule(goal, now + self._ask_interval)
-        goal.dials.update(hints)
-        effects: list[Effect] = [Dial(target) for target in goal.dials]
-        for peer in list(self._ready):
+            goal, effects = self._follow(repository, now)
+        effects += self._dial(goal, hints)
+        for peer in self._questions.peers():
             effects += self.ask(peer, [repository], now)
         if goal.held:
             # It is here, if not the newest of it: what was missed while it was not followed comes behind.
-            return [*effects, _success(goal, waiter, now)]
-        goal.waiters.append(waiter)
-        return effects + self._search(goal, now) + self._settle(goal, now)
+            return [*effects, goal.reply(waiter, now)]
+        self._wait(goal, waiter)
+        return effects + self._search(goal, now)
 
     def sync_now(self, repository: RepositoryId, waiter: Waiter, now: float) -> list[Effect]:
         """Ask every ready holder of a held repository now; look for holders where there is none."""
@@ -165,7 +164,8 @@ class RepoSync:
         goal.confirmed = False
         goal.reasons.clear()
         goal.retry_after.clear()
-        goal.waiters.append(waiter)
+        goal.resting.clear()
+        self._wait(goal, waiter)
         effects: list[Effect] = []
         holders = list(self._holders(repository))
         for peer in holders:
@@ -176,91 +176,82 @@ class RepoSync:
 
     def drop(self, repository: RepositoryId) -> list[Effect]:
         """Follow ``repository`` no longer."""
-        goal = self.goals.pop(repository)
-        error = SyncTimedOut(f"{repository} is no longer followed")
-        return [Reply(waiter.command_id, error) for waiter in goal.waiters]
+        goal = self.goals[repository]
+        replies = [Reply(waiter.command_id, NoLongerFollowed(repository)) for waiter in goal.waiters]
+        return [*replies, *self._unfollow(goal)]
 
-    def published(self, repository: RepositoryId, known: Known, now: float) -> None:
+    def published(self, repository: RepositoryId, known: Known, now: float) -> list[Effect]:
         """Follow what was just signed and committed here."""
         goal = self.goals.get(repository)
+        effects: list[Effect] = []
         if goal is None:
-            goal = self.goals[repository] = Goal(repository)
-            self._schedule(goal, now + self._jittered(self._ask_interval))
-        goal.known = known
-        goal.held = True
+            goal, effects = self._follow(repository, now)
+        effects += self._committed(goal, known)
+        return effects + self._settle(goal, now)
+
+    def _follow(self, repository: RepositoryId, now: float) -> tuple[Goal, list[Effect]]:
+        goal = self.goals[repository] = Goal(repository)
+        self._schedule(goal, now + self._jittered(self._ask_interval))
+        return goal, self._tell(Subscribe((repository,)))
+
+    def _unfollow(self, goal: Goal) -> list[Effect]:
+        del self.goals[goal.repository]
+        self._offered.pop(goal.repository, None)
+        return self._tell(Subscribe((), (goal.repository,)))
+
+    def _tell(self, message: Subscribe) -> list[Effect]:
+        return [Send(connection, message) for connection in self._questions.connections()]
+
+    def _wait(self, goal: Goal, waiter: Waiter) -> None:
+        goal.waiters.append(waiter)
+        heapq.heappush(self._deadlines, (waiter.deadline, waiter.command_id, goal.repository))
 
     # --- peers ----------------------------------------------------------------------------------------------
 
     def peer_ready(
         self, peer: PeerId, connection: ConnectionId, shared: Iterable[RepositoryId], now: float
     ) -> list[Effect]:
-        """Ask a new peer about what it is known to hold, and about everything that somebody waits for."""
-        replaced = self._ready.get(peer)
-        if replaced is not None:
-            self._forget(peer, replaced.connection)
-        self._ready[peer] = _Ready(connection, {})
+        """Tell a new peer what we follow; ask about what it is known to hold and all that somebody waits for."""
+        effects: list[Effect] = []
+        if (replaced := self._questions.connection(peer)) is not None:
+            effects += self.peer_gone(peer, replaced, now)
+        self._questions.begin(peer, connection)
+        followed = self.followed()
+        for start in range(0, len(followed), MAX_SUBSCRIPTIONS):
+            effects.append(Send(connection, Subscribe(tuple(followed[start : start + MAX_SUBSCRIPTIONS]))))
         wanted = [goal.repository for goal in self.goals.values() if not goal.held]
-        return self.ask(peer, [*wanted, *shared], now)
+        return effects + self.ask(peer, [*wanted, *shared], now)
 
     def peer_gone(self, peer: PeerId, connection: ConnectionId, now: float) -> list[Effect]:
         """Give up what was asked of a peer whose connection is gone."""
-        ready = self._ready.get(peer)
-        if ready is None or ready.connection != connection:
+        if not self._questions.end(peer, connection):
             return []
         effects: list[Effect] = []
-        for goal in self._forget(peer, connection):
-            goal.reasons[str(peer)] = "disconnected"
-            effects += self._settle(goal, now)
-        return effects
-
-    def _forget(self, peer: PeerId, connection: ConnectionId) -> list[Goal]:
-        """Forget the ready ``connection`` of ``peer``; return the goals that had hopes in it."""
-        del self._ready[peer]
-        for key in [key for key in self._asks if key[0] == connection]:
-            del self._asks[key]
-        for key in [key for key in self._late if key[0] == connection]:
-            del self._late[key]
-        goals = [goal for goal in self.goals.values() if peer in goal.asking or peer in goal.offers]
-        for goal in goals:
-            goal.asking.discard(peer)
-            goal.offers.discard(peer)
-        return goals
+        for goal in list(self.goals.values()):
+            if peer in goal.asking or peer in goal.offers or peer in goal.resting:
+                goal.asking.discard(peer)
+                goal.offers.pop(peer, None)
+                goal.resting.pop(peer, None)
+                goal.note(peer, "disconnected")
+                effects += self._settle(goal, now)
+        return effects + self._invite(now)
 
     def ask(self, peer: PeerId, repositories: Iterable[RepositoryId], now: float) -> list[Effect]:
         """Ask ``peer`` what it has that is newer, of those ``repositories`` that we follow."""
-        ready = self._ready.get(peer)
-        if ready is None:
-            return []
         for repository in repositories:
             goal = self.goals.get(repository)
-            if goal is not None and now >= goal.retry_after.get(peer, -math.inf) and peer not in goal.asking:
+            if goal is not None and goal.willing(peer, now) and self._questions.add(peer, repository):
                 goal.asking.add(peer)
-                ready.to_ask[repository] = None
-        return self._send_asks(peer, ready, now)
+        return [*self._questions.send(peer, now)]
 
-    def _send_asks(self, peer: PeerId, ready: _Ready, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        while ready.to_ask and ready.asks < MAX_ASKS_PER_PEER:
-            batch = tuple(list(ready.to_ask)[:MAX_QUERIES])
-            for repository in batch:
-                del ready.to_ask[repository]
-            queries = tuple(_query(self.goals[repository]) for repository in batch if repository in self.goals)
-            if not queries:
-                continue
-            self._last_request = self._last_request % 0xFFFFFFFF + 1
-            self._asks[ready.connection, self._last_request] = _Ask(peer, batch, now + ANSWER_TIMEOUT)
-            ready.asks += 1
-            effects.append(Send(ready.connection, GetRefs(self._last_request, queries, b"")))
-        return effects
-
-    def _answered(self, connection: ConnectionId, request: int) -> _Ask | None:
-        ask = self._asks.pop((connection, request), None)
-        if ask is not None:
-            self._ready[ask.peer].asks -= 1
-            for repository in ask.repositories:
-                if (goal := self.goals.get(repository)) is not None:
-                    goal.asking.discard(ask.peer)
-        return ask
+    def _query(self, repository: RepositoryId) -> RefsQuery | None:
+        goal = self.goals.get(repository)
+        if goal is None:
+            return None
+        # An author who is left out is only told again.
+        heads = goal.known.heads[:MAX_KNOWN_HEADS]
+        known = tuple(KnownHead(author, head.seq, head.hash) for author, head in heads)
+        return RefsQuery(repository, goal.known.epoch + 1, goal.known.identity_hash, known)
 
     # --- answers --------------------------------------------------------------------------------------------
 
@@ -270,62 +261,59 @@ class RepoSync:
         Raises:
             UnsolicitedAnswer: nothing was asked under that id, or something else was.
         """
-        if (connection, refs.request) in self._late:
-            del self._late[connection, refs.request]
-            return []
-        if (connection, refs.request) not in self._asks:
+        question = self._questions.find(connection, refs.request)
+        if question is None:
             raise UnsolicitedAnswer("Refs for a request that is not open")
-        ask = self._asks[connection, refs.request]
         answered = {answer.repository for answer in refs.answers}
-        if len(answered) != len(refs.answers) or not answered <= set(ask.repositories):
+        if len(answered) != len(refs.answers) or not answered <= set(question.repositories):
             raise UnsolicitedAnswer("Refs about a repository that was not asked for")
-        self._answered(connection, refs.request)
+        peer = question.peer
+        self._close(peer, refs.request, question.repositories)
         effects: list[Effect] = []
         for answer in refs.answers:
             if (goal := self.goals.get(answer.repository)) is not None:
-                effects += self._answer(goal, ask.peer, connection, answer, bool(refs.cursor), now)
-        if refs.cursor and not refs.answers:
-            # More is said to follow, again and again: not at the speed of the wire.
-            return effects + self._gave_up(ask, "answered with nothing", now)
-        if refs.cursor:
-            effects += self.ask(ask.peer, [r for r in ask.repositories if r not in answered], now)
-        effects += self._send_asks(ask.peer, self._ready[ask.peer], now)
-        for repository in ask.repositories:
-            if (goal := self.goals.get(repository)) is not None:
-                effects += self._settle(goal, now)
-        return effects
+                # The cut, where there is one, is in the last answer.
+                partial = bool(refs.cursor) and answer is refs.answers[-1]
+                effects += self._answer(goal, peer, answer, partial, now)
+        unanswered = [repository for repository in question.repositories if repository not in answered]
+        if refs.cursor and answered:
+            effects += self.ask(peer, unanswered, now)
+        else:
+            self._excuse(peer, unanswered, "did not answer about it", now + self._jittered(RETRY_AFTER_TROUBLE))
+        return effects + self._answered(peer, question.repositories, now)
 
-    def _answer(
-        self,
-        goal: Goal,
-        peer: PeerId,
-        connection: ConnectionId,
-        answer: RefsAnswer,
-        partial: bool,
-        now: float,
-    ) -> list[Effect]:
+    def _answer(self, goal: Goal, peer: PeerId, answer: RefsAnswer, partial: bool, now: float) -> list[Effect]:
         if answer.status is not RefsStatus.HELD:
-            goal.reasons[str(peer)] = "does not hold it"
-            return []
-        if not answer.documents and not answer.records:
-            goal.confirmed = goal.confirmed or goal.held
-            return []
-        candidate = Candidate(answer.documents, answer.headers, answer.records)
-        return self._fetch(goal, peer, connection, candidate, partial)
+            goal.note(peer, NOT_HELD)
+        elif answer.documents or answer.records:
+            candidate = Candidate(answer.documents, answer.headers, answer.records)
+            return self._fetch(goal, peer, candidate, now, asked=True, partial=partial)
+        elif goal.held:
+            goal.confirmed = True
+        else:
+            goal.note(peer, "says that it holds it, and offers nothing")
+        return []
 
-    def refused(self, connection: ConnectionId, request: int, why: str, now: float) -> list[Effect]:
-        """Take an Error that answers one of our requests; anything else by that id is nobody's concern."""
-        ask = self._answered(connection, request)
-        return self._gave_up(ask, why, now) if ask is not None else []
+    def refused(self, connection: ConnectionId, error: Error, now: float) -> list[Effect]:
+        """Take an Error that answers one of our questions; any other is nobody's concern."""
+        question = self._questions.find(connection, error.request)
+        if question is None:
+            return []
+        peer, repositories = question.peer, question.repositories
+        self._close(peer, error.request, repositories)
+        if error.code is ErrorCode.BUSY:
+            self._rest(peer, repositories, "is busy", now + _pause(error.retry_after_s))
+        else:
+            until = now + self._jittered(RETRY_AFTER_TROUBLE)
+            self._excuse(peer, repositories, f"refused: {error.code.name.lower()}", until)
+        return self._answered(peer, repositories, now)
 
-    def _gave_up(self, ask: _Ask, why: str, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for repository in ask.repositories:
-            if (goal := self.goals.get(repository)) is not None:
-                goal.reasons[str(ask.peer)] = why
-                goal.retry_after[ask.peer] = now + self._jittered(RETRY_AFTER_TROUBLE)
-                effects += self._settle(goal, now)
-        return effects + self._send_asks(ask.peer, self._ready[ask.peer], now)
+    def busy(self, connection: ConnectionId, objects: Objects) -> None:
+        """Note how long a peer that serves no pack now asks to be left alone; the transfer itself fails next."""
+        if objects.status is ObjectsStatus.BUSY:
+            for transfer in self.transfers.values():
+                if (transfer.connection, transfer.request) == (connection, objects.request):
+                    transfer.pause = _pause(objects.retry_after_s)
 
     def news(self, peer: PeerId, connection: ConnectionId, news: NewCommit, now: float) -> list[Effect]:
         """Take a NewCommit: fetch at once where its record came along, else ask for it."""
@@ -335,88 +323,139 @@ class RepoSync:
         head = goal.known.head(news.author)
         if head is not None and head.seq >= news.seq:
             return []
-        if news.record is None or not goal.held:
-            return self.ask(peer, [news.repository], now)
-        return self._fetch(goal, peer, connection, Candidate((), (), (news.record,)), partial=False, told=True)
+        if news.record is not None and goal.held and self._questions.connection(peer) == connection:
+            return self._fetch(goal, peer, Candidate((), (), (news.record,)), now, asked=False, partial=False)
+        return self._ask_afresh(goal, peer, now)
+
+    def _ask_afresh(self, goal: Goal, peer: PeerId, now: float) -> list[Effect]:
+        if peer in goal.asking:
+            # What it is asked already it may have answered already, before this was new.
+            goal.offers[peer] = None
+            return []
+        return self.ask(peer, [goal.repository], now)
+
+    def _close(self, peer: PeerId, request: int, repositories: Iterable[RepositoryId]) -> None:
+        self._questions.close(peer, request)
+        for repository in repositories:
+            if (goal := self.goals.get(repository)) is not None:
+                goal.asking.discard(peer)
+
+    def _excuse(self, peer: PeerId, repositories: Iterable[RepositoryId], why: str, until: float) -> None:
+        for repository in repositories:
+            if (goal := self.goals.get(repository)) is not None:
+                goal.note(peer, why)
+                goal.retry_after[peer] = until
+
+    def _rest(self, peer: PeerId, repositories: Iterable[RepositoryId], why: str, until: float) -> None:
+        """Ask ``peer`` again at ``until``; a command goes on waiting for that."""
+        self._excuse(peer, repositories, why, until)
+        for repository in repositories:
+            goal = self.goals.get(repository)
+            if goal is not None and self._questions.ready(peer):
+                goal.resting[peer] = None
+                self._schedule(goal, min(goal.next_ask, until))
+
+    def _answered(self, peer: PeerId, repositories: Iterable[RepositoryId], now: float) -> list[Effect]:
+        """Go on after a question has ended, one way or the other."""
+        effects: list[Effect] = [*self._questions.send(peer, now)]
+        for repository in repositories:
+            if (goal := self.goals.get(repository)) is not None:
+                effects += self._settle(goal, now)
+        return effects + self._invite(now)
 
     # --- transfers ------------------------------------------------------------------------------------------
 
     def _fetch(
-        self,
-        goal: Goal,
-        peer: PeerId,
-        connection: ConnectionId,
-        candidate: Candidate,
-        partial: bool,
-        told: bool = False,
+        self, goal: Goal, peer: PeerId, candidate: Candidate, now: float, *, asked: bool, partial: bool
     ) -> list[Effect]:
-        if goal.fetch is not None or len(self._fetches) >= MAX_FETCHES:
+        connection = self._questions.connection(peer)
+        assert connection is not None
+        if not goal.willing(peer, now) or now < goal.paused_until:
+            return []
+        if goal.fetch is not None or len(self.transfers) >= MAX_FETCHES:
             # The bytes are not kept: whoever has something newer is asked again when there is room.
-            goal.offers.add(peer)
+            goal.offers[peer] = None
             return []
         self._last_fetch += 1
-        self._last_request = self._last_request % 0xFFFFFFFF + 1
-        fetch = FetchId(self._last_fetch)
-        self._fetches[fetch] = goal.repository
-        goal.fetch = fetch, peer
-        goal.again = partial
-        goal.told = told
-        goal.offers.discard(peer)
-        return [Fetch(fetch, connection, self._last_request, goal.repository, candidate)]
+        goal.fetch = FetchId(self._last_fetch)
+        goal.offers.pop(peer, None)
+        request = self._questions.next_request()
+        self.transfers[goal.fetch] = Transfer(goal.repository, peer, connection, request, asked, partial)
+        return [Fetch(goal.fetch, connection, request, goal.repository, candidate)]
 
     def fetch_finished(self, event: FetchFinished, now: float) -> list[Effect]:
         """Take the outcome of a transfer."""
-        del self._fetches[event.fetch]
+        transfer = self.transfers.pop(event.fetch)
         goal = self.goals.get(event.repository)
         effects: list[Effect] = []
-        if goal is not None and goal.fetch is not None and goal.fetch[0] == event.fetch:
-            peer = goal.fetch[1]
-            goal.fetch = None
-            effects += self._finished(goal, peer, event, now)
-        for other in [other for other in self.goals.values() if other.offers]:
-            offers, other.offers = other.offers, set()
-            for offering in offers:
-                effects += self.ask(offering, [other.repository], now)
         if goal is not None:
+            if goal.fetch == event.fetch:
+                goal.fetch = None
+            effects += self._finished(goal, transfer, event, now)
             effects += self._settle(goal, now)
-        return effects
+        elif isinstance(event.outcome, Accepted):
+            # Dropped in the meantime. The commit says that it is seeded; the operator, who spoke last, does not.
+            effects.append(Persist(SeedingStopped(event.repository)))
+        return effects + self._invite(now)
 
-    def _finished(self, goal: Goal, peer: PeerId, event: FetchFinished, now: float) -> list[Effect]:
+    def _finished(self, goal: Goal, transfer: Transfer, event: FetchFinished, now: float) -> list[Effect]:
         match event.outcome:
             case Accepted(known=known):
-                first = not goal.held
-                goal.known, goal.held, goal.confirmed = known, True, True
-                goal.reasons.clear()
-                effects: list[Effect] = [Provide(goal.repository)] if first else []
-                return effects + (self.ask(peer, [goal.repository], now) if goal.again else [])
-            case NothingNew(known=known):
-                # It may have been committed for an earlier goal of the same name.
-                goal.known, goal.held = known, goal.held or known.epoch >= 0
-                goal.confirmed = goal.confirmed or goal.held
+                effects = self._committed(goal, known)
+                return effects + (self._ask_afresh(goal, transfer.peer, now) if transfer.partial else [])
+            case NothingNew(known=known) if known.epoch >= 0:
+                # Where it was not held, it was committed for an earlier goal of this name.
+                return self._committed(goal, known)
+            case NothingNew():
+                goal.note(transfer.peer, "says that it holds it, and offers nothing")
                 return []
-            case Incomplete() if goal.told or goal.again:
-                return self.ask(peer, [goal.repository], now)
+            case Incomplete() if not transfer.asked:
+                return self._ask_afresh(goal, transfer.peer, now)
             case Incomplete():
-                # The answer to a question about everything that is newer: asking again would change nothing.
-                return self._failed(goal, peer, AnswerIncomplete("what it told does not follow from what is held"), now)
+                return self._failed(goal, transfer, DoesNotConnect("its answer does not follow from what is here"), now)
             case Failed(error=error):
-                return self._failed(goal, peer, error, now)
+                return self._failed(goal, transfer, error, now)
             case _:
                 assert_never(event.outcome)
 
-    def _failed(self, goal: Goal, peer: PeerId, error: GutsError, now: float) -> list[Effect]:
-        goal.reasons[str(peer)] = str(error)
+    def _committed(self, goal: Goal, known: Known) -> list[Effect]:
+        first = not goal.held
+        goal.known, goal.held, goal.confirmed = known, True, True
+        goal.reasons.clear()
+        return [Provide(goal.repository)] if first else []
+
+    def _failed(self, goal: Goal, transfer: Transfer, error: GutsError, now: float) -> list[Effect]:
         if isinstance(error, StorageFault):
-            self._schedule(goal, now + RETRY_AFTER_STORAGE)
+            goal.paused_until = now + RETRY_AFTER_STORAGE
+            goal.offers.clear()
+            goal.resting.clear()
+            self._schedule(goal, goal.paused_until)
             waiters, goal.waiters = goal.waiters, []
-            return [Reply(waiter.command_id, error) for waiter in waiters]
-        pause = RETRY_AFTER_FAULT if isinstance(error, PeerFault) else RETRY_AFTER_TROUBLE
-        goal.retry_after[peer] = now + self._jittered(pause)
-        self._schedule(goal, now + self._jittered(RETRY_AFTER_TROUBLE))
+            replies = [Reply(waiter.command_id, error) for waiter in waiters]
+            return [*replies, *([] if goal.held else self._unfollow(goal))]
+        peer, repositories = transfer.peer, [goal.repository]
+        if isinstance(error, PeerFault):
+            self._excuse(peer, repositories, str(error), now + self._jittered(RETRY_AFTER_FAULT))
+        else:
+            pause = self._jittered(RETRY_AFTER_TROUBLE) if transfer.pause is None else transfer.pause
+            self._rest(peer, repositories, str(error), now + pause)
         effects: list[Effect] = []
         for other in self._holders(goal.repository):
-            if other != peer:
-                effects += self.ask(other, [goal.repository], now)
+            effects += self.ask(other, repositories, now)
+        return effects
+
+    def _invite(self, now: float) -> list[Effect]:
+        """Ask for what was offered when there was no room, as far as there is room now."""
+        effects: list[Effect] = []
+        free = MAX_FETCHES - len(self.transfers)
+        for repository in list(self._offered)[: max(0, free)]:
+            del self._offered[repository]
+            goal = self.goals[repository]
+            while goal.offers and not goal.asking:
+                peer = next(iter(goal.offers))
+                del goal.offers[peer]
+                effects += self.ask(peer, [repository], now)
+            effects += self._settle(goal, now)
         return effects
 
     # --- lookups and dials ----------------------------------------------------------------------------------
@@ -427,27 +466,33 @@ class RepoSync:
         goal.searching = True
         goal.asked = 0
         goal.next_search = now + self._jittered(SEARCH_INTERVAL)
+        self._searching.add(goal.repository)
         return [FindProviders(goal.repository)]
 
-    def providers_found(self, repository: RepositoryId, records: Iterable[ProviderRecord], now: float) -> list[Effect]:
-        """Ask the providers that are connected; dial the others as far as holders are wanted."""
+    def holder_found(
+        self, repository: RepositoryId, peer: PeerId, addresses: Iterable[Address], now: float
+    ) -> list[Effect]:
+        """Ask a holder that is connected; dial another one, as far as holders are wanted."""
         goal = self.goals.get(repository)
         if goal is None:
             return []
+        if self._questions.ready(peer):
+            return self.ask(peer, [repository], now)
+        if goal.held and not goal.waiters and len(list(self._holders(repository))) >= WANTED_HOLDERS:
+            return []
+        return self._dial(goal, [BootstrapAddress(address.ip, address.port, peer) for address in addresses])
+
+    def _dial(self, goal: Goal, targets: Iterable[BootstrapAddress]) -> list[Effect]:
         effects: list[Effect] = []
-        for record in records:
-            if record.peer in self._ready:
-                effects += self.ask(record.peer, [repository], now)
-                continue
-            for address in record.addresses:
-                target = BootstrapAddress(address.ip, address.port, record.peer)
-                if target not in goal.dials and len(goal.dials) < MAX_DIALS_PER_GOAL:
-                    goal.dials.add(target)
-                    effects.append(Dial(target))
+        for target in targets:
+            if target not in goal.dials and len(goal.dials) < MAX_DIALS_PER_GOAL:
+                goal.dials[target] = None
+                effects.append(Dial(target))
         return effects
 
     def lookup_finished(self, event: LookupFinished, now: float) -> list[Effect]:
         """Note that a lookup has ended."""
+        self._searching.discard(event.repository)
         goal = self.goals.get(event.repository)
         if goal is None:
             return []
@@ -461,69 +506,74 @@ class RepoSync:
         """Note the end of a dial: ``peer`` is ready now, or ``error`` tells why nobody is."""
         effects: list[Effect] = []
         for goal in [goal for goal in self.goals.values() if target in goal.dials]:
-            goal.dials.discard(target)
+            del goal.dials[target]
             if peer is not None:
                 effects += self.ask(peer, [goal.repository], now)
             elif error is not None:
-                goal.reasons[str(target)] = str(error)
+                goal.note(target, str(error))
             effects += self._settle(goal, now)
         return effects
 
     # --- time -----------------------------------------------------------------------------------------------
 
-    def tick(self, now: Now) -> list[Effect]:
+    def tick(self, now: float) -> list[Effect]:
         """Do what is due: rounds of anti-entropy, lookups, answers that did not come, commands out of time."""
         effects: list[Effect] = []
-        for key in [key for key, ask in self._asks.items() if ask.deadline <= now.mono]:
-            ask = self._answered(*key)
-            assert ask is not None
-            if len(self._late) >= MAX_LATE:
-                del self._late[next(iter(self._late))]
-            self._late[key] = None
-            effects += self._gave_up(ask, "did not answer in time", now.mono)
-        while self._agenda and self._agenda[0][0] <= now.mono:
+        for peer, repositories in self._questions.overdue(now):
+            for repository in repositories:
+                if (goal := self.goals.get(repository)) is not None:
+                    goal.asking.discard(peer)
+                    goal.note(peer, "did not answer in time")
+            effects += self._answered(peer, repositories, now)
+        while self._agenda and self._agenda[0][0] <= now:
             time, repository = heapq.heappop(self._agenda)
             goal = self.goals.get(repository)
             if goal is not None and goal.next_ask == time:
-                self._schedule(goal, now.mono + self._jittered(self._ask_interval))
-                effects += self._round(goal, now.mono)
-        for goal in [goal for goal in self.goals.values() if goal.waiters]:
-            effects += self._expire(goal, now.mono)
+                effects += self._round(goal, now)
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, command_id, repository = heapq.heappop(self._deadlines)
+            if (goal := self.goals.get(repository)) is not None:
+                effects += self._expire(goal, command_id)
         return effects
 
     def _round(self, goal: Goal, now: float) -> list[Effect]:
-        holders = list(self._holders(goal.repository))
-        willing = [peer for peer in holders if now >= goal.retry_after.get(peer, -math.inf)]
+        goal.retry_after = {peer: time for peer, time in goal.retry_after.items() if time > now}
+        rested = [peer for peer in goal.resting if goal.willing(peer, now)]
         effects: list[Effect] = []
-        if willing:
+        for peer in rested:
+            del goal.resting[peer]
+            effects += self.ask(peer, [goal.repository], now)
+        holders = list(self._holders(goal.repository))
+        willing = [peer for peer in holders if goal.willing(peer, now)]
+        if willing and not rested:
             effects += self.ask(self._rng.choice(willing), [goal.repository], now)
-        if len(holders) < WANTED_HOLDERS and now >= goal.next_search:
+        if len(holders) < WANTED_HOLDERS and now >= goal.next_search and len(self._searching) < MAX_SEARCHES:
             effects += self._search(goal, now)
+        resting = [goal.retry_after[peer] for peer in goal.resting]
+        self._schedule(goal, min([now + self._jittered(self._ask_interval), *resting]))
+        return effects + self._settle(goal, now)
+
+    def _expire(self, goal: Goal, command_id: int) -> list[Effect]:
+        late = [waiter for waiter in goal.waiters if waiter.command_id == command_id]
+        goal.waiters = [waiter for waiter in goal.waiters if waiter.command_id != command_id]
+        effects: list[Effect] = [Reply(waiter.command_id, goal.too_late()) for waiter in late]
+        if late and not goal.waiters and not goal.held and goal.fetch is None:
+            effects += self._unfollow(goal)
         return effects
 
-    def _expire(self, goal: Goal, now: float) -> list[Effect]:
-        late = [waiter for waiter in goal.waiters if waiter.deadline <= now]
-        goal.waiters = [waiter for waiter in goal.waiters if waiter.deadline > now]
-        text = f"{goal.repository} did not arrive in time" if not goal.held else "no holder answered in time"
-        reasons = "".join(f"\n  {who}: {why}" for who, why in sorted(goal.reasons.items()))
-        if late and not goal.waiters and not goal.held and goal.fetch is None:
-            del self.goals[goal.repository]
-        return [Reply(waiter.command_id, SyncTimedOut(text + reasons)) for waiter in late]
-
     def _settle(self, goal: Goal, now: float) -> list[Effect]:
-        """Answer the waiters of ``goal`` where it is decided."""
-        if not goal.waiters and not goal.held and not goal.busy:
-            self.goals.pop(goal.repository, None)
-        if not goal.waiters or (goal.busy and not (goal.held and goal.confirmed and goal.fetch is None)):
+        """Answer the waiters of ``goal`` where it is decided; stand in line where something was offered."""
+        if self.goals.get(goal.repository) is not goal:
+            return []
+        if goal.offers and goal.fetch is None and not goal.asking:
+            self._offered[goal.repository] = None
+        if not goal.done and goal.busy:
             return []
         waiters, goal.waiters = goal.waiters, []
-        if goal.held and goal.confirmed:
-            return [_success(goal, waiter, now) for waiter in waiters]
-        if not goal.held:
-            self.goals.pop(goal.repository, None)
-        unheld = {who: why for who, why in goal.reasons.items() if why != "does not hold it"}
-        error = ProvidersUnreachable(goal.repository, unheld) if unheld else NoProviders(goal.repository, goal.asked)
-        return [Reply(waiter.command_id, error) for waiter in waiters]
+        if goal.done:
+            return [goal.reply(waiter, now) for waiter in waiters]
+        replies = [Reply(waiter.command_id, goal.failure()) for waiter in waiters]
+        return [*replies, *([] if goal.held else self._unfollow(goal))]
 
     def _schedule(self, goal: Goal, time: float) -> None:
         goal.next_ask = time
@@ -533,17 +583,6 @@ class RepoSync:
         return seconds * self._rng.uniform(0.5, 1.5)
 
 
-def _query(goal: Goal) -> RefsQuery:
-    known = tuple(KnownHead(author, head.seq, head.hash) for author, head in goal.known.heads)
-    return RefsQuery(goal.repository, goal.known.epoch + 1, goal.known.identity_hash, known)
-
-
-def _success(goal: Goal, waiter: Waiter, now: float) -> Reply:
-    seq = max((head.seq for _, head in goal.known.heads), default=0)
-    result: dict[str, str | int | float | None] = {
-        "repository": str(goal.repository),
-        "epoch": goal.known.epoch,
-        "seq": seq,
-        "seconds": round(now - waiter.started, 3),
-    }
-    return Reply(waiter.command_id, result)
+def _pause(retry_after_s: int) -> float:
+    """Return for how long a busy peer is left alone: what it asks for, in bounds."""
+    return min(max(float(retry_after_s), 1.0), RETRY_AFTER_FAULT)

@@ -1,0 +1,148 @@
+"""Who is being asked for refs, about what: a few GetRefs under way with each peer, the rest waits here."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from guts.effects import Send
+from guts.events import ConnectionId
+from guts.ids import PeerId, RepositoryId
+from guts.wire.limits import MAX_QUERIES, MAX_UINT32
+from guts.wire.messages import GetRefs, RefsQuery
+
+ANSWER_TIMEOUT: Final = 30.0
+"""Seconds for an answer to GetRefs: 4 MiB at 140 kB/s. A later one is still taken."""
+
+MAX_QUESTIONS_PER_PEER: Final = 2
+"""GetRefs under way with one peer; the rest wait here, not in its queue."""
+
+
+@dataclass(slots=True)
+class Question:
+    """One GetRefs that has not been answered.
+
+    Attributes:
+        deadline: monotonic seconds; infinity once it has passed.
+    """
+
+    peer: PeerId
+    repositories: tuple[RepositoryId, ...]
+    deadline: float
+
+
+@dataclass(slots=True)
+class _Line:
+    """A ready peer: its connection, what was asked over it, and what is still to be asked, in order."""
+
+    connection: ConnectionId
+    open: dict[int, Question] = field(default_factory=dict)
+    waiting: dict[RepositoryId, None] = field(default_factory=dict)
+
+    @property
+    def silent(self) -> bool:
+        """Tell whether the peer owes so many answers that it is asked nothing more."""
+        overdue = sum(question.deadline == math.inf for question in self.open.values())
+        return overdue >= MAX_QUESTIONS_PER_PEER
+
+
+class Questions:
+    """The open questions to every ready peer.
+
+    A question that is overdue keeps its place until it is answered or the connection ends: a peer that owes
+    ``MAX_QUESTIONS_PER_PEER`` answers is asked nothing more, and a slow one's answer is not taken for an unasked one.
+
+    Args:
+        query: makes the question about a repository; ``None`` where it is followed no longer.
+    """
+
+    def __init__(self, query: Callable[[RepositoryId], RefsQuery | None]) -> None:
+        self._query = query
+        self._lines: dict[PeerId, _Line] = {}
+        self._last_request = 0
+
+    def connections(self) -> list[ConnectionId]:
+        """Return the connections of the ready peers."""
+        return [line.connection for line in self._lines.values()]
+
+    def peers(self) -> list[PeerId]:
+        """Return the ready peers."""
+        return list(self._lines)
+
+    def ready(self, peer: PeerId) -> bool:
+        """Tell whether ``peer`` can be asked."""
+        return peer in self._lines
+
+    def begin(self, peer: PeerId, connection: ConnectionId) -> None:
+        """Note that ``peer`` is ready, over ``connection``."""
+        self._lines[peer] = _Line(connection)
+
+    def end(self, peer: PeerId, connection: ConnectionId) -> bool:
+        """Forget ``peer`` and what it was asked; ``False`` where ``connection`` is not the one it is ready over."""
+        line = self._lines.get(peer)
+        if line is None or line.connection != connection:
+            return False
+        del self._lines[peer]
+        return True
+
+    def connection(self, peer: PeerId) -> ConnectionId | None:
+        """Return the connection over which ``peer`` is ready."""
+        line = self._lines.get(peer)
+        return line.connection if line is not None else None
+
+    def add(self, peer: PeerId, repository: RepositoryId) -> bool:
+        """Put a question in line; ``False`` where ``peer`` can't be asked."""
+        line = self._lines.get(peer)
+        if line is None or line.silent:
+            return False
+        line.waiting[repository] = None
+        return True
+
+    def send(self, peer: PeerId, now: float) -> list[Send]:
+        """Return the GetRefs for which there is room."""
+        line = self._lines.get(peer)
+        sends: list[Send] = []
+        while line is not None and line.waiting and len(line.open) < MAX_QUESTIONS_PER_PEER:
+            batch = tuple(islice(line.waiting, MAX_QUERIES))
+            for repository in batch:
+                del line.waiting[repository]
+            queries = tuple(query for repository in batch if (query := self._query(repository)) is not None)
+            if queries:
+                request = self.next_request()
+                repositories = tuple(query.repository for query in queries)
+                line.open[request] = Question(peer, repositories, now + ANSWER_TIMEOUT)
+                sends.append(Send(line.connection, GetRefs(request, queries)))
+        return sends
+
+    def next_request(self) -> int:
+        """Return an id for a request, one that is not under way any more."""
+        self._last_request = self._last_request % MAX_UINT32 + 1
+        return self._last_request
+
+    def find(self, connection: ConnectionId, request: int) -> Question | None:
+        """Return the open question that ``request`` names."""
+        lines = (line for line in self._lines.values() if line.connection == connection)
+        return next((line.open.get(request) for line in lines), None)
+
+    def close(self, peer: PeerId, request: int) -> None:
+        """Forget a question that was answered."""
+        del self._lines[peer].open[request]
+
+    def overdue(self, now: float) -> list[tuple[PeerId, tuple[RepositoryId, ...]]]:
+        """Return what has become overdue since the last call, with what waits behind it for good."""
+        found: list[tuple[PeerId, tuple[RepositoryId, ...]]] = []
+        for peer, line in self._lines.items():
+            late = [question for question in line.open.values() if question.deadline <= now]
+            for question in late:
+                question.deadline = math.inf
+                found.append((peer, question.repositories))
+            if late and line.silent:
+                found.append((peer, tuple(line.waiting)))
+                line.waiting.clear()
+        return found
+
+    def deadline(self) -> float:
+        """Return when the next question is overdue (monotonic seconds); infinity for never."""
+        questions = (question for line in self._lines.values() for question in line.open.values())
+        return min((question.deadline for question in questions), default=math.inf)
