@@ -99,6 +99,14 @@ def test_repository_that_nobody_has_is_named(node: Node) -> None:
     assert node(3)("dht", "find-repo", NOBODYS).status == ExitStatus.NOT_FOUND
 
 
+def test_door_holds_no_repository(node: Node, work: Path) -> None:
+    for command in ("publish", work), ("seed", NOBODYS):
+        ran = node(1)(*command, "--json")
+        assert (ran.status, ran.error["code"]) == (ExitStatus.REFUSED, "HOLDS_NONE")
+    assert node(1)("ls", "--json").out.strip() == "[]"
+    assert git(work, "remote") == ""
+
+
 def test_providers_that_are_gone_are_named(node: Node, cluster: LocalCluster, work: Path) -> None:
     repository = published(node(2), work)
     assert node(4)("dht", "find-repo", repository).status == 0
