@@ -14,7 +14,7 @@ from typing import ClassVar, Final, Self, final
 from guts import canonical
 from guts.addresses import TRANSPORT_TCP, Address
 from guts.canonical import Bounds, Value
-from guts.errors import PeerFault
+from guts.errors import PeerFault, Severity
 from guts.identity import SIGNATURE_LENGTH, SigningKey, domain, signature_valid
 from guts.ids import PeerId, RepositoryId
 
@@ -42,9 +42,10 @@ class InvalidRecord(PeerFault):
 
 
 class ExpiredRecord(PeerFault):
-    """A record's time is over, or it claims a longer life than any record may have. Nobody is punished."""
+    """A record's time is over, or its life is longer than any record's may be. Clocks differ: nobody is punished."""
 
-    code = "EXPIRED_RECORD"
+    code: ClassVar[str] = "EXPIRED_RECORD"
+    severity: ClassVar[Severity] = Severity.NETWORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,18 @@ def _check_life(expires: int, now_ms: int) -> None:
         raise ExpiredRecord("the record has expired, or claims a longer life than records have")
 
 
+def _open(data: bytes) -> tuple[Signed, Value]:
+    """Return the envelope of a node's record, and what its body says; the signature is not yet checked."""
+    signed = Signed.decode(data, MAX_RECORD_BYTES)
+    return signed, canonical.decode(signed.body, Bounds(MAX_RECORD_BYTES, max_list=16, max_depth=3))
+
+
+def _check_signer(signed: Signed, peer: bytes, kind: str) -> None:
+    if [key for key, _ in signed.signatures] != [peer]:
+        raise InvalidRecord(f"a {kind} record is signed by the node it speaks of")
+    signed.check(kind)
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class PeerRecord:
@@ -179,19 +192,29 @@ class PeerRecord:
             InvalidRecord, NotCanonical: malformed, or not signed by the node it speaks of.
             ExpiredRecord: its time is over.
         """
-        signed = Signed.decode(data, MAX_RECORD_BYTES)
-        match canonical.decode(signed.body, Bounds(MAX_RECORD_BYTES, max_list=16, max_depth=3)):
+        record = cls.decode(data)
+        _check_life(record.expires, now_ms)
+        return record
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return the record in ``data``, checked but for its time: for one that its own node has just sent.
+
+        Raises:
+            InvalidRecord, NotCanonical: malformed, or not signed by the node it speaks of.
+        """
+        signed, body = _open(data)
+        match body:
             case [bytes(peer), addresses, list(capabilities), seq, expires]:
                 pass
             case _:
                 raise InvalidRecord("not a peer record")
-        if [key for key, _ in signed.signatures] != [peer]:
-            raise InvalidRecord("a peer record is signed by the node it speaks of")
+        _check_signer(signed, peer, cls.KIND)
         if len(capabilities) > MAX_CAPABILITIES or not all(
             isinstance(c, str) and len(c.encode()) <= MAX_CAPABILITY_BYTES for c in capabilities
         ):
             raise InvalidRecord("not a list of capabilities")
-        record = cls(
+        return cls(
             PeerId(peer),
             _unpack_addresses(addresses),
             tuple(str(c) for c in capabilities),
@@ -199,9 +222,6 @@ class PeerRecord:
             _number(expires),
             data,
         )
-        _check_life(record.expires, now_ms)
-        signed.check(cls.KIND)
-        return record
 
 
 @final
@@ -238,14 +258,13 @@ class ProviderRecord:
             InvalidRecord, NotCanonical: malformed, or not signed by the node it speaks of.
             ExpiredRecord: its time is over.
         """
-        signed = Signed.decode(data, MAX_RECORD_BYTES)
-        match canonical.decode(signed.body, Bounds(MAX_RECORD_BYTES, max_list=16, max_depth=3)):
+        signed, body = _open(data)
+        match body:
             case [bytes(repository), bytes(peer), addresses, seq, expires] if len(repository) == 32:
                 pass
             case _:
                 raise InvalidRecord("not a provider record")
-        if [key for key, _ in signed.signatures] != [peer]:
-            raise InvalidRecord("a provider record is signed by the node it speaks of")
+        _check_signer(signed, peer, cls.KIND)
         record = cls(
             RepositoryId(repository),
             PeerId(peer),
@@ -255,5 +274,4 @@ class ProviderRecord:
             data,
         )
         _check_life(record.expires, now_ms)
-        signed.check(cls.KIND)
         return record

@@ -7,7 +7,7 @@ from typing import Final, assert_never
 from sqlalchemy import Connection
 
 from guts.effects import PeerSeen, ScoreChanged, SeedingStopped
-from guts.errors import PeerFault, StorageFault
+from guts.errors import StorageFault
 from guts.records import PeerRecord
 from guts.store import peers as peer_table
 from guts.store import repositories as repository_table
@@ -70,10 +70,7 @@ def _apply(connection: Connection, change: Change) -> None:
 
 
 def _peer_seen(connection: Connection, seen: PeerSeen) -> None:
-    try:
-        claimed = PeerRecord.verify(seen.peer_record, seen.wall).addresses
-    except PeerFault:
-        claimed = ()
+    claimed = PeerRecord.decode(seen.peer_record).addresses
     reached = (seen.address,) if seen.address is not None else ()
     addresses = tuple(dict.fromkeys((*reached, *claimed)))
     row = peer_table.StoredPeer(seen.peer, seen.wall, seen.capabilities, addresses, seen.peer_record)
