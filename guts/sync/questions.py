@@ -3,13 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final
 
 from guts.effects import Send
 from guts.events import ConnectionId
 from guts.ids import PeerId, RepositoryId
-from guts.wire.limits import MAX_QUERIES, MAX_UINT32
+from guts.wire.limits import MAX_MESSAGE_BYTES, MAX_QUERIES, MAX_UINT32
 from guts.wire.messages import GetRefs, RefsQuery
 
 ANSWER_TIMEOUT: Final = 30.0
@@ -17,6 +16,15 @@ ANSWER_TIMEOUT: Final = 30.0
 
 MAX_QUESTIONS_PER_PEER: Final = 2
 """GetRefs under way with one peer; the rest wait here, not in its queue."""
+
+QUERY_BYTES: Final = 96
+"""The most that a query takes without the heads in it: id, hash, count and lengths."""
+
+HEAD_BYTES: Final = 80
+"""The most that one known head takes in a query: author, seq, hash and lengths."""
+
+MESSAGE_OVERHEAD: Final = 128
+"""The most that a GetRefs takes without its queries."""
 
 
 @dataclass(slots=True)
@@ -37,13 +45,13 @@ class _Line:
     """A ready peer: its connection, what was asked over it, and what is still to be asked, in order."""
 
     connection: ConnectionId
-    open: dict[int, Question] = field(default_factory=dict)
+    asked: dict[int, Question] = field(default_factory=dict)
     waiting: dict[RepositoryId, None] = field(default_factory=dict)
 
     @property
     def silent(self) -> bool:
         """Tell whether the peer owes so many answers that it is asked nothing more."""
-        overdue = sum(question.deadline == math.inf for question in self.open.values())
+        overdue = sum(question.deadline == math.inf for question in self.asked.values())
         return overdue >= MAX_QUESTIONS_PER_PEER
 
 
@@ -103,17 +111,30 @@ class Questions:
         """Return the GetRefs for which there is room."""
         line = self._lines.get(peer)
         sends: list[Send] = []
-        while line is not None and line.waiting and len(line.open) < MAX_QUESTIONS_PER_PEER:
-            batch = tuple(islice(line.waiting, MAX_QUERIES))
-            for repository in batch:
-                del line.waiting[repository]
-            queries = tuple(query for repository in batch if (query := self._query(repository)) is not None)
+        while line is not None and line.waiting and len(line.asked) < MAX_QUESTIONS_PER_PEER:
+            queries = self._batch(line)
             if queries:
                 request = self.next_request()
                 repositories = tuple(query.repository for query in queries)
-                line.open[request] = Question(peer, repositories, now + ANSWER_TIMEOUT)
+                line.asked[request] = Question(peer, repositories, now + ANSWER_TIMEOUT)
                 sends.append(Send(line.connection, GetRefs(request, queries)))
         return sends
+
+    def _batch(self, line: _Line) -> tuple[RefsQuery, ...]:
+        """Take queries out of the line, as many as one message holds."""
+        queries: list[RefsQuery] = []
+        room = MAX_MESSAGE_BYTES - MESSAGE_OVERHEAD
+        while line.waiting and len(queries) < MAX_QUERIES:
+            repository = next(iter(line.waiting))
+            query = self._query(repository)
+            size = QUERY_BYTES + HEAD_BYTES * len(query.known) if query is not None else 0
+            if queries and size > room:
+                break
+            del line.waiting[repository]
+            if query is not None:
+                queries.append(query)
+                room -= size
+        return tuple(queries)
 
     def next_request(self) -> int:
         """Return an id for a request, one that is not under way any more."""
@@ -123,17 +144,17 @@ class Questions:
     def find(self, connection: ConnectionId, request: int) -> Question | None:
         """Return the open question that ``request`` names."""
         lines = (line for line in self._lines.values() if line.connection == connection)
-        return next((line.open.get(request) for line in lines), None)
+        return next((line.asked.get(request) for line in lines), None)
 
     def close(self, peer: PeerId, request: int) -> None:
         """Forget a question that was answered."""
-        del self._lines[peer].open[request]
+        del self._lines[peer].asked[request]
 
     def overdue(self, now: float) -> list[tuple[PeerId, tuple[RepositoryId, ...]]]:
         """Return what has become overdue since the last call, with what waits behind it for good."""
         found: list[tuple[PeerId, tuple[RepositoryId, ...]]] = []
         for peer, line in self._lines.items():
-            late = [question for question in line.open.values() if question.deadline <= now]
+            late = [question for question in line.asked.values() if question.deadline <= now]
             for question in late:
                 question.deadline = math.inf
                 found.append((peer, question.repositories))
@@ -144,5 +165,5 @@ class Questions:
 
     def deadline(self) -> float:
         """Return when the next question is overdue (monotonic seconds); infinity for never."""
-        questions = (question for line in self._lines.values() for question in line.open.values())
+        questions = (question for line in self._lines.values() for question in line.asked.values())
         return min((question.deadline for question in questions), default=math.inf)
