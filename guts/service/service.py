@@ -151,9 +151,10 @@ class Service:
                 return [Send(connection, Refs(request, answers, cursor))]
             case FetchFinished():
                 return self._fetch_finished(event, now)
-            case ServeFinished(connection=connection):
+            case ServeFinished(connection=connection, error=error):
                 self._admission.end_serve(connection)
-                return []
+                asker = self.peers.connections.get(connection)
+                return self.peers.fault(asker.peer, error, now) if asker and isinstance(error, PeerFault) else []
             case Published(repository=repository, accepted=accepted):
                 return self._published(repository, accepted, now)
             case CommandReceived():

@@ -1,5 +1,6 @@
-"""Fixtures of the tests over real sockets."""
+"""Fixtures of the tests with hostile peers."""
 
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,8 +10,13 @@ from tests.support.nodes import World
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """Nodes that are stopped when the test ends; a node that ended in an error fails the test."""
+async def world(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[World]:
+    """Nodes that outlive what is done to them, and say nothing about it above DEBUG."""
     world = World(tmp_path)
-    yield world
-    await world.close()
+    with caplog.at_level(logging.DEBUG, "guts"):
+        yield world
+        died = [node for node in world.nodes if not node.alive and node.wanted]
+        await world.close()
+    assert not died, "a node has ended"
+    loud = [record.getMessage() for record in caplog.get_records("call") if record.levelno > logging.DEBUG]
+    assert not loud, "a remote makes a node talk"

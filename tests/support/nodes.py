@@ -110,6 +110,11 @@ class RunningNode:
         return self._task is not None and not self._task.done()
 
     @property
+    def wanted(self) -> bool:
+        """Whether it was started, and nobody has stopped it."""
+        return self._task is not None
+
+    @property
     def node(self) -> Node:
         """The node."""
         assert self._node is not None
