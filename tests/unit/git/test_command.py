@@ -35,8 +35,8 @@ async def test_hides_the_caller_s_environment(tmp_path: Path, monkeypatch: pytes
     assert "GIT_ALLOW_PROTOCOL=none" in printed
 
 
-async def test_limits_the_child_before_it_reads() -> None:
-    async with Git().start(["cat-file", "--batch"], environment={"GIT_DIR": "."}) as child:
+async def test_limits_the_child_before_it_reads(repository: BareRepository) -> None:
+    async with Git().start(["cat-file", "--batch"], environment=repository.environment) as child:
         seen = {kind: resource.prlimit(child.pid, kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU)}
         child.close_stdin()
     assert seen == {
