@@ -1,0 +1,532 @@
+"""Greeting, duplicates, room, keep-alive and upkeep, as exact lists of effects."""
+
+import math
+import random
+
+import pytest
+
+from guts.addresses import BootstrapAddress
+from guts.clock import Now
+from guts.effects import Dial, Disconnect, Effect, PeerSeen, Persist, ScoreChanged, Send
+from guts.errors import PeerFault, Severity
+from guts.events import Connected, ConnectionId
+from guts.ids import PeerId
+from guts.net.tcp import ConnectionLost
+from guts.peers.manager import (
+    FULL_RETRY_AFTER,
+    HELLO_TIMEOUT,
+    MAX_ADDRESS_BOOK,
+    UPKEEP_INTERVAL,
+    Limits,
+    PeerManager,
+    Self,
+    StoredPeer,
+    UnexpectedMessage,
+)
+from guts.peers.score import Scores
+from guts.peers.state import MAX_REPOSITORIES_PER_PEER, PeerConnection, SaidGoodbye
+from guts.records import InvalidRecord
+from guts.wire.messages import Goodbye, GoodbyeCode, Hello, HelloAck, Ping, Pong, Subscribe
+from tests.support.peers import (
+    IDS,
+    NEW,
+    OLD,
+    WALL,
+    ack_of,
+    address,
+    at,
+    hello_of,
+    inbound,
+    outbound,
+    record_of,
+    repository,
+    target,
+)
+
+ME = 5
+START = at(0)
+MY_RECORD = record_of(ME)
+ACK = HelloAck(1, "guts/test", ("seed",), MY_RECORD, WALL, b"my start")
+HELLO = Hello(1, 1, "guts/test", ("seed",), MY_RECORD, WALL, b"my start")
+DUPLICATE = Goodbye(GoodbyeCode.DUPLICATE, "another connection of ours stays")
+
+
+class Fatal(PeerFault):
+    code = "FATAL"
+
+
+class Minor(PeerFault):
+    code = "MINOR"
+    severity = Severity.MINOR
+
+
+def manager(
+    *,
+    maximum: int = 50,
+    stored: tuple[StoredPeer, ...] = (),
+    doors: tuple[BootstrapAddress, ...] = (),
+    seed: int = 1,
+) -> PeerManager:
+    me = Self(IDS[ME], "guts/test", ("seed",), b"my start")
+    return PeerManager(me, MY_RECORD, Limits(maximum, 30.0), Scores([], at(0)), stored, doors, random.Random(seed))
+
+
+def run(peers: PeerManager, effects: list[Effect]) -> list[Effect]:
+    """Let the manager see its own dials and disconnections, as the service does."""
+    seen: list[Effect] = []
+    for effect in effects:
+        match effect:
+            case Dial():
+                seen += peers.connect(effect.target)
+            case Disconnect():
+                seen += peers.closing(effect)
+            case _:
+                seen.append(effect)
+    return seen
+
+
+def connect(peers: PeerManager, event: Connected, now: Now) -> PeerConnection:
+    run(peers, peers.connected(event, now))
+    return peers.connections[event.connection]
+
+
+def accept(peers: PeerManager, number: int, peer: int, now: Now = START, nonce: bytes = OLD) -> PeerConnection:
+    """Let ``peer`` dial us and say hello."""
+    connection = connect(peers, inbound(number, peer), now)
+    run(peers, peers.hello(connection, hello_of(peer, nonce=nonce), now))
+    return connection
+
+
+def reach(
+    peers: PeerManager,
+    number: int,
+    peer: int,
+    now: Now = START,
+    nonce: bytes = OLD,
+    dialled: BootstrapAddress | None = None,
+) -> PeerConnection:
+    """Dial ``peer`` and take its answer."""
+    connection = connect(peers, outbound(number, peer, dialled), now)
+    run(peers, peers.hello_ack(connection, ack_of(peer, nonce=nonce), now))
+    return connection
+
+
+# --- greeting -----------------------------------------------------------------------------------------------
+
+
+def test_dialler_says_hello_first_and_is_ready_at_the_answer() -> None:
+    peers = manager()
+    assert peers.connected(outbound(1, 2), at(0)) == [Send(ConnectionId(1), HELLO)]
+    connection = peers.connections[ConnectionId(1)]
+    assert not connection.ready
+    assert peers.hello_ack(connection, ack_of(2), at(1)) == [
+        Persist(PeerSeen(IDS[2], address(2), record_of(2), ("seed",), WALL + 1000))
+    ]
+    assert connection.ready
+    state = peers.state(IDS[2])
+    assert (state.addresses, state.capabilities, state.last_seen) == ((address(2),), ("seed",), WALL + 1000)
+    assert (connection.software, connection.start_nonce) == ("guts/0.1.0", OLD)
+    assert peers.connection_to(IDS[2]) is connection
+    assert peers.connection_to(IDS[3]) is None
+
+
+def test_dialled_side_waits_for_the_hello_and_answers_it() -> None:
+    peers = manager()
+    assert peers.connected(inbound(1, 2), at(0)) == []
+    connection = peers.connections[ConnectionId(1)]
+    assert peers.hello(connection, hello_of(2), at(0)) == [
+        Send(ConnectionId(1), ACK),
+        Persist(PeerSeen(IDS[2], None, record_of(2), ("seed",), WALL)),
+    ]
+    assert connection.ready
+    # Where the call came from is nowhere to dial; what it says of itself is.
+    assert peers.state(IDS[2]).addresses == (address(2),)
+
+
+@pytest.mark.parametrize(("versions", "common"), [((1, 1), True), ((1, 9), True), ((2, 9), False)])
+def test_version_range_must_hold_ours(versions: tuple[int, int], common: bool) -> None:
+    peers = manager()
+    connection = connect(peers, inbound(1, 2), at(0))
+    effects = run(peers, peers.hello(connection, hello_of(2, versions=versions), at(0)))
+    assert connection.ready is common
+    if not common:
+        assert effects == [
+            Disconnect(ConnectionId(1), Goodbye(GoodbyeCode.NO_COMMON_VERSION, "this node speaks version 1"))
+        ]
+
+
+def test_hello_from_the_wrong_side_is_a_fault() -> None:
+    peers = manager()
+    dialled = connect(peers, outbound(1, 2), at(0))
+    with pytest.raises(UnexpectedMessage):
+        peers.hello(dialled, hello_of(2), at(0))
+    came = connect(peers, inbound(2, 3), at(0))
+    with pytest.raises(UnexpectedMessage):
+        peers.hello_ack(came, ack_of(3), at(0))
+
+
+def test_answer_in_a_version_that_was_not_offered_is_a_fault() -> None:
+    peers = manager()
+    connection = connect(peers, outbound(1, 2), at(0))
+    with pytest.raises(UnexpectedMessage):
+        peers.hello_ack(connection, ack_of(2, version=2), at(0))
+    assert not connection.ready
+
+
+@pytest.mark.parametrize("record", [record_of(3), b"", record_of(2)[:-1]])
+def test_hello_with_a_record_that_is_not_the_peers_own_is_a_fault(record: bytes) -> None:
+    peers = manager()
+    connection = connect(peers, inbound(1, 2), at(0))
+    with pytest.raises(PeerFault) as caught:
+        peers.hello(connection, hello_of(2, record=record), at(0))
+    assert caught.value.severity is Severity.FATAL
+    assert not connection.ready
+    if record == record_of(3):
+        assert isinstance(caught.value, InvalidRecord)
+
+
+@pytest.mark.parametrize("expires", [0, WALL, WALL + 10 * 365 * 24 * 3_600_000])
+def test_peer_whose_clock_differs_is_welcome(expires: int) -> None:
+    peers = manager()
+    connection = connect(peers, inbound(1, 2), at(0))
+    peers.hello(connection, hello_of(2, record=record_of(2, expires=expires)), at(0))
+    assert connection.ready
+    assert peers.state(IDS[2]).addresses == (address(2),)
+    assert peers.scores.value(IDS[2], 0) == 0.0
+
+
+# --- duplicates ---------------------------------------------------------------------------------------------
+
+
+def test_of_crossing_dials_the_one_by_the_smaller_id_stays() -> None:
+    """Node 5 meets node 2, who is smaller, and node 8, who is larger; both orders of arrival."""
+    for first, second, peer, staying in (
+        (accept, reach, 2, 1),
+        (reach, accept, 2, 2),
+        (accept, reach, 8, 2),
+        (reach, accept, 8, 1),
+    ):
+        peers = manager()
+        first(peers, 1, peer)
+        second(peers, 2, peer)
+        leaving = 3 - staying
+        kept, gone = peers.connections[ConnectionId(staying)], peers.connections[ConnectionId(leaving)]
+        assert (kept.ready, kept.closing, gone.ready, gone.closing) == (True, False, False, True)
+        assert peers.connection_to(IDS[peer]) is kept
+        assert [connection.id for connection in peers.ready()] == [staying]
+
+
+def test_refused_duplicate_gets_goodbye_instead_of_an_answer() -> None:
+    peers = manager()
+    reach(peers, 1, 8)
+    connection = connect(peers, inbound(2, 8), at(0))
+    assert run(peers, peers.hello(connection, hello_of(8), at(0))) == [Disconnect(ConnectionId(2), DUPLICATE)]
+
+
+def test_second_call_of_the_same_peer_is_refused_while_the_first_lives() -> None:
+    peers = manager()
+    first = accept(peers, 1, 2)
+    connection = connect(peers, inbound(2, 2), at(0))
+    assert run(peers, peers.hello(connection, hello_of(2), at(0))) == [Disconnect(ConnectionId(2), DUPLICATE)]
+    assert first.ready
+
+
+def test_second_answer_of_the_same_peer_means_that_it_lost_the_first() -> None:
+    peers = manager()
+    first = reach(peers, 1, 2)
+    connection = connect(peers, outbound(2, 2, target(20)), at(0))
+    assert run(peers, peers.hello_ack(connection, ack_of(2), at(0))) == [
+        Disconnect(ConnectionId(1), DUPLICATE),
+        Persist(PeerSeen(IDS[2], address(2), record_of(2), ("seed",), WALL)),
+    ]
+    assert (first.ready, connection.ready) == (False, True)
+
+
+@pytest.mark.parametrize("peer", [2, 8])
+@pytest.mark.parametrize("first", [accept, reach])
+def test_restarted_peer_replaces_its_old_connection(first: object, peer: int) -> None:
+    peers = manager()
+    (accept if first is accept else reach)(peers, 1, peer)
+    peers.state(IDS[peer]).subscriptions.add(repository(1))
+    connection = connect(peers, inbound(2, peer), at(0))
+    assert run(peers, peers.hello(connection, hello_of(peer, nonce=NEW), at(0))) == [
+        Disconnect(ConnectionId(1), DUPLICATE),
+        Send(ConnectionId(2), ACK),
+        Persist(PeerSeen(IDS[peer], None, record_of(peer), ("seed",), WALL)),
+    ]
+    assert connection.ready
+    assert peers.state(IDS[peer]).subscriptions == set()
+    # The end of the old one changes nothing.
+    assert peers.disconnected(ConnectionId(1), None, at(1))[1] == []
+    assert peers.connection_to(IDS[peer]) is connection
+    assert peers.state(IDS[peer]).backoff.failures == 0
+
+
+# --- room and bans ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("maximum", "calls"), [(50, 42), (10, 5), (1, 1)])
+def test_room_is_kept_for_those_that_we_dial(maximum: int, calls: int) -> None:
+    peers = manager(maximum=maximum)
+    full = Goodbye(GoodbyeCode.FULL, "no free connection", FULL_RETRY_AFTER)
+    for number in range(calls):
+        assert peers.connected(inbound(number, 2), at(0)) == []
+    assert peers.connected(inbound(calls, 2), at(0)) == [Disconnect(ConnectionId(calls), full)]
+    peers.disconnected(ConnectionId(calls), None, at(0))
+    for number in range(calls, maximum):
+        assert peers.connected(outbound(number, 3), at(0)) == [Send(ConnectionId(number), HELLO)]
+    assert peers.connected(outbound(maximum, 3), at(0)) == [Disconnect(ConnectionId(maximum), full)]
+
+
+def test_banned_peer_is_told_for_how_long_and_not_let_in() -> None:
+    peers = manager()
+    peers.scores.count(IDS[2], Fatal("x"), at(0))
+    assert peers.connected(inbound(1, 2), at(0.5)) == [
+        Disconnect(ConnectionId(1), Goodbye(GoodbyeCode.BANNED, "banned", 86_400))
+    ]
+    assert peers.connected(inbound(2, 2), at(86_400)) == []
+
+
+def test_fatal_fault_closes_every_connection_of_the_peer() -> None:
+    peers = manager()
+    accept(peers, 1, 2)
+    connect(peers, inbound(2, 2), at(0))
+    accept(peers, 3, 3)
+    goodbye = Goodbye(GoodbyeCode.PROTOCOL_FAULT, "too many faults", 86_400)
+    assert run(peers, peers.fault(IDS[2], Fatal("x"), at(0))) == [
+        Persist(ScoreChanged(IDS[2], 100.0, 100.0, "FATAL", WALL + 86_400_000, WALL)),
+        Disconnect(ConnectionId(1), goodbye),
+        Disconnect(ConnectionId(2), goodbye),
+    ]
+    assert run(peers, [Disconnect(ConnectionId(1), None)]) == []
+    assert run(peers, [Disconnect(ConnectionId(99), None)]) == []
+
+
+def test_small_fault_is_counted_and_nothing_else() -> None:
+    peers = manager()
+    accept(peers, 1, 2)
+    assert peers.fault(IDS[2], Minor("x"), at(0)) == [Persist(ScoreChanged(IDS[2], 5.0, 5.0, "MINOR", 0, WALL))]
+
+
+def test_connection_that_ended_in_a_fault_is_counted() -> None:
+    peers = manager()
+    first = accept(peers, 1, 2)
+    assert peers.disconnected(ConnectionId(1), Fatal("x"), at(0)) == (
+        first,
+        [Persist(ScoreChanged(IDS[2], 100.0, 100.0, "FATAL", WALL + 86_400_000, WALL))],
+    )
+
+
+def test_goodbye_of_the_peer_is_kept_as_the_reason() -> None:
+    peers = manager()
+    connection = accept(peers, 1, 2)
+    assert peers.goodbye(connection, Goodbye(GoodbyeCode.FULL, "lies", 60)) == [Disconnect(ConnectionId(1), None)]
+    assert str(connection.farewell) == "the peer has no free connection"
+    for code in GoodbyeCode:
+        assert str(SaidGoodbye("the peer", Goodbye(code))).startswith("the peer ")
+
+
+# --- keep-alive ---------------------------------------------------------------------------------------------
+
+
+def test_pings_come_every_thirty_seconds_give_or_take_a_fifth() -> None:
+    peers = manager()
+    connection = accept(peers, 1, 2)
+    peers.tick(at(0))
+    for _ in range(50):
+        due = connection.next_ping
+        assert peers.deadline(connection.last_heard) <= due
+        assert 24.0 <= due - connection.last_heard <= 36.0
+        assert peers.tick(at(due - 0.001)) == []
+        [ping] = peers.tick(at(due))
+        assert isinstance(ping, Send)
+        assert isinstance(ping.message, Ping)
+        connection.last_heard = due
+
+
+def test_pong_to_the_last_ping_tells_the_round_trip_and_others_nothing() -> None:
+    peers = manager()
+    connection = accept(peers, 1, 2)
+    peers.pong(connection, Pong(0), 1.0)
+    due = connection.next_ping
+    peers.tick(at(due))
+    assert connection.ping is not None
+    peers.pong(connection, Pong(connection.ping[0] ^ 1), due + 0.1)
+    assert connection.rtt is None
+    peers.pong(connection, Pong(connection.ping[0]), due + 0.25)
+    assert connection.rtt == pytest.approx(0.25)
+    assert connection.ping is None
+
+
+def test_silent_peer_is_dead_after_ninety_seconds() -> None:
+    peers = manager()
+    connection = accept(peers, 1, 2)
+    connection.next_ping = math.inf
+    peers.tick(at(0))
+    assert peers.tick(at(89.9)) == []
+    assert peers.deadline(89.9) == 90.0
+    idle = Disconnect(ConnectionId(1), Goodbye(GoodbyeCode.IDLE, "silent for too long"))
+    assert run(peers, peers.tick(at(90))) == [idle]
+    # Closing: no more timers of its own.
+    assert peers.tick(at(91)) == []
+    assert peers.deadline(91.0) == 89.9 + UPKEEP_INTERVAL
+
+
+def test_mute_peer_has_five_seconds_for_its_hello() -> None:
+    peers = manager()
+    connect(peers, inbound(1, 2), at(10))
+    peers.tick(at(10))
+    assert peers.deadline(10.0) == 10.0 + HELLO_TIMEOUT
+    assert peers.tick(at(14.9)) == []
+    assert run(peers, peers.tick(at(15))) == [
+        Disconnect(ConnectionId(1), Goodbye(GoodbyeCode.IDLE, "no hello in time"))
+    ]
+
+
+# --- upkeep -------------------------------------------------------------------------------------------------
+
+
+def test_dials_doors_and_last_good_addresses_up_to_eight() -> None:
+    stored = tuple(StoredPeer(IDS[n], (address(n),), WALL - n) for n in range(12))
+    peers = manager(stored=stored, doors=(target(99),))
+    assert peers.deadline(0.0) == 0.0
+    # Itself is not among them, though its record was stored.
+    dialled = [target(99)] + [target(n, IDS[n]) for n in (0, 1, 2, 3, 4, 6, 7)]
+    assert run(peers, peers.tick(at(0))) == [Dial(wanted) for wanted in dialled]
+    assert peers.deadline(0.0) == UPKEEP_INTERVAL
+    assert run(peers, peers.tick(at(60))) == []
+    assert peers.deadline(60.0) == math.inf
+    peers.dial_failed(dialled[1], at(61))
+    assert peers.deadline(61.0) == 61.0
+    assert run(peers, peers.tick(at(61))) == [Dial(target(8, IDS[8]))]
+
+
+def test_dials_no_more_than_there_is_room_for() -> None:
+    stored = tuple(StoredPeer(IDS[n], (address(n),), WALL - n) for n in range(5))
+    peers = manager(maximum=3, stored=stored)
+    accept(peers, 1, 9)
+    assert run(peers, peers.tick(at(0))) == [Dial(target(0, IDS[0])), Dial(target(1, IDS[1]))]
+
+
+def test_dial_under_way_is_not_begun_again() -> None:
+    peers = manager()
+    assert peers.connect(target(2)) == [Dial(target(2))]
+    assert peers.connect(target(2)) == []
+    peers.dial_failed(target(2), at(0))
+    assert peers.connect(target(2)) == [Dial(target(2))]
+
+
+def test_full_door_is_not_dialled_again_before_its_time() -> None:
+    peers = manager(doors=(target(2),))
+    assert run(peers, peers.tick(at(0))) == [Dial(target(2))]
+    connection = connect(peers, outbound(1, 2, target(2)), at(0))
+    run(peers, peers.goodbye(connection, Goodbye(GoodbyeCode.FULL, "", 60)))
+    peers.disconnected(ConnectionId(1), None, at(0))
+    assert peers.tick(at(0)) == []
+    assert peers.deadline(0.0) == 60.0
+    assert peers.tick(at(59.9)) == []
+    assert run(peers, peers.tick(at(60))) == [Dial(target(2))]
+
+
+def test_known_peer_that_hangs_up_before_the_hello_is_backed_off() -> None:
+    peers = manager(stored=(StoredPeer(IDS[2], (address(2),), WALL),))
+    dials = 0
+    time = 0.0
+    for _ in range(100):
+        if run(peers, peers.tick(at(time))) == [Dial(target(2, IDS[2]))]:
+            dials += 1
+            connect(peers, outbound(dials, 2), at(time))
+            peers.disconnected(ConnectionId(dials), ConnectionLost("gone"), at(time))
+        time = peers.deadline(time)
+    assert time > 600.0
+    assert 5 <= dials <= 50
+
+
+def test_banned_peer_is_not_dialled() -> None:
+    peers = manager(stored=(StoredPeer(IDS[2], (address(2),), WALL),))
+    peers.scores.count(IDS[2], Fatal("x"), at(0))
+    assert peers.tick(at(0)) == []
+    assert peers.tick(at(86_399)) == []
+    assert run(peers, peers.tick(at(86_459))) == [Dial(target(2, IDS[2]))]
+
+
+def test_bare_door_whose_node_is_connected_otherwise_is_dialled_once_and_no_more() -> None:
+    peers = manager(doors=(target(20),))
+    accept(peers, 1, 2)
+    assert run(peers, peers.tick(at(0))) == [Dial(target(20))]
+    second = connect(peers, outbound(2, 2, target(20)), at(0))
+    # Node 2 is smaller, so the connection that it dialled stays.
+    assert run(peers, peers.hello_ack(second, ack_of(2), at(0))) == [Disconnect(ConnectionId(2), DUPLICATE)]
+    peers.disconnected(ConnectionId(2), None, at(0))
+    for seconds in range(0, 80, 10):
+        assert [effect for effect in peers.tick(at(seconds)) if isinstance(effect, Dial)] == []
+    peers.disconnected(ConnectionId(1), ConnectionLost("gone"), at(80))
+    assert run(peers, peers.tick(at(82))) in ([Dial(target(20))], [Dial(target(20)), Dial(target(2, IDS[2]))])
+
+
+# --- who is there -------------------------------------------------------------------------------------------
+
+
+def test_names_subscribers_holders_and_random_peers_among_the_ready() -> None:
+    peers = manager()
+    for number, peer in enumerate((1, 2, 3)):
+        accept(peers, number, peer)
+    peers.subscribe(peers.connections[ConnectionId(0)], Subscribe((repository(1), repository(2))))
+    peers.subscribe(peers.connections[ConnectionId(0)], Subscribe((), (repository(2),)))
+    peers.state(IDS[2]).holds(repository(1))
+    peers.state(IDS[9]).holds(repository(1))
+    assert [state.id for state in peers.subscribers(repository(1))] == [IDS[1]]
+    assert peers.subscribers(repository(2)) == []
+    assert [state.id for state in peers.peers_with_repository(repository(1))] == [IDS[2]]
+    assert peers.broadcast(Ping(1)) == [Send(ConnectionId(number), Ping(1)) for number in range(3)]
+    everybody = [connection.peer for connection in peers.ready()]
+    assert sorted(peers.random_peers(9, everybody)) == IDS[1:4]
+    assert sorted(peers.random_peers(9, everybody, exclude=IDS[2])) == [IDS[1], IDS[3]]
+    assert len(peers.random_peers(2, everybody)) == 2
+
+
+def test_subscriptions_and_holdings_are_noted_up_to_a_bound() -> None:
+    peers = manager()
+    connection = accept(peers, 1, 2)
+    state = peers.state(IDS[2])
+    for start in range(0, MAX_REPOSITORIES_PER_PEER, 1000):
+        peers.subscribe(connection, Subscribe(tuple(repository(n) for n in range(start, start + 1000))))
+    assert len(state.subscriptions) == MAX_REPOSITORIES_PER_PEER
+    peers.subscribe(connection, Subscribe((repository(10**6),)))
+    assert len(state.subscriptions) == MAX_REPOSITORIES_PER_PEER
+    peers.subscribe(connection, Subscribe((repository(10**6),), (repository(0),)))
+    assert repository(10**6) in state.subscriptions
+    for number in range(MAX_REPOSITORIES_PER_PEER + 1):
+        state.holds(repository(number))
+    assert len(state.repositories) == MAX_REPOSITORIES_PER_PEER
+
+
+def _peer(number: int) -> PeerId:
+    return PeerId(number.to_bytes(32, "big"))
+
+
+def test_address_book_is_bounded_and_forgets_who_was_seen_longest_ago() -> None:
+    rows = tuple(StoredPeer(_peer(n), (address(1),), n) for n in range(1, MAX_ADDRESS_BOOK + 2))
+    peers = manager(stored=rows)
+    assert len(peers.peers) == MAX_ADDRESS_BOOK
+    assert _peer(1) not in peers.peers
+    peers.state(IDS[1])
+    assert len(peers.peers) == MAX_ADDRESS_BOOK
+    assert _peer(2) not in peers.peers
+    peers.state(IDS[2])
+    assert IDS[1] not in peers.peers
+
+
+def test_address_book_never_forgets_a_connected_peer() -> None:
+    peers = manager()
+    connection = accept(peers, 1, 2)
+    for number in range(MAX_ADDRESS_BOOK + 5):
+        peers.state(_peer(number + 1)).connection = connection
+    assert len(peers.peers) == MAX_ADDRESS_BOOK + 6
+
+
+def test_peer_that_was_never_introduced_leaves_nothing() -> None:
+    peers = manager()
+    connect(peers, inbound(1, 2), at(0))
+    peers.disconnected(ConnectionId(1), ConnectionLost("gone"), at(0))
+    assert peers.peers == {}
