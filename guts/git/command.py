@@ -140,18 +140,9 @@ class Child:
         return self._process.pid
 
     def write(self, data: bytes) -> None:
-        """Queue ``data`` for the child's stdin. Call ``drain`` too where there may be more than a few MiB."""
+        """Queue ``data``, a few MiB at the most, for the child's stdin; ``guts.git.feeder`` is for more."""
         assert self._process.stdin is not None
         self._process.stdin.write(data)
-
-    async def drain(self) -> bool:
-        """Wait until stdin takes more; ``False``: the child doesn't listen any more."""
-        assert self._process.stdin is not None
-        try:
-            await self._process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        return True
 
     def close_stdin(self) -> None:
         """Say that nothing more follows (once all queued bytes are written)."""
@@ -215,8 +206,8 @@ class Git:
         """
         settings = [word for setting in (*_CONFIG, *config) for word in ("-c", setting)]
         with contextlib.ExitStack() as descriptors:
-            out_read, out_write = _pipe(descriptors)
-            err_read, err_write = _pipe(descriptors)
+            out_read, out_write = pipe(descriptors)
+            err_read, err_write = pipe(descriptors)
             try:
                 process = await asyncio.create_subprocess_exec(
                     self.executable,
@@ -318,7 +309,8 @@ def parse_version(output: bytes) -> tuple[int, int]:
     return version
 
 
-def _pipe(descriptors: contextlib.ExitStack) -> tuple[int, int]:
+def pipe(descriptors: contextlib.ExitStack) -> tuple[int, int]:
+    """Return the (reading, writing) ends of a large pipe; ``descriptors`` closes them."""
     ends = os.pipe()
     for end in ends:
         descriptors.callback(os.close, end)

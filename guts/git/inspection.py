@@ -33,11 +33,13 @@ from guts.git.objects import (
     id_lines,
     lines_in_blocks,
 )
-from guts.git.trees import TreeScan, check_link, check_modules
+from guts.git.trees import PLAIN_ANSWERS, TreeScan, check_link, check_modules
 from guts.ids import ObjectId
 
-_SIZES: Final = re.compile(rb"^\w+ (\d+) ", re.MULTILINE)
-_TREES: Final = re.compile(rb"^tree (\d+) ([0-9a-f]{40}\n)", re.MULTILINE)
+# Of lines of type, size and id, from git itself: nothing else in them looks like this.
+_SIZES: Final = re.compile(rb" (\d+) ")
+_TREE_SIZES: Final = re.compile(rb"tree (\d+)")
+_TREES: Final = re.compile(rb"tree \d+ ([0-9a-f]{40}\n)")
 _IDS: Final = re.compile(rb"[0-9a-f]{40}\n")
 # A found object is answered by this line, a missing one by "<id> missing": one "m", which no id contains.
 _PRESENT: Final = "x"
@@ -124,12 +126,11 @@ class Inspection:
                     objects += len(sizes)
                     inflated += sum(sizes)
                     self._check_sizes(max(sizes), inflated)
-                    found = _TREES.findall(block)
-                    if any(int(size) > self._limits.tree_bytes for size, _ in found):
+                    if max(map(int, _TREE_SIZES.findall(block)), default=0) > self._limits.tree_bytes:
                         raise TooLarge(f"a tree of more than {self._limits.tree_bytes} bytes")
-                    trees.writelines([id_ for _, id_ in found])
+                    trees.write(b"".join(_TREES.findall(block)))
                     if keep_ids:
-                        ids.writelines(_IDS.findall(block))
+                        ids.write(b"".join(_IDS.findall(block)))
                 await child.finish()
             scan = await self._scan_trees(trees)
         await self._check_links(scan.links)
@@ -150,7 +151,7 @@ class Inspection:
             if max(len(scan.links), len(scan.modules)) > self._limits.special_blobs:
                 raise TooLarge(f"more than {self._limits.special_blobs} symlinks or .gitmodules")
 
-        await self._read(ids, self._limits.tree_bytes, look)
+        await self._read(ids, self._limits.tree_bytes, look, PLAIN_ANSWERS)
         return scan
 
     async def _check_links(self, ids: Collection[bytes]) -> None:
@@ -202,11 +203,17 @@ class Inspection:
             except OversizedObject as error:
                 raise UnsafeTree(f"a symlink or .gitmodules: {error}") from None
 
-    async def _read(self, ids: IO[bytes], max_bytes: int, look: Callable[[Content], None]) -> None:
-        """Show ``look`` the objects whose ids stand in the file, those that are here, one at a time."""
+    async def _read(
+        self,
+        ids: IO[bytes],
+        max_bytes: int,
+        look: Callable[[Content], None],
+        skipped: re.Pattern[bytes] | None = None,
+    ) -> None:
+        """Show ``look`` the objects whose ids stand in the file, those that are here, but for answers ``skipped``."""
         ids.seek(0)
         async with self._git.start(BATCH_CONTENTS, environment=self._environment, stdin=ids.fileno()) as child:
-            async for batch in contents(child, max_bytes):
+            async for batch in contents(child, max_bytes, skipped):
                 for content in batch:
                     if content.kind != b"missing":
                         look(content)

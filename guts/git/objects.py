@@ -71,19 +71,35 @@ def parse_infos(block: bytes) -> Iterator[ObjectInfo]:
         yield ObjectInfo(ObjectId(bytes.fromhex(hex_id.decode())), kind.decode(), int(size))
 
 
-async def contents(child: Child, max_bytes: int) -> AsyncIterator[list[Content]]:
+async def contents(
+    child: Child, max_bytes: int, skipped: re.Pattern[bytes] | None = None
+) -> AsyncIterator[list[Content]]:
     """Yield the answers of ``BATCH_CONTENTS`` in lists, as many as came in one read.
+
+    Args:
+        child: it was started with them.
+        max_bytes: length of an object that is taken.
+        skipped: matches runs of whole answers that need not be yielded.
 
     Raises:
         OversizedObject: the next object has more than ``max_bytes``; nothing of it was read.
         UnreadableObject: not the answer of ``cat-file``.
     """
     buffer = bytearray()
+    wanted = 1
     while block := await child.stdout.read(CHUNK_BYTES):
         buffer += block
+        if len(buffer) < wanted:
+            continue
+        wanted = 1
         ready: list[Content] = []
         position = 0
-        while (end := buffer.find(b"\n", position)) >= 0:
+        while True:
+            if skipped is not None and (run := skipped.match(buffer, position)) is not None:
+                position = run.end()
+            end = buffer.find(b"\n", position)
+            if end < 0:
+                break
             words = bytes(buffer[position:end]).split(b" ")
             if len(words) == 2:  # "<id> missing"
                 ready.append(Content(words[0].decode(), words[1], b""))
@@ -96,6 +112,8 @@ async def contents(child: Child, max_bytes: int) -> AsyncIterator[list[Content]]
                 raise OversizedObject(words[2].decode(), size, max_bytes)
             start = end + 1
             if len(buffer) <= start + size:
+                # A long object is not looked at again with every read.
+                wanted = start + size + 1 - position
                 break
             ready.append(Content(words[2].decode(), words[0], bytes(buffer[start : start + size])))
             position = start + size + 1

@@ -30,8 +30,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from guts.git import ancestry
-from guts.git.command import Child, Git, GitFailed
+from guts.git.command import Git, GitFailed
 from guts.git.faults import CorruptPack, MissingObjects, TooLarge
+from guts.git.feeder import Feeder, feeding
 from guts.git.files import disk_faults, sync_directory, sync_file
 from guts.git.inspection import Inspection
 from guts.ids import ObjectId
@@ -122,13 +123,18 @@ class Quarantine:
         count = _check_header(head, limits.pack_objects)
         arguments = ["index-pack", "--stdin", "--fix-thin", "--fsck-objects", f"--max-input-size={allowed}"]
         with _blamed_on_pack():
-            async with self._git.start(
-                # Checks run while the system writes the pack back; migrate() syncs what has passed them.
-                arguments,
-                environment=self._environment,
-                config=["core.fsync=none"],
-            ) as child:
-                fed = await _feed(child, head, source)
+            async with (
+                feeding() as feeder,
+                self._git.start(
+                    arguments,
+                    environment=self._environment,
+                    # Checks run while the system writes the pack back; migrate() syncs what has passed them.
+                    config=["core.fsync=none"],
+                    stdin=feeder.stdin,
+                ) as child,
+            ):
+                feeder.started()
+                fed = await _feed(feeder, head, source)
                 output = await child.stdout.read()
                 await child.finish()
         match = _INDEXED.fullmatch(output)
@@ -246,16 +252,14 @@ def _check_header(head: bytes, max_objects: int) -> int:
     return int(count)
 
 
-async def _feed(child: Child, head: bytes, source: _Bounded) -> bool:
+async def _feed(feeder: Feeder, head: bytes, source: _Bounded) -> bool:
     """Hand all bytes to the child; ``False``: it stopped listening before the end."""
-    child.write(head)
-    listening = await child.drain()
+    listening = await feeder.feed(head)
     async for chunk in source.rest():
         if not listening:
             return False
-        child.write(chunk)
-        listening = await child.drain()
-    child.close_stdin()
+        listening = await feeder.feed(chunk)
+    feeder.close()
     return listening
 
 

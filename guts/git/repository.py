@@ -5,7 +5,7 @@ import contextlib
 import os
 import shutil
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
@@ -58,6 +58,7 @@ class NotARepository(StorageFault):
 
 
 _IDS_OFFSET: Final = 8 + 256 * 4  # in an idx of version 2, after its header and fan-out table
+_LISTED_IDS: Final = 10_000  # objects listed at a time: 4 MiB
 
 
 class BareRepository:
@@ -145,11 +146,11 @@ class BareRepository:
         """
         for pack in await self.packs() if packs is None else packs:
             index = self.path / "objects" / "pack" / f"pack-{pack}.idx"
-            with contextlib.closing(_pack_ids(index, self.git.limits.batch_ids)) as chunks:
-                end: list[ObjectId] = []
-                while ids := await asyncio.to_thread(next, chunks, end):
-                    for info in await self.inspect(ids):
-                        yield info
+            start = 0
+            while ids := await asyncio.to_thread(_pack_ids, index, start, _LISTED_IDS):
+                start += len(ids)
+                for info in await self.inspect(ids):
+                    yield info
 
     @contextlib.asynccontextmanager
     async def pack(
@@ -261,15 +262,14 @@ async def _chunks(child: Child) -> AsyncGenerator[bytes, None]:
     await child.finish()
 
 
-def _pack_ids(index: Path, chunk: int) -> Generator[list[ObjectId], None, None]:
-    """Yield the ids in a pack's index (gitformat-pack(5), version 2), at most ``chunk`` at a time."""
+def _pack_ids(index: Path, start: int, count: int) -> list[ObjectId]:
+    """Return ids ``start`` to ``start + count``, as far as there are, of a pack's index (gitformat-pack, version 2)."""
     with disk_faults(), index.open("rb") as file:
         file.seek(_IDS_OFFSET - 4)
-        (left,) = struct.unpack(">I", file.read(4))
-        while left:
-            data = file.read(ObjectId.LENGTH * min(chunk, left))
-            yield [ObjectId(data[start : start + ObjectId.LENGTH]) for start in range(0, len(data), ObjectId.LENGTH)]
-            left -= min(chunk, left)
+        (objects,) = struct.unpack(">I", file.read(4))
+        file.seek(_IDS_OFFSET + start * ObjectId.LENGTH)
+        data = file.read(ObjectId.LENGTH * max(min(count, objects - start), 0))
+    return [ObjectId(data[at : at + ObjectId.LENGTH]) for at in range(0, len(data), ObjectId.LENGTH)]
 
 
 def _pack_names(path: Path) -> list[str]:

@@ -4,8 +4,8 @@ git's fsck (of 2.39) refuses ``.git`` and its look-alikes, ``..``, and harmful `
 (measured; docs/threats.md, B4): control bytes in names (a carriage return, CVE-2025-48384), the same inside
 ``.gitmodules``, and symlinks that point into ``.git``, through which a later checkout writes a hook.
 
-Honest trees pass with one run of a compiled expression per tree. Only trees with symlinks, with something like
-``.gitmodules``, or with something odd are looked at entry by entry.
+Honest trees pass with one run of a compiled expression over many of them. Only trees with symlinks, with something
+like ``.gitmodules``, or with something odd are looked at entry by entry.
 """
 
 import re
@@ -18,13 +18,18 @@ _IGNORABLE: Final = re.compile(rb"\xe2\x80[\x8c-\x8f\xaa-\xae]|\xe2\x81[\xaa-\xa
 
 # Names with a first byte of those code points (e2, ef) take the long way, like those that begin as .gitmodules
 # or one of its short names does. The common first bytes are tried first.
-_PLAIN: Final = re.compile(
+_PLAIN_ENTRIES: Final = (
     rb"(?:(?:100644|40000|100755|160000|100664) "
     rb"(?:[^\x00-\x1f\x7f\xe2\xef.gG]"
     rb"|(?!\.[gG][iI][tT][mM]|[gG][iI][tT][mM][oO][dD]~|[gG][iI]7)[.gG])"
-    rb"[^\x00-\x1f\x7f\xe2\xef]*+\x00.{20})*+",
-    re.DOTALL,
+    rb"[^\x00-\x1f\x7f\xe2\xef]*+\x00.{20})*+"
 )
+_PLAIN: Final = re.compile(_PLAIN_ENTRIES, re.DOTALL)
+
+PLAIN_ANSWERS: Final = re.compile(rb"(?:tree \d+ [0-9a-f]{40}\n" + _PLAIN_ENTRIES + rb"\n)*+", re.DOTALL)
+"""Any number of answers of ``objects.BATCH_CONTENTS`` that are plain trees. It goes by the entries, not by the
+length: git's fsck has passed these trees, and of what follows an entry nothing can be taken for one."""
+
 _ENTRY: Final = re.compile(rb"([0-7]{5,6}) ([^\x00]+)\x00(.{20})", re.DOTALL)
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _MODULES: Final = re.compile(rb"(?:\.gitmodules|gitmod~\d+|gi7[0-9a-f~]+)[ .]*(?::.*)?", re.DOTALL | re.IGNORECASE)

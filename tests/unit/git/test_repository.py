@@ -40,6 +40,18 @@ async def test_knows_what_it_holds(repository: BareRepository, made: Made) -> No
     assert await repository.size() > len(made.pack)
 
 
+@pytest.mark.parametrize("count", [150, 10_000])
+async def test_lists_every_object_once(
+    repository: BareRepository, made: Made, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr("guts.git.repository._LISTED_IDS", count)
+    await filled(repository, made)
+    every = set(git(repository.path, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split())
+    listed = [str(info.id) async for info in repository.objects()]
+    assert len(listed) == len(every)
+    assert set(listed) == every
+
+
 async def test_answers_a_full_batch_of_ids_and_not_one_more(repository: BareRepository, made: Made) -> None:
     await filled(repository, made)
     limits = replace(DEFAULT_LIMITS, batch_ids=20_000)
