@@ -39,11 +39,16 @@ async def run_node(config: Config, *, ready: Callable[[Mapping[str, object]], No
         await stop.wait()
 
 
-async def clone(config: Config, url: RepositoryUrl, target: Path) -> dict[str, object]:
+async def clone(
+    config: Config, url: RepositoryUrl, target: Path, *, near: BootstrapAddress | None = None
+) -> dict[str, object]:
     """Make a verified working clone of ``url`` at ``target``; return what came of it.
 
     A node of its own does it, which lives only as long as this: with a throw-away key, without a listener, its files
-    in a temporary folder beside ``target``. A running node of this user is asked like any other peer.
+    in a temporary folder beside ``target``.
+
+    Args:
+        near: a running node of this user: asked first, and a door to the network.
 
     Raises:
         NoProviders, ProvidersUnreachable: it can't be had.
@@ -56,9 +61,14 @@ async def clone(config: Config, url: RepositoryUrl, target: Path) -> dict[str, o
             config,
             paths=paths,
             storage=dataclasses.replace(config.storage, database_url=f"sqlite:///{paths.database}"),
-            network=dataclasses.replace(config.network, role="node", advertise=()),
+            network=dataclasses.replace(
+                config.network,
+                role="node",
+                advertise=(),
+                bootstrap_nodes=((near,) if near is not None else ()) + config.network.bootstrap_nodes,
+            ),
         )
-        hints: list[BootstrapAddress] = [url.hint] if url.hint is not None else []
+        hints = [hint for hint in (near, url.hint) if hint is not None]
         async with running(private, SigningKey.generate(), client=True, stop=asyncio.Event()) as node:
             result = await node.control.seed(url.repository, hints, CLONE_TIMEOUT)
             inspected = await node.control.inspect(url.repository)

@@ -5,10 +5,12 @@ from typing import ClassVar
 
 import click
 
-from guts.addresses import RepositoryUrl
+from guts.addresses import Address, BootstrapAddress, RepositoryUrl
+from guts.cli import daemon
 from guts.cli.answer import Answer
 from guts.cli.session import Session, emit, json_option, pass_session
 from guts.errors import UsageError
+from guts.ids import PeerId
 
 
 class TargetTaken(UsageError):
@@ -25,7 +27,7 @@ class TargetTaken(UsageError):
 def clone(session: Session, as_json: bool, url: str, directory: Path | None) -> None:
     """Make a working clone, every ref checked against its maintainer's signature.
 
-    Without a running node a throw-away one does it.
+    A throw-away node does it; a running node of yours is asked first, and shows it the way.
     """
     import asyncio
 
@@ -35,5 +37,16 @@ def clone(session: Session, as_json: bool, url: str, directory: Path | None) -> 
     target = (directory or Path(parsed.name or parsed.repository.short)).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise TargetTaken(f"{target} exists and is not an empty folder", hint=f"guts clone {url} OTHER-FOLDER")
-    answer = Answer.of(asyncio.run(clone_repository(session.config(), parsed, target)))
+    status = daemon.running(session.paths)
+    flags = {"network.network_name": status.text("network")} if status is not None else {}
+    near = _address_of(status) if status is not None else None
+    answer = Answer.of(asyncio.run(clone_repository(session.config(flags), parsed, target, near=near)))
     emit(as_json, answer.json, str(target))
+
+
+def _address_of(status: Answer) -> BootstrapAddress:
+    """Return where the running node can be called from this machine."""
+    address = Address.parse(status.texts("listen")[0])
+    # "Every interface" is where it listens, not where it can be called.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.ip, address.ip)  # noqa: S104
+    return BootstrapAddress(host, address.port, PeerId.parse(status.text("id")))

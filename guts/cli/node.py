@@ -69,6 +69,9 @@ def run(session: Session, /, as_json: bool, **options: object) -> None:
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
 
+    # It tells of every start what only a migration is worth telling.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
     def ready(status: Mapping[str, object]) -> None:
         emit(as_json, status, _status_lines(Answer(status)))
 

@@ -90,6 +90,19 @@ def test_clone_through_the_dht_needs_only_a_door(node: Node, cluster: LocalClust
     assert git(tmp_path / "copy", "rev-parse", "HEAD") == git(work, "rev-parse", "HEAD")
 
 
+def test_clone_finds_its_way_by_the_running_node(node: Node, cluster: LocalCluster, work: Path, tmp_path: Path) -> None:
+    repository = published(node(2), work)
+    stranger = Guts(tmp_path / "stranger")
+    flags = ("--listen", "127.0.0.1:0", "--bootstrap", cluster.member(1).address, "--network-name", network_of(cluster))
+    assert stranger("node", "start", *flags).status == 0
+    try:
+        ran = stranger("clone", f"guts://{repository}", tmp_path / "copy", "--json")
+    finally:
+        assert stranger("node", "stop").status == 0
+    assert ran.status == 0, ran.err
+    assert git(tmp_path / "copy", "rev-parse", "HEAD") == git(work, "rev-parse", "HEAD")
+
+
 def test_repository_that_nobody_has_is_named(node: Node) -> None:
     ran = node(3)("seed", NOBODYS, "--timeout", "20", "--json")
 
