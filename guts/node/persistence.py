@@ -28,6 +28,7 @@ class Persistence:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._queue: asyncio.Queue[Change] = asyncio.Queue(QUEUE_LIMIT)
+        self._running = False
 
     def keep(self, change: Change) -> None:
         """Queue ``change``; never blocks."""
@@ -37,14 +38,25 @@ class Persistence:
             log.debug("the database is behind: a %s is not kept", type(change).__name__)
 
     async def run(self) -> None:
-        """Write what is queued until cancelled."""
-        while True:
-            await self._write(await self._queue.get())
-            self._queue.task_done()
+        """Write what is queued until cancelled; what is queued then is forgotten, and nobody waits for it."""
+        self._running = True
+        try:
+            while True:
+                change = await self._queue.get()
+                try:
+                    await self._write(change)
+                finally:
+                    self._queue.task_done()
+        finally:
+            self._running = False
+            while not self._queue.empty():
+                self._queue.get_nowait()
+                self._queue.task_done()
 
     async def drain(self) -> None:
-        """Return when everything that is queued has been written; ``run`` is running."""
-        await self._queue.join()
+        """Return when everything that is queued has been written, or ``run`` has ended."""
+        if self._running:
+            await self._queue.join()
 
     async def _write(self, change: Change) -> None:
         try:

@@ -141,6 +141,7 @@ class Publishing:
         self._max_pack_bytes = max_pack_bytes
         self._patience = patience
         self._sessions: dict[str, _Session] = {}
+        self._preparing = 0
 
     async def prepare(self, draft: Draft, pack: AsyncIterator[bytes]) -> tuple[str, UnsignedRefs] | None:
         """Take in the objects of ``draft`` and return a session with what to sign; ``None``: nothing changed.
@@ -149,8 +150,15 @@ class Publishing:
             UsageError: it can't be published like this; the error says what helps.
             StorageFault: our disk or database failed.
         """
-        if len(self._sessions) >= MAX_SESSIONS:
+        if len(self._sessions) + self._preparing >= MAX_SESSIONS:
             raise NoRoom("too many publications wait for their signature", hint="try again in a few minutes")
+        self._preparing += 1
+        try:
+            return await self._prepare(draft, pack)
+        finally:
+            self._preparing -= 1
+
+    async def _prepare(self, draft: Draft, pack: AsyncIterator[bytes]) -> tuple[str, UnsignedRefs] | None:
         async with contextlib.AsyncExitStack() as stack:
             bare, hold = await stack.enter_async_context(self._repositories.writing(draft.repository))
             quarantine = await stack.enter_async_context(bare.quarantine())

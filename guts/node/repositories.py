@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
+from guts.errors import StorageFault, Unavailable
 from guts.events import Accepted, Head, Known
 from guts.git.command import Git
 from guts.git.locks import RepositoryLocks, SharedHold
@@ -44,6 +45,7 @@ class Repositories:
         self._git = git
         self._locks: dict[RepositoryId, RepositoryLocks] = {}
         self._creating: dict[RepositoryId, asyncio.Lock] = {}
+        self._lost: set[RepositoryId] = set()
 
     def path(self, repository: RepositoryId) -> Path:
         """Return where ``repository`` is, or would be; the name comes from the id alone."""
@@ -75,18 +77,28 @@ class Repositories:
         A repository of which nothing is accepted in the end leaves no trace. Two first acceptances of one
         repository wait for each other.
         """
-        if await self.stored(repository) is not None:
+        if repository not in self._lost and await self.stored(repository) is not None:
             async with self.locks(repository).shared() as hold:
                 yield await self.open(repository), hold
             return
         creating = self._creating.setdefault(repository, asyncio.Lock())
         async with creating, self.locks(repository).shared() as hold:
+            before = await self._generation(repository)
+            kept = before > 0 and await asyncio.to_thread(self.path(repository).exists)
             bare = await BareRepository.create(self.path(repository), self._git)
             try:
                 yield bare, hold
             finally:
-                if await self.stored(repository) is None:
+                if not kept and await self._generation(repository) == before:
                     await bare.delete()
+
+    def is_lost(self, repository: RepositoryId) -> bool:
+        """Tell whether what was accepted of ``repository`` is no longer all on the disk."""
+        return repository in self._lost
+
+    async def _generation(self, repository: RepositoryId) -> int:
+        stored = await self.stored(repository)
+        return stored.summary.generation if stored is not None else 0
 
     async def commit(
         self,
@@ -110,9 +122,13 @@ class Repositories:
             ancestors = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
             shown = canonical_refs(chain, verified.records, ancestors)
             fresh = range(verified.first_new_document, chain.epoch + 1)
-            await bare.records.write_identities({epoch: chain.documents[epoch] for epoch in fresh})
+            lost = self.is_lost(chain.repository)
+            written = verified.records.values() if lost else [new.record for new in verified.new]
+            await bare.records.write_identities(
+                {epoch: chain.documents[epoch] for epoch in (range(chain.epoch + 1) if lost else fresh)}
+            )
             await bare.records.write_refs(
-                {new.record.author: (new.record.header_bytes, new.record.entries_bytes) for new in verified.new}
+                {record.author: (record.header_bytes, record.entries_bytes) for record in written}
             )
             await bare.records.write_seeding(b"seed\n")
             state = table.AcceptedState(
@@ -147,6 +163,7 @@ class Repositories:
             generation = await self.database.write(table.commit, state)
             await bare.project(shown.refs, shown.head)
             await self.database.write(table.mark_projected, chain.repository, generation)
+            self._lost.discard(chain.repository)
         log.debug("committed %s, packs %s", chain.repository.short, brought)
         news = tuple(
             (
@@ -161,24 +178,46 @@ class Repositories:
     async def recover(self) -> dict[RepositoryId, Known]:
         """Bring every repository to the state that the database says; return those that are seeded.
 
-        To be called before anything else touches a repository.
+        One whose directory is gone or damaged is told to the operator and left out: the others are served, and
+        seeding it again fetches it whole. To be called before anything else touches a repository.
 
         Raises:
-            StorageFault: a repository or the database can't be read.
+            StorageFault: the database can't be read.
         """
         await asyncio.to_thread(self._root.mkdir, mode=0o700, parents=True, exist_ok=True)
         held: dict[RepositoryId, Known] = {}
-        for summary in await self.database.read(table.load_summaries):
-            bare = await self.open(summary.id)
-            for leftover in await bare.recover():
-                log.info("%s: removed %s, left by an earlier run", summary.id.short, leftover)
-            if not summary.projected:
-                stored = await self.database.read(table.load, summary.id)
-                await bare.project(stored.canonical, summary.head or "refs/heads/main")
-                await self.database.write(table.mark_projected, summary.id, summary.generation)
+        summaries = await self.database.read(table.load_summaries)
+        await self._remove_beginnings({self.path(summary.id) for summary in summaries})
+        for summary in summaries:
+            try:
+                await self._recover(summary)
+            except (StorageFault, Unavailable) as error:
+                self._lost.add(summary.id)
+                log.error("%s can't be served: %s; guts seed %s fetches it again", summary.name, error, summary.id)
+                continue
             if summary.seeding:
                 held[summary.id] = known_of(summary)
         return held
+
+    async def _recover(self, summary: RepositorySummary) -> None:
+        bare = await self.open(summary.id)
+        for leftover in await bare.recover():
+            log.info("%s: removed %s, left by an earlier run", summary.id.short, leftover)
+        if not summary.projected:
+            stored = await self.database.read(table.load, summary.id)
+            await bare.project(stored.canonical, summary.head or "refs/heads/main")
+            await self.database.write(table.mark_projected, summary.id, summary.generation)
+
+    async def _remove_beginnings(self, known: Collection[Path]) -> None:
+        """Remove repositories whose first fetch was cut short by a crash: nothing signed is in them."""
+        for path in await asyncio.to_thread(sorted, self._root.glob(f"*{SUFFIX}")):
+            if path in known:
+                continue
+            if await asyncio.to_thread(_has_records, path):
+                log.warning("%s is not in the database; it is left as it is", path)
+            else:
+                await BareRepository(path, self._git).delete()
+                log.info("removed %s, begun by an earlier run", path.name)
 
     async def list_objects(self, repository: RepositoryId) -> None:
         """Write id, type and size of every object that is not told yet into the database.
@@ -201,3 +240,7 @@ class Repositories:
                         chunk = []
             await self.database.write(object_table.insert, repository, chunk)
             await self.database.write(object_table.mark_listed, repository, pack)
+
+
+def _has_records(path: Path) -> bool:
+    return any((path / "guts" / "refs").glob("auth1*"))

@@ -73,13 +73,16 @@ class Transfers:
         stored = await self._repositories.stored(repository)
         held = await asyncio.to_thread(Held.of, stored) if stored is not None else None
         verified = await asyncio.to_thread(self._verify, repository, held, effect.candidate)
+        if verified is None and held is not None and self._repositories.is_lost(repository):
+            verified = Verified(held.chain, held.chain.epoch + 1, (), held.records)
         if verified is None:
             return NothingNew(await self._repositories.known(repository) if stored is not None else Known())
         async with self._repositories.writing(repository) as (bare, hold), bare.quarantine() as quarantine:
             tips = verified.tips
             missing = tips - await bare.has(tips)
             if missing:
-                haves = frozenset[ObjectId]().union(*(r.tips() for r in held.records.values())) if held else frozenset()
+                told = frozenset[ObjectId]().union(*(r.tips() for r in held.records.values())) if held else frozenset()
+                haves = frozenset[ObjectId]() if self._repositories.is_lost(repository) else told
                 async with self._requested(connection, effect.request, repository, missing, haves) as chunks:
                     await quarantine.index(chunks, self._max_pack_bytes)
             await quarantine.check(tips)
