@@ -21,7 +21,7 @@ from guts.git.locks import SharedHold
 from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
 from guts.ids import AuthorId, ObjectId, RepositoryId
-from guts.node.acceptance import Held, verify
+from guts.node.acceptance import Held, MissingContext, NotYet, verify
 from guts.node.limits import Patience
 from guts.node.repositories import Repositories
 from guts.node.transfers import check_forced
@@ -58,6 +58,16 @@ class NoSuchSession(UsageError):
     """The publication was committed, was forgotten, or never was."""
 
     code: ClassVar[str] = "NO_SUCH_SESSION"
+
+
+class Overtaken(UsageError):
+    """Something else was committed since the publication was prepared."""
+
+    code: ClassVar[str] = "CONFLICT"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+    def __init__(self) -> None:
+        super().__init__("something else was published in the meantime", hint="guts publish again")
 
 
 class NoRoom(UsageError):
@@ -222,7 +232,7 @@ class Publishing:
         Raises:
             NoSuchSession: it is gone.
             BadPublication: not the author's signature over what was to be signed.
-            Conflict: something else was committed in between.
+            Overtaken, Conflict: something else was committed in between.
         """
         session = self._sessions.pop(name, None)
         if session is None:
@@ -237,10 +247,13 @@ class Publishing:
                 verified = await asyncio.to_thread(
                     verify, draft.repository, held, documents, (), (encoded,), self._clock().wall
                 )
-                assert verified is not None, "a record that was prepared as new is new"
+                if verified is None:
+                    raise Overtaken
                 await check_forced(verified, session.quarantine)
             except PeerFault as error:
                 raise BadPublication(f"the signed refs are refused: {error}") from error
+            except (NotYet, MissingContext):
+                raise Overtaken from None
             accepted = await self._repositories.commit(
                 session.bare, verified, session.quarantine, session.hold, self._clock().wall
             )
