@@ -229,7 +229,7 @@ class Service:
         return effects
 
     def _dial_succeeded(self, target: BootstrapAddress, peer: PeerId, now: Now) -> list[Effect]:
-        effects = self.sync.dial_ended(target, peer, None, now.mono)
+        effects = self.sync.dial_ended(target, peer, now.mono)
         for waiter in self._connects.pop(target, []):
             seconds = round(now.mono - waiter.started, 3)
             effects.append(Reply(waiter.command_id, {"peer": str(peer), "seconds": seconds}))
@@ -240,7 +240,7 @@ class Service:
         return self._dial_in_vain(target, error, now)
 
     def _dial_in_vain(self, target: BootstrapAddress, error: GutsError, now: Now) -> list[Effect]:
-        effects = self.sync.dial_ended(target, None, error, now.mono)
+        effects = self.sync.dial_ended(target, error, now.mono)
         return effects + [Reply(waiter.command_id, error) for waiter in self._connects.pop(target, [])]
 
     def _disconnected(self, connection_id: ConnectionId, error: GutsError | None, now: Now) -> list[Effect]:

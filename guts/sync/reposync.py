@@ -240,7 +240,9 @@ class RepoSync:
         """Ask ``peer`` what it has that is newer, of those ``repositories`` that we follow."""
         for repository in repositories:
             goal = self.goals.get(repository)
-            if goal is not None and goal.willing(peer, now) and self._questions.add(peer, repository):
+            if goal is None or peer in goal.asking or not goal.willing(peer, now):
+                continue
+            if self._questions.add(peer, repository):
                 goal.asking.add(peer)
         return [*self._questions.send(peer, now)]
 
@@ -500,17 +502,15 @@ class RepoSync:
         goal.asked = event.asked
         return self._settle(goal, now)
 
-    def dial_ended(
-        self, target: BootstrapAddress, peer: PeerId | None, error: GutsError | None, now: float
-    ) -> list[Effect]:
-        """Note the end of a dial: ``peer`` is ready now, or ``error`` tells why nobody is."""
+    def dial_ended(self, target: BootstrapAddress, outcome: PeerId | GutsError, now: float) -> list[Effect]:
+        """Note the end of a dial: who is ready now, or why nobody is."""
         effects: list[Effect] = []
         for goal in [goal for goal in self.goals.values() if target in goal.dials]:
             del goal.dials[target]
-            if peer is not None:
-                effects += self.ask(peer, [goal.repository], now)
-            elif error is not None:
-                goal.note(target, str(error))
+            if isinstance(outcome, PeerId):
+                effects += self.ask(outcome, [goal.repository], now)
+            else:
+                goal.note(target, str(outcome))
             effects += self._settle(goal, now)
         return effects
 
