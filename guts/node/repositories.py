@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import logging
+import shutil
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from guts.errors import StorageFault, Unavailable
 from guts.events import Accepted, Head, Known
 from guts.git.command import Git
+from guts.git.files import disk_faults
 from guts.git.locks import RepositoryLocks, SharedHold
 from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
@@ -46,6 +48,7 @@ class Repositories:
         self._locks: dict[RepositoryId, RepositoryLocks] = {}
         self._creating: dict[RepositoryId, asyncio.Lock] = {}
         self._lost: set[RepositoryId] = set()
+        self._committing: set[RepositoryId] = set()
 
     def path(self, repository: RepositoryId) -> Path:
         """Return where ``repository`` is, or would be; the name comes from the id alone."""
@@ -83,22 +86,25 @@ class Repositories:
             return
         creating = self._creating.setdefault(repository, asyncio.Lock())
         async with creating, self.locks(repository).shared() as hold:
-            before = await self._generation(repository)
-            kept = before > 0 and await asyncio.to_thread(self.path(repository).exists)
+            self._committing.discard(repository)
+            stored = await self.stored(repository)
+            kept = stored is not None and await asyncio.to_thread(self.path(repository).exists)
+            if kept and self.is_lost(repository):
+                # Its refs would vouch for objects that are gone; the next start looks again.
+                await self.database.write(table.mark_unprojected, repository)
+                await asyncio.to_thread((self.path(repository) / "packed-refs").unlink, missing_ok=True)
             bare = await BareRepository.create(self.path(repository), self._git)
             try:
                 yield bare, hold
             finally:
-                if not kept and await self._generation(repository) == before:
-                    await bare.delete()
+                # Without a wait: the node may be stopping, and cancel this at any.
+                if not kept and repository not in self._committing:
+                    with disk_faults():
+                        shutil.rmtree(bare.path)
 
     def is_lost(self, repository: RepositoryId) -> bool:
         """Tell whether what was accepted of ``repository`` is no longer all on the disk."""
         return repository in self._lost
-
-    async def _generation(self, repository: RepositoryId) -> int:
-        stored = await self.stored(repository)
-        return stored.summary.generation if stored is not None else 0
 
     async def commit(
         self,
@@ -160,7 +166,7 @@ class Repositories:
                 size=await bare.size(),
                 now_ms=now_ms,
             )
-            generation = await self.database.write(table.commit, state)
+            generation = await self._write(state)
             await bare.project(shown.refs, shown.head)
             await self.database.write(table.mark_projected, chain.repository, generation)
             self._lost.discard(chain.repository)
@@ -174,6 +180,15 @@ class Repositories:
             for new in verified.new
         )
         return Accepted(await self.known(chain.repository), news)
+
+    async def _write(self, state: table.AcceptedState) -> int:
+        # Whoever is cancelled here does not know: the transaction goes on in its thread.
+        self._committing.add(state.repository)
+        try:
+            return await self.database.write(table.commit, state)
+        except StorageFault:
+            self._committing.discard(state.repository)
+            raise
 
     async def recover(self) -> dict[RepositoryId, Known]:
         """Bring every repository to the state that the database says; return those that are seeded.

@@ -262,6 +262,11 @@ def mark_projected(connection: Connection, repository: RepositoryId, generation:
     return result.rowcount == 1
 
 
+def mark_unprojected(connection: Connection, repository: RepositoryId) -> None:
+    """Note that git's refs have to be written again."""
+    connection.execute(update(repositories).where(repositories.c.id == repository).values(projected=False))
+
+
 def set_seeding(connection: Connection, repository: RepositoryId, *, seeding: bool) -> None:
     """Raises: ``NotHeld``."""
     result = connection.execute(update(repositories).where(repositories.c.id == repository).values(seeding=seeding))

@@ -14,9 +14,9 @@ from tests.support.nodes import Maintainer, RunningNode, World, eventually
 from tests.support.repositories import git
 
 
-async def published(world: World, **flags: str) -> tuple[RunningNode, Maintainer]:
+async def published(world: World) -> tuple[RunningNode, Maintainer]:
     """Return a node and a maintainer who has published on it."""
-    node = await world.node("publisher", **flags)
+    node = await world.node("publisher")
     maintainer = world.maintainer()
     await maintainer.publish(node)
     return node, maintainer
