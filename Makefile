@@ -14,7 +14,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 UV := $(VENV)/lock/bin/uv
-BENCHMARKS := $(filter-out __init__,$(basename $(notdir $(wildcard tests/benchmarks/*.py))))
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
 
 .PHONY: help venv test demo bench lock clean check-python
@@ -56,8 +55,7 @@ demo: venv
 	@$(BIN)/guts demo $(if $(REPO),'$(REPO)')
 
 bench: venv
-	@for name in $(BENCHMARKS); do \
-		echo "==> tests/benchmarks/$$name.py"; $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
+	@$(BIN)/python -m tests.benchmarks
 
 lock: venv
 	@echo "==> resolving pyproject.toml into requirements.lock and requirements-dev.lock"
