@@ -62,13 +62,22 @@ class Stream:
                 raise self._failure
             self._readable.clear()
             await self._readable.wait()
-        piece = self._pieces.popleft()
-        if len(piece) > max_bytes:
-            self._pieces.appendleft(piece[max_bytes:])
-            piece = piece[:max_bytes]
-        if self._connection.consumed(self.id, len(piece)):
+        data = self._take(max_bytes)
+        if self._connection.consumed(self.id, len(data)):
             self._wake()
-        return piece
+        return data
+
+    def _take(self, max_bytes: int) -> bytes:
+        """Return what waits, together as far as it fits: a reader with a cost per read then has fewer."""
+        parts: list[bytes] = []
+        while self._pieces and max_bytes:
+            piece = self._pieces.popleft()
+            if len(piece) > max_bytes:
+                self._pieces.appendleft(piece[max_bytes:])
+                piece = piece[:max_bytes]
+            max_bytes -= len(piece)
+            parts.append(piece)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def readexactly(self, count: int) -> bytes:
         """Return exactly ``count`` bytes.
