@@ -1,6 +1,7 @@
 """What a node does with a peer that asks or says what no honest peer does: end it by name, serve the others."""
 
 import asyncio
+import contextlib
 import os
 import struct
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from guts.identity import SigningKey
 from guts.ids import ObjectId, PeerId, RepositoryId
 from guts.net.stream import StreamFailed
 from guts.node.limits import Patience
-from guts.service.admission import MAX_SERVES_PER_PEER
+from guts.records import PeerRecord
+from guts.service.admission import MAX_LOADS_PER_PEER, MAX_SERVES, MAX_SERVES_PER_PEER
 from guts.wire import codec
 from guts.wire.limits import MAX_MESSAGE_BYTES, MAX_OBJECT_IDS
 from guts.wire.messages import (
@@ -23,6 +25,7 @@ from guts.wire.messages import (
     Goodbye,
     GoodbyeCode,
     Gossip,
+    Hello,
     HelloAck,
     Message,
     NewRepository,
@@ -35,7 +38,7 @@ from guts.wire.messages import (
     RefsStatus,
     Subscribe,
 )
-from tests.support.bad_peer import BadHolder, BadPeer, Offer, RawPeer, data_frame, intruder
+from tests.support.bad_peer import BadHolder, BadPeer, Offer, RawPeer, data_frame, intruder, now_ms
 from tests.support.nodes import Maintainer, RunningNode, World, eventually, files
 
 ALL = b"\xff" * 8
@@ -382,6 +385,43 @@ async def test_node_gives_up_on_a_request_whose_ids_never_come(world: World) -> 
         assert answer.status is ObjectsStatus.PACK_FOLLOWS
     assert await node.reasons(peer.id) == []
     assert node.node.repositories.locks(maintainer.repository).idle
+
+
+async def test_node_makes_as_many_packs_at_a_time_as_it_may_and_no_more(world: World) -> None:
+    node, maintainer = await server(world)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(MAX_SERVES // MAX_SERVES_PER_PEER):
+            peer = await stack.enter_async_context(intruder(node))
+            for request in range(1, MAX_SERVES_PER_PEER + 1):
+                stream = peer.connection.open_stream()
+                peer.send(GetObjects(request, maintainer.repository, stream.id, ALL, "", 1, 0))
+        serves = node.node.control._service._admission._serves
+        await eventually(lambda: sum(serves.values()) == MAX_SERVES)
+        async with intruder(node) as late:
+            answer, _ = await ask(late, maintainer.repository, [maintainer.tip()], [])
+            assert answer.status is ObjectsStatus.BUSY
+            assert answer.retry_after_s > 0
+    await eventually(lambda: not serves)
+    await still_serves(world, node, maintainer)
+
+
+@pytest.mark.parametrize("count", [MAX_LOADS_PER_PEER, 4 * MAX_LOADS_PER_PEER])
+async def test_node_reads_as_many_refs_at_a_time_as_a_peer_may_ask_for(world: World, count: int) -> None:
+    """A read takes as long as it takes, so which question is one too many is not fixed; that one is, is."""
+    node, maintainer = await server(world)
+    async with RawPeer.meet(node) as raw:
+        record = PeerRecord.sign(raw.key, (), (), now_ms(), now_ms() + 1_000_000).encoded
+        hello = codec.encode(Hello(1, 1, "raw/1", (), record, now_ms(), os.urandom(8)))
+        asks = [codec.encode(GetRefs(n, (RefsQuery(maintainer.repository, 0, b"", ()),))) for n in range(1, count + 1)]
+        # One transport message brings them all at once.
+        raw.send(data_frame(b"".join(len(data).to_bytes(4, "big") + data for data in (hello, *asks))))
+        answers: list[Refs | Error] = []
+        while len(answers) < count:
+            answers += [message for message in await raw.messages(1) if isinstance(message, Refs | Error)]
+    busy = [answer for answer in answers if isinstance(answer, Error)]
+    assert bool(busy) == (count > MAX_LOADS_PER_PEER)
+    assert all(answer.code is ErrorCode.BUSY for answer in busy)
+    assert await node.reasons(raw.id) == []
 
 
 async def test_node_gives_up_on_a_peer_that_does_not_read_the_pack(world: World) -> None:

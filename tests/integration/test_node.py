@@ -244,31 +244,35 @@ def processes() -> Iterator[list[Process]]:
         process.process.wait()
 
 
-async def test_killed_in_the_middle_of_a_fetch_starts_clean_and_syncs_slow(
-    world: World, processes: list[Process], tmp_path: Path
+async def _killed_while_seeding(
+    home: Path, maintainer: Maintainer, hint: BootstrapAddress, after: float | None
 ) -> None:
+    """Start a node at ``home``, have it seed, and kill it ``after`` so many seconds, or once a pack has begun."""
+    victim = await asyncio.to_thread(launch, home)
+    url = f"guts://{hint.host}:{hint.port}/{maintainer.repository}"
+    seeding = asyncio.create_task(asyncio.to_thread(victim.guts, "seed", url))
+    if after is None:
+        await eventually(lambda: list(home.rglob("incoming-*/pack")) != [])
+    else:
+        await asyncio.sleep(after)
+    victim.process.send_signal(signal.SIGKILL)
+    victim.process.wait()
+    await seeding
+
+
+async def test_killed_in_the_middle_of_a_fetch_starts_clean_and_syncs_slow(world: World, tmp_path: Path) -> None:
     publisher = await world.node("publisher")
     maintainer = world.maintainer()
     maintainer.commit("noise", os.urandom(3_000_000))
-    await maintainer.publish(publisher)
     home = tmp_path / "replica"
+    async with Stalls(Offer.honest(maintainer)).listening() as stalling:
+        await _killed_while_seeding(home, maintainer, stalling.hint, None)
+    assert list(home.rglob("incoming-*")) != []
+    await maintainer.publish(publisher)
     seed = random.randrange(2**32)
     print("seed", seed)
-    rng = random.Random(seed)
-    for _ in range(3):
-        victim = await asyncio.to_thread(launch, home)
-        processes.append(victim)
-        seeding = asyncio.create_task(
-            asyncio.to_thread(
-                victim.guts, "seed", f"guts://{publisher.hint.host}:{publisher.hint.port}/{maintainer.repository}"
-            )
-        )
-        with contextlib.suppress(TimeoutError):
-            await eventually(lambda: list(home.rglob("incoming-*")) != [], 5)
-        await asyncio.sleep(rng.uniform(0.0, 0.3))
-        victim.process.send_signal(signal.SIGKILL)
-        victim.process.wait()
-        await seeding
+    # A command takes about a third of a second to begin.
+    await _killed_while_seeding(home, maintainer, publisher.hint, random.Random(seed).uniform(0.2, 0.8))
     replica = RunningNode(home, config_of(home))
     world.nodes.append(replica)
     await replica.start()

@@ -25,6 +25,7 @@ from guts.noise.keys import KeyPair
 from guts.records import PeerRecord
 from guts.trust.authoring import prepare_refs
 from guts.trust.signed_refs import KIND, SignedRefs
+from guts.wire import codec
 from guts.wire.codec import UnknownMessage
 from guts.wire.messages import (
     EncodedRefs,
@@ -316,6 +317,7 @@ class RawPeer:
         self._writer = writer
         self._node = node
         self.id = PeerId(node.public)
+        self._heard = b""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -336,6 +338,27 @@ class RawPeer:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+    @property
+    def key(self) -> SigningKey:
+        """Its node key."""
+        return SigningKey(bytes(self._node.key))
+
+    async def messages(self, count: int) -> list[Message]:
+        """Return the next ``count`` messages on stream 0."""
+        found: list[Message] = []
+        async with asyncio.timeout(SOON):
+            while len(found) < count:
+                plaintext = self._node.decrypt(await _framed(self._reader))
+                while plaintext:
+                    size = 7 + int.from_bytes(plaintext[5:7], "big")
+                    if plaintext[:5] == bytes(5):
+                        self._heard += plaintext[7:size]
+                    plaintext = plaintext[size:]
+                while len(self._heard) >= 4 and len(self._heard) >= (end := 4 + int.from_bytes(self._heard[:4], "big")):
+                    found.append(codec.decode(self._heard[4:end]))
+                    self._heard = self._heard[end:]
+        return found
 
     def send(self, plaintext: bytes) -> None:
         """Send ``plaintext`` as one transport message."""
