@@ -12,6 +12,7 @@ from guts.addresses import Address
 from guts.errors import GutsError, PeerFault, Unavailable
 from guts.ids import PeerId
 from guts.net.stream import Stream, StreamFailed
+from guts.noise.cipher import TAG_LENGTH
 from guts.wire.codec import UnknownMessage
 from guts.wire.connection import (
     Connection,
@@ -23,13 +24,13 @@ from guts.wire.connection import (
     StreamEnded,
     StreamReset,
 )
-from guts.wire.limits import KIB
+from guts.wire.limits import KIB, MAX_PLAINTEXT
 from guts.wire.messages import Goodbye, Message, ResetCode
-from guts.wire.secure import Direction
+from guts.wire.secure import LENGTH_BYTES, Direction
 from guts.wire.streams import NoFreeStream
 
-READ_BYTES: Final = 128 * KIB
-"""One read of the socket: two transport messages; twice as much is no faster."""
+READ_BYTES: Final = 4 * (LENGTH_BYTES + MAX_PLAINTEXT + TAG_LENGTH)
+"""One read of the socket: four transport messages of the longest kind, so that a busy stream's reads end with one."""
 
 WRITE_BYTES: Final = 128 * KIB
 """Bytes asked of the Connection at a time: what a ping waits for in this process; as much again waits in the

@@ -207,11 +207,22 @@ class SecureChannel:
         self.buffered += LENGTH_BYTES + len(message)
 
     def _receive(self, data: bytes) -> list[bytes]:
-        plaintexts: list[bytes] = []
         buffer = self._incoming
+        if not buffer:
+            # Reads that end where a message ends, as those of a busy stream do, are never copied together.
+            plaintexts, at = self._read_messages(data)
+            buffer += data[at:]
+            return plaintexts
         buffer += data
-        at, end = 0, len(buffer)
-        with memoryview(buffer) as view:
+        plaintexts, at = self._read_messages(buffer)
+        del buffer[:at]
+        return plaintexts
+
+    def _read_messages(self, data: bytes | bytearray) -> tuple[list[bytes], int]:
+        """Return the plaintexts of the whole messages at the start of ``data``, and where they end."""
+        plaintexts: list[bytes] = []
+        at, end = 0, len(data)
+        with memoryview(data) as view:
             while end - at >= LENGTH_BYTES:
                 length = view[at] << 8 | view[at + 1]
                 self._check_length(length)
@@ -225,8 +236,7 @@ class SecureChannel:
                     _rekey_when_due(self._reading)
                 else:
                     self._continue(self._reading, message)
-        del buffer[:at]
-        return plaintexts
+        return plaintexts, at
 
     def _check_length(self, length: int) -> None:
         """Refuse a length from its two bytes alone, before anything waits or is allocated for it."""
