@@ -137,7 +137,8 @@ class PeerManager:
     def connection_to(self, peer: PeerId) -> PeerConnection | None:
         """Return the ready connection to ``peer``."""
         state = self.peers.get(peer)
-        return state.connection if state else None
+        connection = state.connection if state is not None else None
+        return connection if connection is not None and not connection.closing else None
 
     def broadcast(self, message: Message) -> list[Effect]:
         """Return one ``Send`` of ``message`` for every ready peer."""
@@ -250,7 +251,7 @@ class PeerManager:
         goodbye = Goodbye(GoodbyeCode.DUPLICATE, "another connection of ours stays")
         effects: list[Effect] = []
         if (old := state.connection) is not None:
-            if not self._replaces(connection, old):
+            if not old.closing and not self._replaces(connection, old):
                 return [Disconnect(connection.id, goodbye)]
             old.ready = False
             effects.append(Disconnect(old.id, goodbye))

@@ -82,7 +82,7 @@ class PeerState:
 
     Attributes:
         addresses: where it can be dialled, the best first: those we reached it at, then those it claims.
-        connection: the ready connection, if there is one.
+        connection: the ready connection, if there is one; it may be closing.
         last_seen: Unix ms; 0 = never.
         repositories: what it is known to hold: it answered for them, or a record signed by it says so.
         subscriptions: whose news it wants.

@@ -231,6 +231,15 @@ def test_second_call_of_the_same_peer_is_refused_while_the_first_lives() -> None
     assert first.ready
 
 
+def test_connection_that_is_closing_keeps_nobody_out() -> None:
+    peers = manager()
+    accept(peers, 1, 2)
+    run(peers, [Disconnect(ConnectionId(1), None)])
+    assert peers.connection_to(IDS[2]) is None
+    second = accept(peers, 2, 2)
+    assert peers.connection_to(IDS[2]) is second
+
+
 def test_second_answer_of_the_same_peer_means_that_it_lost_the_first() -> None:
     peers = manager()
     first = reach(peers, 1, 2)
