@@ -11,12 +11,14 @@ class Patience:
     Attributes:
         first_byte: until a pack begins: the other side counts and compresses first.
         stall: without a byte of a pack that has begun, in either direction; slow honest links survive.
+        transfer: for one git child with all that it sends or takes in; a gibibyte at 600 kB/s.
         signing: for a person to find and type the passphrase of the author key.
         sweep: between two looks for publications that nobody signed in time.
     """
 
     first_byte: float = 60.0
     stall: float = 60.0
+    transfer: float = 1800.0
     signing: float = 300.0
     sweep: float = 30.0
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import ipaddress
 import random
@@ -19,6 +20,7 @@ from guts.discovery.server import Discovery
 from guts.errors import Unavailable
 from guts.events import AddressesChanged, Known
 from guts.git.command import Git
+from guts.git.limits import DEFAULT_LIMITS
 from guts.gossip.protocol import GossipProtocol
 from guts.identity import SigningKey
 from guts.ids import PeerId, RepositoryId
@@ -93,7 +95,7 @@ async def running(
         stack.callback(DataDirectoryLock.acquire(config.paths.data).release)
         database = await Database.open(config.storage.database_url)
         stack.push_async_callback(database.close)
-        git = Git()
+        git = Git(dataclasses.replace(DEFAULT_LIMITS, wall_seconds=patience.transfer))
         await git.check_version()
         repositories = Repositories(config.paths.repositories, database, git)
         held = await repositories.recover()

@@ -10,6 +10,7 @@ from guts.effects import Candidate, Fetch
 from guts.errors import GutsError, PeerFault, Severity, Unavailable
 from guts.events import Failed, FetchOutcome, Incomplete, Known, NothingNew
 from guts.git.ancestry import NotHeld
+from guts.git.command import GitTimedOut
 from guts.git.quarantine import Quarantine
 from guts.git.repository import NotARepository
 from guts.ids import ObjectId, RepositoryId
@@ -18,6 +19,7 @@ from guts.net.tcp import TcpConnection
 from guts.node.acceptance import Held, MissingContext, Verified, verify
 from guts.node.limits import Patience
 from guts.node.repositories import Repositories
+from guts.store.repositories import Conflict
 from guts.wire.limits import SLICES_BYTES
 from guts.wire.messages import (
     GetObjects,
@@ -63,7 +65,8 @@ class Transfers:
         """Verify a candidate, get its objects, commit. Never raises but for bugs."""
         try:
             return await self._fetch(effect, connection)
-        except MissingContext:
+        except (MissingContext, Conflict):
+            # Of the state as it is now, or was when the fetch began: to be asked for afresh.
             return Incomplete()
         except GutsError as error:
             return Failed(error)
@@ -83,8 +86,11 @@ class Transfers:
             if missing:
                 told = frozenset[ObjectId]().union(*(r.tips() for r in held.records.values())) if held else frozenset()
                 haves = frozenset[ObjectId]() if self._repositories.is_lost(repository) else told
-                async with self._requested(connection, effect.request, repository, missing, haves) as chunks:
-                    await quarantine.index(chunks, self._max_pack_bytes)
+                try:
+                    async with self._requested(connection, effect.request, repository, missing, haves) as chunks:
+                        await quarantine.index(chunks, self._max_pack_bytes)
+                except GitTimedOut:
+                    raise TransferStalled(f"the pack took longer than {self._patience.transfer:g} s") from None
             await quarantine.check(tips)
             await check_forced(verified, quarantine)
             return await self._repositories.commit(bare, verified, quarantine, hold, self._clock().wall)
@@ -148,11 +154,15 @@ class Transfers:
                 async for chunk in chunks:
                     async with asyncio.timeout(self._patience.stall):
                         await stream.write(chunk)
-                await stream.end()
+                async with asyncio.timeout(self._patience.stall):
+                    await stream.end()
         except (NotHeld, NotARepository) as error:
             connection.send(Objects(request.request, ObjectsStatus.NOT_HELD, 0))
             stream.reset(ResetCode.NOT_FOUND)
             return error
+        except GitTimedOut:
+            stream.reset(ResetCode.LIMIT)
+            return TransferStalled(f"the pack took longer than {self._patience.transfer:g} s")
         except GutsError as error:
             stream.reset(ResetCode.INTERNAL_ERROR)
             return error

@@ -424,9 +424,11 @@ async def test_node_reads_as_many_refs_at_a_time_as_a_peer_may_ask_for(world: Wo
     assert await node.reasons(raw.id) == []
 
 
-async def test_node_gives_up_on_a_peer_that_does_not_read_the_pack(world: World) -> None:
+@pytest.mark.parametrize("size", [1_150_000, 6_000_000], ids=["to its end", "on"])
+async def test_node_gives_up_on_a_peer_that_does_not_read_the_pack(world: World, size: int) -> None:
+    """The smaller pack fits its first credit and the queue of the sender, so that only its end has to wait."""
     node, maintainer = await server(world, Patience(stall=0.5))
-    maintainer.commit("noise", os.urandom(6_000_000))
+    maintainer.commit("noise", os.urandom(size))
     await maintainer.publish(node)
     async with intruder(node) as peer:
         stream = peer.connection.open_stream()
@@ -437,7 +439,7 @@ async def test_node_gives_up_on_a_peer_that_does_not_read_the_pack(world: World)
         await eventually(lambda: not node.node.control._service._admission._serves)
         assert node.node.repositories.locks(maintainer.repository).idle
         with pytest.raises(StreamFailed):
-            await stream.readexactly(6_000_000)
+            await stream.readexactly(size)
     await still_serves(world, node, maintainer)
 
 

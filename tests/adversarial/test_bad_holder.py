@@ -410,6 +410,30 @@ async def test_node_survives_a_peer_that_is_replaced_while_it_is_asked(world: Wo
         await eventually(lambda: replica.has(maintainer.repository, {MAIN: third}))
 
 
+class Drips(BadHolder):
+    """Sends a byte now and then, for ever: never a stall, never an end."""
+
+    async def answer_objects(self, peer: BadPeer, request: GetObjects) -> None:
+        stream = peer.connection.stream(request.stream)
+        peer.send(Objects(request.request, ObjectsStatus.PACK_FOLLOWS, 0))
+        for byte in self.offer.pack:
+            await stream.write(bytes([byte]))
+            await asyncio.sleep(0.1)
+
+
+async def test_node_ends_a_transfer_that_would_take_for_ever(world: World) -> None:
+    maintainer = world.maintainer()
+    holder = Drips(Offer.honest(maintainer))
+    replica = await world.node("replica", patience=Patience(transfer=1.0))
+    async with holder.listening():
+        with pytest.raises((ProvidersUnreachable, SyncTimedOut), match="took longer"):
+            await replica.seed(maintainer.repository, holder.hint, timeout=3.0)
+        sync = replica.node.control._service.sync
+        await eventually(lambda: not sync.transfers)
+    assert await replica.reasons(holder.key.peer_id) == []
+    assert list(replica.repositories.iterdir()) == []
+
+
 async def test_pack_that_arrives_one_byte_at_a_time(world: World) -> None:
     class Drips(BadHolder):
         async def answer_objects(self, peer: BadPeer, request: GetObjects) -> None:
