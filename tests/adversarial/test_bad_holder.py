@@ -22,7 +22,7 @@ from guts.wire.messages import (
     ResetCode,
 )
 from tests.support import packs
-from tests.support.bad_peer import BadHolder, BadPeer, Offer, intruder, pack_of, pack_of_objects, sign
+from tests.support.bad_peer import BadHolder, BadPeer, Offer, intruder, now_ms, pack_of, pack_of_objects, sign
 from tests.support.nodes import SOON, Maintainer, RunningNode, World, eventually, files
 from tests.support.repositories import git
 
@@ -408,6 +408,26 @@ async def test_node_survives_a_peer_that_is_replaced_while_it_is_asked(world: Wo
     honest = BadHolder(Offer.honest(maintainer, sign(maintainer, holder.previous, now=3_000)), holder.key)
     async with honest.visiting(replica):
         await eventually(lambda: replica.has(maintainer.repository, {MAIN: third}))
+
+
+async def test_record_of_tomorrow_waits_and_nobody_is_blamed(world: World) -> None:
+    maintainer = world.maintainer()
+    holder = BadHolder(Offer.honest(maintainer, sign(maintainer, now=now_ms() + 3_600_000)))
+    replica = await world.node("replica")
+    async with holder.listening():
+        with pytest.raises((ProvidersUnreachable, SyncTimedOut), match="ahead of this node's clock"):
+            await replica.seed(maintainer.repository, holder.hint, timeout=1.0)
+    assert await replica.reasons(holder.key.peer_id) == []
+    assert holder.wanted == []
+    assert list(replica.repositories.iterdir()) == []
+
+
+async def test_second_history_of_an_author_does_not_replace_the_first(world: World) -> None:
+    replica, maintainer, holder, _ = await follower(world)
+    other = sign(maintainer, now=9_000)
+    holder.offer = holder.offer.with_record(other)
+    await _nothing_changes(replica, maintainer, holder)
+    assert await replica.reasons(holder.key.peer_id) == []
 
 
 class Drips(BadHolder):

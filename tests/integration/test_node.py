@@ -268,13 +268,16 @@ async def test_killed_in_the_middle_of_a_fetch_starts_clean_and_syncs_slow(world
     async with Stalls(Offer.honest(maintainer)).listening() as stalling:
         await _killed_while_seeding(home, maintainer, stalling.hint, None)
     assert list(home.rglob("incoming-*")) != []
+    replica = RunningNode(home, config_of(home))
+    world.nodes.append(replica)
+    await replica.start()
+    assert list(replica.repositories.iterdir()) == []
+    await replica.stop()
     await maintainer.publish(publisher)
     seed = random.randrange(2**32)
     print("seed", seed)
     # A command takes about a third of a second to begin.
     await _killed_while_seeding(home, maintainer, publisher.hint, random.Random(seed).uniform(0.2, 0.8))
-    replica = RunningNode(home, config_of(home))
-    world.nodes.append(replica)
     await replica.start()
     assert list(home.rglob("incoming-*")) == []
     await replica.seed(maintainer.repository, publisher.hint)

@@ -195,5 +195,14 @@ async def test_client_clones_without_a_node(world: World, way: str) -> None:
     assert _hidden(world.root) == []
 
 
+async def test_clone_of_what_nobody_holds_leaves_nothing(world: World) -> None:
+    door = await world.node("door", network__role="bootstrap")
+    maintainer = world.maintainer()
+    with pytest.raises(NoProviders):
+        await world.clone(maintainer.url, "clone", (door.hint,))
+    assert not (world.root / "clone").exists()
+    assert _hidden(world.root) == []
+
+
 def _hidden(root: Path) -> list[str]:
     return [path.name for path in root.iterdir() if path.name.startswith(".")]
