@@ -25,6 +25,7 @@ from guts.node.acceptance import Held, MissingContext, NotYet, verify
 from guts.node.limits import Patience
 from guts.node.repositories import Repositories
 from guts.node.transfers import check_forced
+from guts.store.repositories import Conflict
 from guts.trust.authoring import UnsignedRefs, prepare_refs
 from guts.trust.canonical_refs import ancestor_questions, canonical_refs
 from guts.trust.chain import IdentityChain
@@ -63,7 +64,7 @@ class NoSuchSession(UsageError):
 class Overtaken(UsageError):
     """Something else was committed since the publication was prepared."""
 
-    code: ClassVar[str] = "CONFLICT"
+    code: ClassVar[str] = "OVERTAKEN"
     exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
 
     def __init__(self) -> None:
@@ -232,7 +233,7 @@ class Publishing:
         Raises:
             NoSuchSession: it is gone.
             BadPublication: not the author's signature over what was to be signed.
-            Overtaken, Conflict: something else was committed in between.
+            Overtaken: something else was committed in between.
         """
         session = self._sessions.pop(name, None)
         if session is None:
@@ -254,9 +255,12 @@ class Publishing:
                 raise BadPublication(f"the signed refs are refused: {error}") from error
             except (NotYet, MissingContext):
                 raise Overtaken from None
-            accepted = await self._repositories.commit(
-                session.bare, verified, session.quarantine, session.hold, self._clock().wall
-            )
+            try:
+                accepted = await self._repositories.commit(
+                    session.bare, verified, session.quarantine, session.hold, self._clock().wall
+                )
+            except Conflict:
+                raise Overtaken from None
             return draft, accepted, session.objects
 
     async def run(self) -> None:
