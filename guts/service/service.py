@@ -205,7 +205,7 @@ class Service:
                 return self._get_objects(connection, message)
             case Objects():
                 # Status and stream say the same, and the worker that reads the stream acts on it; but for the time.
-                self.sync.busy(connection.id, message)
+                self.sync.fetches.busy(connection.id, message)
                 return []
             case Gossip():
                 return self._gossip(connection, message, now)
@@ -315,7 +315,7 @@ class Service:
         return self._holder_found(news.repository, holder, now)
 
     def _fetch_finished(self, event: FetchFinished, now: Now) -> list[Effect]:
-        peer = self.sync.transfers[event.fetch].peer
+        peer = self.sync.fetches.running[event.fetch].peer
         goal = self.sync.goals.get(event.repository)
         before = goal.known.epoch if goal is not None and goal.held else None
         effects: list[Effect] = []

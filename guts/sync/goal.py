@@ -7,7 +7,7 @@ from typing import ClassVar
 from guts.addresses import BootstrapAddress
 from guts.effects import Reply
 from guts.errors import ExitStatus, GutsError, Unavailable
-from guts.events import CommandId, ConnectionId, FetchId, Known
+from guts.events import CommandId, FetchId, Known
 from guts.ids import PeerId, RepositoryId
 
 NOT_HELD = "does not hold it"
@@ -66,26 +66,6 @@ class Waiter:
     command_id: CommandId
     started: float
     deadline: float
-
-
-@dataclass(slots=True)
-class Transfer:
-    """One running Fetch.
-
-    Attributes:
-        request: the id of its GetObjects.
-        asked: the candidate answered a GetRefs; else it came by gossip.
-        partial: the answer was cut: there is more to ask for when this is committed.
-        pause: seconds that the peer, being busy, asked to be left alone for.
-    """
-
-    repository: RepositoryId
-    peer: PeerId
-    connection: ConnectionId
-    request: int
-    asked: bool
-    partial: bool
-    pause: float | None = None
 
 
 @dataclass(slots=True)

@@ -1,6 +1,5 @@
 """``RepoSync``: find peers, ask for refs, see what is newer, have it fetched; see the package's docstring."""
 
-import heapq
 import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Final, assert_never
@@ -24,14 +23,15 @@ from guts.events import (
     ConnectionId,
     Failed,
     FetchFinished,
-    FetchId,
     Incomplete,
     Known,
     LookupFinished,
     NothingNew,
 )
 from guts.ids import PeerId, RepositoryId
-from guts.sync.goal import NOT_HELD, Goal, NoLongerFollowed, Transfer, Waiter
+from guts.sync.agenda import Agenda
+from guts.sync.fetches import Fetches, RunningFetch, pause
+from guts.sync.goal import NOT_HELD, Goal, NoLongerFollowed, Waiter
 from guts.sync.questions import Questions
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SUBSCRIPTIONS
 from guts.wire.messages import (
@@ -39,8 +39,6 @@ from guts.wire.messages import (
     ErrorCode,
     KnownHead,
     NewCommit,
-    Objects,
-    ObjectsStatus,
     Refs,
     RefsAnswer,
     RefsQuery,
@@ -60,9 +58,6 @@ command come on top."""
 
 WANTED_HOLDERS: Final = 3
 """Other holders of a followed repository to be connected to, as a best effort."""
-
-MAX_FETCHES: Final = 4
-"""Transfers at a time: they share the disk and the link."""
 
 MAX_DIALS_PER_GOAL: Final = 8
 RETRY_AFTER_TROUBLE: Final = 15.0
@@ -104,18 +99,15 @@ class RepoSync:
         """
         self._ask_interval = ask_interval
         self.goals: dict[RepositoryId, Goal] = {}
-        self.transfers: dict[FetchId, Transfer] = {}
+        self.fetches = Fetches()
         self._holders = holders
         self._rng = rng
         self._questions = Questions(self._query)
-        self._agenda: list[tuple[float, RepositoryId]] = []
-        self._deadlines: list[tuple[float, int, RepositoryId]] = []
-        self._offered: dict[RepositoryId, None] = {}
+        self._agenda = Agenda()
         self._searching: set[RepositoryId] = set()
-        self._last_fetch = 0
         for repository, known in held.items():
             goal = self.goals[repository] = Goal(repository, known, held=True, next_search=now)
-            self._schedule(goal, now + rng.uniform(0.0, ask_interval))
+            self._agenda.schedule(goal, now + rng.uniform(0.0, ask_interval))
 
     # --- questions ------------------------------------------------------------------------------------------
 
@@ -130,10 +122,7 @@ class RepoSync:
 
     def deadline(self) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity for never."""
-        times = [self._questions.deadline()]
-        times += [time for time, _ in self._agenda[:1]]
-        times += [time for time, _, _ in self._deadlines[:1]]
-        return min(times)
+        return min(self._questions.deadline(), self._agenda.deadline())
 
     # --- commands -------------------------------------------------------------------------------------------
 
@@ -191,12 +180,12 @@ class RepoSync:
 
     def _follow(self, repository: RepositoryId, now: float) -> tuple[Goal, list[Effect]]:
         goal = self.goals[repository] = Goal(repository)
-        self._schedule(goal, now + self._jittered(self._ask_interval))
+        self._agenda.schedule(goal, now + self._jittered(self._ask_interval))
         return goal, self._tell(Subscribe((repository,)))
 
     def _unfollow(self, goal: Goal) -> list[Effect]:
         del self.goals[goal.repository]
-        self._offered.pop(goal.repository, None)
+        self.fetches.withdraw(goal.repository)
         return self._tell(Subscribe((), (goal.repository,)))
 
     def _tell(self, message: Subscribe) -> list[Effect]:
@@ -204,7 +193,7 @@ class RepoSync:
 
     def _wait(self, goal: Goal, waiter: Waiter) -> None:
         goal.waiters.append(waiter)
-        heapq.heappush(self._deadlines, (waiter.deadline, waiter.command_id, goal.repository))
+        self._agenda.wait(goal, waiter)
 
     # --- peers ----------------------------------------------------------------------------------------------
 
@@ -304,18 +293,11 @@ class RepoSync:
         peer, repositories = question.peer, question.repositories
         self._close(peer, error.request, repositories)
         if error.code is ErrorCode.BUSY:
-            self._rest(peer, repositories, "is busy", now + _pause(error.retry_after_s))
+            self._rest(peer, repositories, "is busy", now + pause(error.retry_after_s))
         else:
             until = now + self._jittered(RETRY_AFTER_TROUBLE)
             self._excuse(peer, repositories, f"refused: {error.code.name.lower()}", until)
         return self._answered(peer, repositories, now)
-
-    def busy(self, connection: ConnectionId, objects: Objects) -> None:
-        """Note how long a peer that serves no pack now asks to be left alone; the transfer itself fails next."""
-        if objects.status is ObjectsStatus.BUSY:
-            for transfer in self.transfers.values():
-                if (transfer.connection, transfer.request) == (connection, objects.request):
-                    transfer.pause = _pause(objects.retry_after_s)
 
     def news(self, peer: PeerId, connection: ConnectionId, news: NewCommit, now: float) -> list[Effect]:
         """Take a NewCommit: fetch at once where its record came along, else ask for it."""
@@ -355,7 +337,7 @@ class RepoSync:
             goal = self.goals.get(repository)
             if goal is not None and self._questions.ready(peer):
                 goal.resting[peer] = None
-                self._schedule(goal, min(goal.next_ask, until))
+                self._agenda.schedule(goal, min(goal.next_ask, until))
 
     def _answered(self, peer: PeerId, repositories: Iterable[RepositoryId], now: float) -> list[Effect]:
         """Go on after a question has ended, one way or the other."""
@@ -374,20 +356,18 @@ class RepoSync:
         assert connection is not None
         if not goal.willing(peer, now) or now < goal.paused_until:
             return []
-        if goal.fetch is not None or len(self.transfers) >= MAX_FETCHES:
+        if not self.fetches.room_for(goal):
             # The bytes are not kept: whoever has something newer is asked again when there is room.
             goal.offers[peer] = None
             return []
-        self._last_fetch += 1
-        goal.fetch = FetchId(self._last_fetch)
         goal.offers.pop(peer, None)
         request = self._questions.next_request()
-        self.transfers[goal.fetch] = Transfer(goal.repository, peer, connection, request, asked, partial)
-        return [Fetch(goal.fetch, connection, request, goal.repository, candidate)]
+        transfer = RunningFetch(goal.repository, peer, connection, request, asked, partial)
+        return [Fetch(self.fetches.begin(goal, transfer), connection, request, goal.repository, candidate)]
 
     def fetch_finished(self, event: FetchFinished, now: float) -> list[Effect]:
         """Take the outcome of a transfer."""
-        transfer = self.transfers.pop(event.fetch)
+        transfer = self.fetches.end(event.fetch)
         goal = self.goals.get(event.repository)
         effects: list[Effect] = []
         if goal is not None:
@@ -400,7 +380,7 @@ class RepoSync:
             effects.append(Persist(SeedingStopped(event.repository)))
         return effects + self._invite(now)
 
-    def _finished(self, goal: Goal, transfer: Transfer, event: FetchFinished, now: float) -> list[Effect]:
+    def _finished(self, goal: Goal, transfer: RunningFetch, event: FetchFinished, now: float) -> list[Effect]:
         match event.outcome:
             case Accepted(known=known):
                 effects = self._committed(goal, known)
@@ -426,12 +406,12 @@ class RepoSync:
         goal.reasons.clear()
         return [Provide(goal.repository)] if first else []
 
-    def _failed(self, goal: Goal, transfer: Transfer, error: GutsError, now: float) -> list[Effect]:
+    def _failed(self, goal: Goal, transfer: RunningFetch, error: GutsError, now: float) -> list[Effect]:
         if isinstance(error, StorageFault):
             goal.paused_until = now + RETRY_AFTER_STORAGE
             goal.offers.clear()
             goal.resting.clear()
-            self._schedule(goal, goal.paused_until)
+            self._agenda.schedule(goal, goal.paused_until)
             waiters, goal.waiters = goal.waiters, []
             replies = [Reply(waiter.command_id, error) for waiter in waiters]
             return [*replies, *([] if goal.held else self._unfollow(goal))]
@@ -449,9 +429,7 @@ class RepoSync:
     def _invite(self, now: float) -> list[Effect]:
         """Ask for what was offered when there was no room, as far as there is room now."""
         effects: list[Effect] = []
-        free = MAX_FETCHES - len(self.transfers)
-        for repository in list(self._offered)[: max(0, free)]:
-            del self._offered[repository]
+        for repository in self.fetches.invited():
             goal = self.goals[repository]
             while goal.offers and not goal.asking:
                 peer = next(iter(goal.offers))
@@ -525,13 +503,9 @@ class RepoSync:
                     goal.asking.discard(peer)
                     goal.note(peer, "did not answer in time")
             effects += self._answered(peer, repositories, now)
-        while self._agenda and self._agenda[0][0] <= now:
-            time, repository = heapq.heappop(self._agenda)
-            goal = self.goals.get(repository)
-            if goal is not None and goal.next_ask == time:
-                effects += self._round(goal, now)
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, command_id, repository = heapq.heappop(self._deadlines)
+        for goal in self._agenda.rounds(self.goals, now):
+            effects += self._round(goal, now)
+        for repository, command_id in self._agenda.late(now):
             if (goal := self.goals.get(repository)) is not None:
                 effects += self._expire(goal, command_id)
         return effects
@@ -550,7 +524,7 @@ class RepoSync:
         if len(holders) < WANTED_HOLDERS and now >= goal.next_search and len(self._searching) < MAX_SEARCHES:
             effects += self._search(goal, now)
         resting = [goal.retry_after[peer] for peer in goal.resting]
-        self._schedule(goal, min([now + self._jittered(self._ask_interval), *resting]))
+        self._agenda.schedule(goal, min([now + self._jittered(self._ask_interval), *resting]))
         return effects + self._settle(goal, now)
 
     def _expire(self, goal: Goal, command_id: int) -> list[Effect]:
@@ -566,7 +540,7 @@ class RepoSync:
         if self.goals.get(goal.repository) is not goal:
             return []
         if goal.offers and goal.fetch is None and not goal.asking:
-            self._offered[goal.repository] = None
+            self.fetches.offer(goal.repository)
         if not goal.done and goal.busy:
             return []
         waiters, goal.waiters = goal.waiters, []
@@ -575,14 +549,5 @@ class RepoSync:
         replies = [Reply(waiter.command_id, goal.failure()) for waiter in waiters]
         return [*replies, *([] if goal.held else self._unfollow(goal))]
 
-    def _schedule(self, goal: Goal, time: float) -> None:
-        goal.next_ask = time
-        heapq.heappush(self._agenda, (time, goal.repository))
-
     def _jittered(self, seconds: float) -> float:
         return seconds * self._rng.uniform(0.5, 1.5)
-
-
-def _pause(retry_after_s: int) -> float:
-    """Return for how long a busy peer is left alone: what it asks for, in bounds."""
-    return min(max(float(retry_after_s), 1.0), RETRY_AFTER_FAULT)

@@ -38,7 +38,7 @@ async def is_refused(world: World, maintainer: Maintainer, holder: BadHolder, *c
         with pytest.raises((ProvidersUnreachable, SyncTimedOut)):
             await replica.seed(maintainer.repository, holder.hint, timeout=SOON if codes else 2.0)
         sync = replica.node.control._service.sync
-        await eventually(lambda: not sync.transfers)
+        await eventually(lambda: not sync.fetches.running)
         assert await replica.reasons(holder.key.peer_id) == list(codes)
         score = await replica.score(holder.key.peer_id)
         assert (score is not None and score.banned_until is not None) == bool(codes)
@@ -282,10 +282,10 @@ async def test_node_takes_a_branch_back_only_where_the_record_says_that_it_is_me
 
 async def _nothing_changes(replica: RunningNode, maintainer: Maintainer, holder: BadHolder) -> None:
     before, refs = files(replica.repositories), await replica.canonical(maintainer.repository)
-    fetches = replica.node.control._service.sync._last_fetch
+    fetches = replica.node.control._service.sync.fetches._last
     async with holder.visiting(replica):
         sync = replica.node.control._service.sync
-        await eventually(lambda: sync._last_fetch > fetches and not sync.transfers)
+        await eventually(lambda: sync.fetches._last > fetches and not sync.fetches.running)
     assert files(replica.repositories) == before
     assert await replica.canonical(maintainer.repository) == refs
 
@@ -449,7 +449,7 @@ async def test_node_ends_a_transfer_that_would_take_for_ever(world: World) -> No
         with pytest.raises((ProvidersUnreachable, SyncTimedOut), match="took longer"):
             await replica.seed(maintainer.repository, holder.hint, timeout=3.0)
         sync = replica.node.control._service.sync
-        await eventually(lambda: not sync.transfers)
+        await eventually(lambda: not sync.fetches.running)
     assert await replica.reasons(holder.key.peer_id) == []
     assert list(replica.repositories.iterdir()) == []
 

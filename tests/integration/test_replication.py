@@ -149,7 +149,7 @@ async def test_unseed_during_the_fetch_stays_unseeded(world: World) -> None:
     await replica.node.control.unseed(maintainer.repository)
     with pytest.raises(Exception, match="no longer followed"):
         await seeding
-    await eventually(lambda: not replica.node.control._service.sync.transfers)
+    await eventually(lambda: not replica.node.control._service.sync.fetches.running)
     await replica.node.control._persistence.drain()
     await replica.stop()
     await replica.start()

@@ -125,7 +125,7 @@ def test_hundred_repositories_travel_four_at_a_time() -> None:
 
     def done() -> bool:
         nonlocal most
-        most = max(most, len(world.hosts[0].service.sync.transfers))
+        most = max(most, len(world.hosts[0].service.sync.fetches.running))
         return len(world.hosts[0].disk) == 100
 
     took = world.run(60.0, done)

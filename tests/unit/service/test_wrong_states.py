@@ -33,7 +33,7 @@ from guts.events import (
 )
 from guts.gossip.protocol import envelope
 from guts.service.service import ALL_SLICES
-from guts.sync.reposync import MAX_FETCHES
+from guts.sync.fetches import MAX_FETCHES
 from guts.wire.messages import (
     EncodedRefs,
     Error,
@@ -171,7 +171,7 @@ class Run:
         """Check what must always hold."""
         service = self.bench.service
         assert set(service.peers.connections) == set(self.connections)
-        assert len(service.sync.transfers) == sum(isinstance(work, Fetch) for work in self.work) <= MAX_FETCHES
+        assert len(service.sync.fetches.running) == sum(isinstance(work, Fetch) for work in self.work) <= MAX_FETCHES
         ready = [connection.peer for connection in service.peers.ready()]
         assert len(ready) == len(set(ready))
         assert sorted(ready) == sorted(peer for peer in IDS if service.peers.connection_to(peer) is not None)

@@ -36,11 +36,11 @@ from guts.events import (
     NothingNew,
 )
 from guts.ids import PeerId, RepositoryId
+from guts.sync.fetches import MAX_FETCHES
 from guts.sync.goal import NoLongerFollowed, NoProviders, ProvidersUnreachable, SyncTimedOut, Waiter
 from guts.sync.questions import ANSWER_TIMEOUT, MAX_QUESTIONS_PER_PEER
 from guts.sync.reposync import (
     MAX_DIALS_PER_GOAL,
-    MAX_FETCHES,
     MAX_SEARCHES,
     RETRY_AFTER_FAULT,
     RETRY_AFTER_STORAGE,
@@ -406,7 +406,7 @@ def test_other_end_of_a_transfer_after_the_drop_is_nothing(outcome: FetchOutcome
     bench.refs(A, 1, newer())
     bench.sync.drop(R)
     assert bench.fetched(1, A, outcome) == []
-    assert bench.sync.transfers == {}
+    assert bench.sync.fetches.running == {}
 
 
 def test_commit_for_an_earlier_wish_serves_the_later_one() -> None:
@@ -679,10 +679,10 @@ def test_busy_server_of_packs_is_asked_again_when_it_said() -> None:
     bench.want()
     bench.looked_up()
     bench.refs(A, 1, newer())
-    bench.sync.busy(bench.connection(A), Objects(77, ObjectsStatus.BUSY, 1))
-    bench.sync.busy(bench.connection(B), Objects(2, ObjectsStatus.BUSY, 1))
-    bench.sync.busy(bench.connection(A), Objects(2, ObjectsStatus.NOT_HELD, 1))
-    bench.sync.busy(bench.connection(A), Objects(2, ObjectsStatus.BUSY, 5))
+    bench.sync.fetches.busy(bench.connection(A), Objects(77, ObjectsStatus.BUSY, 1))
+    bench.sync.fetches.busy(bench.connection(B), Objects(2, ObjectsStatus.BUSY, 1))
+    bench.sync.fetches.busy(bench.connection(A), Objects(2, ObjectsStatus.NOT_HELD, 1))
+    bench.sync.fetches.busy(bench.connection(A), Objects(2, ObjectsStatus.BUSY, 5))
     assert bench.fetched(1, A, Failed(Unavailable("stream reset")), now=1.0) == []
     assert bench.sync.tick(5.9) == []
     assert bench.sync.tick(6.0) == [bench.ask(A, 3, NOTHING_KNOWN)]
