@@ -36,7 +36,7 @@ async def is_refused(world: World, maintainer: Maintainer, holder: BadHolder, *c
     async with holder.listening():
         # Trouble that is nobody's fault is tried again until the command's time is over.
         with pytest.raises((ProvidersUnreachable, SyncTimedOut)):
-            await replica.seed(maintainer.repository, holder.hint, timeout=SOON if codes else 2.0)
+            await replica.seed(maintainer.repository, holder.hint, timeout=SOON if codes else 1.0)
         sync = replica.node.control._service.sync
         await eventually(lambda: not sync.fetches.running)
         assert await replica.reasons(holder.key.peer_id) == list(codes)
