@@ -243,18 +243,22 @@ class Repositories:
             StorageFault: git or the database failed; what is missing is told by the next run.
         """
         bare = await self.open(repository)
-        packs = await bare.packs()
-        for pack in await self.database.read(object_table.unlisted, repository, packs):
-            chunk: list[object_table.ObjectInfo] = []
-            async with contextlib.aclosing(bare.objects([pack])) as found:
-                async for info in found:
-                    kind = object_table.ObjectType[info.kind.upper()]
-                    chunk.append(object_table.ObjectInfo(info.id, kind, info.size))
-                    if len(chunk) >= object_table.CHUNK:
-                        await self.database.write(object_table.insert, repository, chunk)
-                        chunk = []
-            await self.database.write(object_table.insert, repository, chunk)
-            await self.database.write(object_table.mark_listed, repository, pack)
+        # Another commit may bring a pack while these are told.
+        while packs := await self.database.read(object_table.unlisted, repository, await bare.packs()):
+            for pack in packs:
+                await self._list_pack(repository, bare, pack)
+
+    async def _list_pack(self, repository: RepositoryId, bare: BareRepository, pack: str) -> None:
+        chunk: list[object_table.ObjectInfo] = []
+        async with contextlib.aclosing(bare.objects([pack])) as found:
+            async for info in found:
+                kind = object_table.ObjectType[info.kind.upper()]
+                chunk.append(object_table.ObjectInfo(info.id, kind, info.size))
+                if len(chunk) >= object_table.CHUNK:
+                    await self.database.write(object_table.insert, repository, chunk)
+                    chunk = []
+        await self.database.write(object_table.insert, repository, chunk)
+        await self.database.write(object_table.mark_listed, repository, pack)
 
 
 def _has_records(path: Path) -> bool:
