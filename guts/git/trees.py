@@ -17,16 +17,17 @@ from guts.git.faults import UnsafeTree
 _IGNORABLE: Final = re.compile(rb"\xe2\x80[\x8c-\x8f\xaa-\xae]|\xe2\x81[\xaa-\xaf]|\xef\xbb\xbf")
 
 # Names with a first byte of those code points (e2, ef) take the long way, like those that begin as .gitmodules
-# or one of its short names does. The common first bytes are tried first.
+# or one of its short names does. The common first bytes are tried first. What a possessive quantifier
+# repeats is an atomic group: before Python 3.11.5 it takes a part that failed for a match (CPython issue 106052).
 _PLAIN_ENTRIES: Final = (
-    rb"(?:(?:100644|40000|100755|160000|100664) "
+    rb"(?>(?:100644|40000|100755|160000|100664) "
     rb"(?:[^\x00-\x1f\x7f\xe2\xef.gG]"
     rb"|(?!\.[gG][iI][tT][mM]|[gG][iI][tT][mM][oO][dD]~|[gG][iI]7)[.gG])"
     rb"[^\x00-\x1f\x7f\xe2\xef]*+\x00.{20})*+"
 )
 _PLAIN: Final = re.compile(_PLAIN_ENTRIES, re.DOTALL)
 
-PLAIN_ANSWERS: Final = re.compile(rb"(?:tree \d+ [0-9a-f]{40}\n" + _PLAIN_ENTRIES + rb"\n)*+", re.DOTALL)
+PLAIN_ANSWERS: Final = re.compile(rb"(?>tree \d+ [0-9a-f]{40}\n" + _PLAIN_ENTRIES + rb"\n)*+", re.DOTALL)
 """Any number of answers of ``objects.BATCH_CONTENTS`` that are plain trees. It goes by the entries, not by the
 length: git's fsck has passed these trees, and of what follows an entry nothing can be taken for one."""
 
