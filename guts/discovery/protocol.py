@@ -269,7 +269,7 @@ class DiscoveryProtocol(KademliaProtocol):  # type: ignore[misc]  # the package 
             self.router.answered(answer.contact, now)
         elif target.key is not None:
             self.counters["unanswered"] += 1
-            self.router.failed(target.key, now)
+            self.router.failed(target.key, target.ip, target.port, now)
         if not answered.done():
             answered.set_result(answer)
 

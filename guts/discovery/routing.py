@@ -127,14 +127,19 @@ class RoutingTable:
         entry.failures = 0
         return True
 
-    def failed(self, key: Key, now: float) -> bool:
-        """Note that a contact did not answer; tell whether it lost its place."""
+    def failed(self, key: Key, ip: str, port: int, now: float) -> bool:
+        """Note that a contact did not answer at an address; tell whether it lost its place.
+
+        At another address than its own here nothing is noted: whoever names a wrong one does a node no harm.
+        """
         bucket = self._buckets.get(self._index(key))
         if bucket is None:
             return False
-        bucket.spares.pop(key, None)
+        spare = bucket.spares.get(key)
+        if spare is not None and (spare.contact.ip, spare.contact.port) == (ip, port):
+            del bucket.spares[key]
         entry = bucket.entries.get(key)
-        if entry is None:
+        if entry is None or (entry.contact.ip, entry.contact.port) != (ip, port):
             return False
         entry.failures += 1
         if entry.failures < MAX_FAILURES or now - self._last_answer > SILENCE_SECONDS:

@@ -20,6 +20,10 @@ def contact(number: int, ip: str | None = None, port: int = 9000) -> Contact:
     return Contact(key(number), ip or global_ip(number % 65_536), port)
 
 
+def failed(routing: RoutingTable, silent: Contact, now: float) -> bool:
+    return routing.failed(silent.key, silent.ip, silent.port, now)
+
+
 def table(*, local: bool = False) -> RoutingTable:
     return RoutingTable(OWN, lambda _: local)
 
@@ -71,9 +75,9 @@ def test_a_spare_takes_the_place_of_a_contact_that_failed_twice() -> None:
     routing = table()
     for index in range(BUCKET_SIZE + 1):
         routing.answered(contact(far(index)), 0.0)
-    assert not routing.failed(key(far(3)), 1.0)
+    assert not failed(routing, contact(far(3)), 1.0)
     assert key(far(3)) in routing
-    assert routing.failed(key(far(3)), 1.0)
+    assert failed(routing, contact(far(3)), 1.0)
     assert key(far(3)) not in routing
     assert key(far(BUCKET_SIZE)) in routing
 
@@ -81,20 +85,34 @@ def test_a_spare_takes_the_place_of_a_contact_that_failed_twice() -> None:
 def test_an_answer_between_two_failures_forgives_the_first() -> None:
     routing = table()
     routing.answered(contact(7), 0.0)
-    routing.failed(key(7), 1.0)
+    failed(routing, contact(7), 1.0)
     routing.answered(contact(7), 2.0)
-    routing.failed(key(7), 3.0)
+    failed(routing, contact(7), 3.0)
     assert key(7) in routing
+
+
+def test_silence_at_an_address_that_a_liar_named_harms_nobody() -> None:
+    routing = table()
+    for index in range(BUCKET_SIZE + 1):
+        routing.answered(contact(far(index)), 0.0)
+    for silent in (contact(far(3), "20.0.9.9"), contact(far(3), port=9001)):
+        assert not failed(routing, silent, 1.0)
+        assert not failed(routing, silent, 1.0)
+    assert key(far(3)) in routing
+    assert not failed(routing, contact(far(BUCKET_SIZE), "20.0.9.9"), 1.0)
+    for _ in range(2):
+        failed(routing, contact(far(3)), 1.0)
+    assert key(far(BUCKET_SIZE)) in routing
 
 
 def test_nobody_is_evicted_while_nobody_at_all_answers() -> None:
     routing = table()
     routing.answered(contact(7), 0.0)
     for _ in range(5):
-        assert not routing.failed(key(7), SILENCE_SECONDS + 0.1)
+        assert not failed(routing, contact(7), SILENCE_SECONDS + 0.1)
     assert key(7) in routing
     routing.answered(contact(8), SILENCE_SECONDS + 1)
-    assert routing.failed(key(7), SILENCE_SECONDS + 2)
+    assert failed(routing, contact(7), SILENCE_SECONDS + 2)
 
 
 def test_a_bucket_holds_two_of_one_network_and_not_three() -> None:
@@ -123,7 +141,7 @@ def test_a_working_address_is_not_given_up_for_a_relays() -> None:
     routing.answered(contact(7, "20.0.0.1"), 0.0)
     routing.answered(contact(7, "20.0.9.9"), 1.0)
     assert [c.ip for c in routing] == ["20.0.0.1"]
-    routing.failed(key(7), 2.0)
+    failed(routing, contact(7, "20.0.0.1"), 2.0)
     routing.answered(contact(7, "20.0.9.9"), 3.0)
     assert [c.ip for c in routing] == ["20.0.9.9"]
     assert routing.at(("20.0.0.1", 9000)) is None
@@ -155,6 +173,6 @@ def test_mean_life_starts_cautious_and_learns_from_deaths() -> None:
         routing.answered(contact(far(i)), 0.0)
     assert routing.mean_life(3600.0) == PRIOR_LIFE_SECONDS + 4 * 3600
     routing.answered(contact(far(0)), 3600.0)
-    routing.failed(key(far(1)), 3600.0)
-    routing.failed(key(far(1)), 3600.0)
+    failed(routing, contact(far(1)), 3600.0)
+    failed(routing, contact(far(1)), 3600.0)
     assert routing.mean_life(3600.0) == (PRIOR_LIFE_SECONDS + 3 * 3600) / 2
