@@ -104,12 +104,17 @@ class Lookup:
         blame: Callable[[Contact], None],
         ask_page: AskPage | None = None,
         max_pages: int = 0,
+        waits: bool = True,
     ) -> None:
-        """Take how to ask a node, and whom to tell that a node's signed answer is malformed."""
+        """Take how to ask a node, and whom to tell that a node's signed answer is malformed.
+
+        ``waits``: until everybody has answered or was given up; else only for those who answer soon.
+        """
         self._target = target
         self._ask = ask
         self._ask_page = ask_page
         self._pages = _Pages(max_pages)
+        self._waits = waits
         self._own = own
         self._clock = clock
         self._policy = policy
@@ -143,7 +148,7 @@ class Lookup:
         deadline = asyncio.get_running_loop().call_later(MAX_LOOKUP_SECONDS, self._events.put_nowait, _Event(None))
         try:
             self._advance()
-            while self._outstanding:
+            while self._outstanding > (0 if self._waits else self._slow()):
                 event = await self._events.get()
                 if event.candidate is None:
                     return
@@ -156,6 +161,9 @@ class Lookup:
             for candidate in self._candidates.values():
                 if candidate.soft is not None:
                     candidate.soft.cancel()
+
+    def _slow(self) -> int:
+        return sum(candidate.state is _State.SLOW for candidate in self._candidates.values())
 
     def _hear(self, contact: Contact, path: int, hops: int) -> None:
         if contact.key == self._own or contact.key in self._candidates:

@@ -12,7 +12,7 @@ from guts.clock import Now
 from guts.discovery.contact import AddressPolicy, Contact, DhtContact, normal_ip
 from guts.discovery.endpoint import Endpoint, cap_package_loggers, route_source
 from guts.discovery.keys import KEY_BITS, Key, node_key, repository_key
-from guts.discovery.limits import BUCKET_SIZE
+from guts.discovery.limits import BUCKET_SIZE, SOFT_SECONDS
 from guts.discovery.lookup import Ask, AskPage, Lookup, LookupStats
 from guts.discovery.messages import Answer, Found, read_put
 from guts.discovery.protocol import DiscoveryProtocol
@@ -143,7 +143,8 @@ class Discovery:
     async def join(self, contacts: Sequence[tuple[str, int, PeerId | None]]) -> int:
         """Knock at ``contacts`` (numeric addresses), look for oneself, and return how many contacts are known.
 
-        An id, where one is given, must be proven; without one, the first signed answer tells it.
+        An id, where one is given, must be proven; without one, the first signed answer tells it. Whoever does not
+        answer within ``SOFT_SECONDS`` is not waited for where others do, and enters the table later.
 
         Raises:
             ValueError: an ip is not a numeric address.
@@ -151,10 +152,11 @@ class Discovery:
         doors = [DhtContact(normal_ip(ip), port, peer) for ip, port, peer in contacts]
         self._doors = list(dict.fromkeys([*doors, *self._doors]))[:MAX_DOORS]
         knocks = [self._knock(door) for door in doors if door.peer != self._key.peer_id]
-        for knock in knocks:
-            await knock
+        _, silent = await asyncio.wait(knocks, timeout=SOFT_SECONDS) if knocks else ((), ())
+        while silent and not len(self._table):
+            _, silent = await asyncio.wait(silent, return_when=asyncio.FIRST_COMPLETED)
         if len(self._table):
-            await self._nearest(self._own)
+            await self._nearest(self._own, waits=False)
         return len(self._table)
 
     def _knock(self, door: DhtContact) -> "asyncio.Future[Answer | None]":
@@ -262,14 +264,14 @@ class Discovery:
     def _ask_records(self, key: Key, contact: Contact, skip: int, token: bytes) -> "asyncio.Future[Answer | None]":
         return self._protocol.ask(contact, "get_records", key, skip, token)
 
-    async def _nearest(self, key: Key) -> Lookup:
-        lookup = self._lookup(key, lambda contact: self._protocol.ask(contact, "find_node", key))
+    async def _nearest(self, key: Key, *, waits: bool = True) -> Lookup:
+        lookup = self._lookup(key, lambda contact: self._protocol.ask(contact, "find_node", key), waits=waits)
         async with contextlib.aclosing(lookup.run(self._table.nearest(key))) as answers:
             async for _ in answers:
                 pass
         return lookup
 
-    def _lookup(self, key: Key, ask: Ask, ask_page: AskPage | None = None) -> Lookup:
+    def _lookup(self, key: Key, ask: Ask, ask_page: AskPage | None = None, *, waits: bool = True) -> Lookup:
         self._table.touch(key, self._clock().mono)
         return Lookup(
             key,
@@ -280,6 +282,7 @@ class Discovery:
             blame=self._blame,
             ask_page=ask_page,
             max_pages=MAX_PAGES,
+            waits=waits,
         )
 
     def _blame(self, contact: Contact) -> None:

@@ -1,6 +1,7 @@
 """What a node answers, to whom, and how much: threats A5, D2 and D3."""
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 
@@ -15,6 +16,7 @@ from guts.discovery.limiter import BURST
 from guts.discovery.limits import (
     AMPLIFICATION,
     DATAGRAM_BYTES,
+    GIVE_UP_SECONDS,
     MAX_LOOKUP_PER_GROUP,
     MAX_LOOKUP_RPCS,
     MAX_LOOKUP_SECONDS,
@@ -348,6 +350,7 @@ def test_a_liar_can_not_aim_a_lookup_at_one_network_or_at_private_addresses() ->
         for door in doors:
             door.answer = aimed
         await node.discovery.join([door.door for door in doors])
+        await asyncio.sleep(GIVE_UP_SECONDS)  # joining asks the same, and asks again whoever is silent
         net.watch = lambda data, source, to: asked.update([to[0]]) if source == (node.ip, node.port) else None
         assert [r async for r in node.discovery.find_providers(repository_id(rng))] == []
         private = [ip for ip in asked if not ip.startswith(("20.", "99.9.9."))]
@@ -429,6 +432,37 @@ def test_records_that_a_liar_made_up_never_come_out() -> None:
         await nodes[2].discovery.join([liar.door])
         await nodes[1].discovery.provide(good)
         assert [r async for r in nodes[2].discovery.find_providers(repository)] == [good]
+
+    run_virtual(world())
+
+
+def test_joining_does_not_wait_for_the_silent() -> None:
+    async def world() -> None:
+        net = SimNetwork(random.Random(5))
+        nodes = await joined(net, 6)
+        gone = {(node.ip, node.port) for node in nodes[3:5]}
+        net.cut = lambda source, destination: source in gone or destination in gone
+        repository = repository_id(random.Random(1))
+        record = nodes[1].provider_record(repository)
+        await nodes[1].discovery.provide(record)
+        client = SimNode(net, "client", global_ip(500), client_mode=True)
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        assert await client.discovery.join([nodes[3].door, nodes[0].door]) == 4
+        assert clock() - begun < GIVE_UP_SECONDS
+        async with contextlib.aclosing(client.discovery.find_providers(repository)) as found:
+            assert await anext(found) == record
+        assert clock() - begun < GIVE_UP_SECONDS + 0.3
+
+    run_virtual(world())
+
+
+def test_joining_waits_for_doors_that_are_slow_where_none_is_quick() -> None:
+    async def world() -> None:
+        net = SimNetwork(random.Random(5), latency=(0.3, 0.4))
+        doors = [SimNode(net, index, global_ip(index)) for index in range(2)]
+        client = SimNode(net, "client", global_ip(500), client_mode=True)
+        assert await client.discovery.join([(global_ip(900), 9000, None), doors[0].door]) == 1
 
     run_virtual(world())
 
