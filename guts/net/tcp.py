@@ -27,7 +27,7 @@ from guts.wire.connection import (
 from guts.wire.limits import KIB, MAX_PLAINTEXT
 from guts.wire.messages import Goodbye, Message, ResetCode
 from guts.wire.secure import LENGTH_BYTES, Direction
-from guts.wire.streams import NoFreeStream
+from guts.wire.streams import BadStream, NoFreeStream
 
 READ_BYTES: Final = 4 * (LENGTH_BYTES + MAX_PLAINTEXT + TAG_LENGTH)
 """One read of the socket: four transport messages of the longest kind, so that a busy stream's reads end with one."""
@@ -132,12 +132,14 @@ class TcpConnection:
         """Return the stream that a message of the peer names, whether or not its first bytes are here.
 
         Raises:
-            guts.wire.streams.BadStream: the peer may not use this id.
+            guts.wire.streams.BadStream: the peer may not use this id, or has named it before: a stream has one use.
             StreamFailed: it is closed already.
         """
-        self._unclaimed.discard(stream_id)
         stream = self._streams.get(stream_id)
         if stream is not None:
+            if stream_id not in self._unclaimed:
+                raise BadStream(f"stream {stream_id} is in use already")
+            self._unclaimed.discard(stream_id)
             return stream
         try:
             self._connection.expect_stream(stream_id)
