@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import struct
@@ -106,18 +107,19 @@ class BareRepository:
         return Quarantine(self.path, self.git)
 
     async def has(self, ids: Collection[ObjectId]) -> set[ObjectId]:
-        """Return those of ``ids`` that are held.
-
-        Raises:
-            ValueError: more than ``GitLimits.batch_ids``.
-            GitFailed: git can't say.
-        """
-        return {info.id for info in await self.inspect(ids)}
+        """Return those of ``ids`` that are held. Raises: ``GitFailed``: git can't say."""
+        asked = iter(ids)
+        held: set[ObjectId] = set()
+        while chunk := list(itertools.islice(asked, self.git.limits.batch_ids)):
+            held.update(info.id for info in await self.inspect(chunk))
+        return held
 
     async def inspect(self, ids: Collection[ObjectId]) -> list[ObjectInfo]:
         """Return kind and size of those of ``ids`` that are held.
 
-        Raises: as ``has``.
+        Raises:
+            ValueError: more than ``GitLimits.batch_ids``.
+            GitFailed: git can't say.
         """
         if len(ids) > self.git.limits.batch_ids:
             raise ValueError(f"{len(ids)} ids where {self.git.limits.batch_ids} are allowed")

@@ -60,6 +60,11 @@ class Held:
         records = (SignedRefs.decode(row.header, row.entries) for row in stored.signed_refs)
         return cls(chain, {record.author: record for record in records})
 
+    @property
+    def tips(self) -> frozenset[ObjectId]:
+        """Every object that a record points at."""
+        return _tips(self.records)
+
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
@@ -93,7 +98,11 @@ class Verified:
     @property
     def tips(self) -> frozenset[ObjectId]:
         """Every object that a record, new or held, points at."""
-        return frozenset().union(*(record.tips() for record in self.records.values()))
+        return _tips(self.records)
+
+
+def _tips(records: Mapping[AuthorId, SignedRefs]) -> frozenset[ObjectId]:
+    return frozenset[ObjectId]().union(*(record.tips() for record in records.values()))
 
 
 def verify(

@@ -15,12 +15,12 @@ from guts.git.locks import RepositoryLocks, SharedHold
 from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
 from guts.ids import RepositoryId
-from guts.node.acceptance import Verified
+from guts.node.acceptance import NewRecord, Verified
 from guts.store import objects as object_table
 from guts.store import repositories as table
 from guts.store.database import Database
 from guts.store.repositories import RepositorySummary, StoredRepository
-from guts.trust.canonical_refs import ancestor_questions, canonical_refs
+from guts.trust.canonical_refs import CanonicalRefs, ancestor_questions, canonical_refs
 from guts.wire.messages import EncodedRefs
 
 log = logging.getLogger(__name__)
@@ -137,35 +137,7 @@ class Repositories:
                 {record.author: (record.header_bytes, record.entries_bytes) for record in written}
             )
             await bare.records.write_seeding(b"seed\n")
-            state = table.AcceptedState(
-                repository=chain.repository,
-                name=chain.current.name,
-                description=chain.current.description,
-                documents=tuple(
-                    table.IdentityDocument(epoch, chain.history[epoch].hash, chain.documents[epoch]) for epoch in fresh
-                ),
-                signed_refs=tuple(
-                    table.NewSignedRefs(
-                        table.SignedRefs(
-                            new.record.author,
-                            new.record.seq,
-                            new.record.hash,
-                            new.record.header_bytes,
-                            new.record.entries_bytes,
-                        ),
-                        (new.replaced.seq, new.replaced.hash) if new.replaced is not None else None,
-                        tuple(
-                            table.Header(new.record.author, h.header.seq, h.header.hash, h.encoded) for h in new.bridge
-                        ),
-                    )
-                    for new in verified.new
-                ),
-                canonical=shown.refs,
-                head=shown.head,
-                seeding=True,
-                size=await bare.size(),
-                now_ms=now_ms,
-            )
+            state = _accepted(verified, shown, await bare.size(), now_ms)
             generation = await self._write(state)
             await bare.project(shown.refs, shown.head)
             await self.database.write(table.mark_projected, chain.repository, generation)
@@ -259,6 +231,34 @@ class Repositories:
                     chunk = []
         await self.database.write(object_table.insert, repository, chunk)
         await self.database.write(object_table.mark_listed, repository, pack)
+
+
+def _accepted(verified: Verified, shown: CanonicalRefs, size: int, now_ms: int) -> table.AcceptedState:
+    chain = verified.chain
+    return table.AcceptedState(
+        repository=chain.repository,
+        name=chain.current.name,
+        description=chain.current.description,
+        documents=tuple(
+            table.IdentityDocument(epoch, chain.history[epoch].hash, chain.documents[epoch])
+            for epoch in range(verified.first_new_document, chain.epoch + 1)
+        ),
+        signed_refs=tuple(_new_signed_refs(new) for new in verified.new),
+        canonical=shown.refs,
+        head=shown.head,
+        seeding=True,
+        size=size,
+        now_ms=now_ms,
+    )
+
+
+def _new_signed_refs(new: NewRecord) -> table.NewSignedRefs:
+    record, author = new.record, new.record.author
+    return table.NewSignedRefs(
+        table.SignedRefs(author, record.seq, record.hash, record.header_bytes, record.entries_bytes),
+        (new.replaced.seq, new.replaced.hash) if new.replaced is not None else None,
+        tuple(table.Header(author, h.header.seq, h.header.hash, h.encoded) for h in new.bridge),
+    )
 
 
 def _has_records(path: Path) -> bool:

@@ -20,7 +20,7 @@ from guts.node.acceptance import Held, MissingContext, Verified, verify
 from guts.node.limits import Patience
 from guts.node.repositories import Repositories
 from guts.store.repositories import Conflict
-from guts.wire.limits import SLICES_BYTES
+from guts.wire.limits import MAX_OBJECT_IDS, SLICES_BYTES
 from guts.wire.messages import (
     GetObjects,
     Objects,
@@ -40,6 +40,12 @@ class ForcedUnmarked(PeerFault):
 
     code: ClassVar[str] = "FORCED_UNMARKED"
     severity: ClassVar[Severity] = Severity.MINOR
+
+
+class TooManyWants(Unavailable):
+    """More refs are new than can be asked for at once."""
+
+    code: ClassVar[str] = "TOO_MANY_WANTS"
 
 
 class TransferStalled(Unavailable):
@@ -83,9 +89,13 @@ class Transfers:
         async with self._repositories.writing(repository) as (bare, hold), bare.quarantine() as quarantine:
             tips = verified.tips
             missing = tips - await bare.has(tips)
+            if len(missing) > MAX_OBJECT_IDS:
+                raise TooManyWants(f"{len(missing)} new refs where one request holds {MAX_OBJECT_IDS}")
             if missing:
-                told = frozenset[ObjectId]().union(*(r.tips() for r in held.records.values())) if held else frozenset()
-                haves = frozenset[ObjectId]() if self._repositories.is_lost(repository) else told
+                haves: list[ObjectId] = []
+                if held is not None and not self._repositories.is_lost(repository):
+                    # Some are enough: each vouches for all that it reaches.
+                    haves = sorted(held.tips)[:MAX_OBJECT_IDS]
                 try:
                     async with self._requested(connection, effect.request, repository, missing, haves) as chunks:
                         await quarantine.index(chunks, self._max_pack_bytes)
