@@ -87,18 +87,20 @@ async def dial(
 
 
 async def _connect(address: Address) -> socket.socket:
-    sock = socket.socket(sockets.family(address), socket.SOCK_STREAM)
+    sock: socket.socket | None = None
     try:
+        # This fails too, where the machine has no such family (IPv6), or no descriptor left.
+        sock = socket.socket(sockets.family(address), socket.SOCK_STREAM)
         sockets.configure(sock)
         await asyncio.get_running_loop().sock_connect(sock, (address.ip, address.port))
-    except OSError as error:
-        sock.close()
+    except BaseException as error:
+        if sock is not None:
+            sock.close()
+        if not isinstance(error, OSError):
+            raise
         if error.errno == errno.ETIMEDOUT:
             raise DialTimedOut(f"{address} did not answer") from None
         raise DialRefused(f"{address} can't be reached: {error.strerror or error}") from None
-    except asyncio.CancelledError:
-        sock.close()
-        raise
     return sock
 
 
