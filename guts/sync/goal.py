@@ -79,6 +79,7 @@ class Goal:
         paused_until: monotonic seconds before which nothing is fetched, because our own disk failed.
         asked: DHT nodes that answered the last lookup.
         dials: targets being dialled for this goal, in order.
+        to_dial: targets to dial when one of those has ended, by rank: each holder's first address before any second.
         asking: peers whose answer about this repository is awaited.
         offers: peers to be asked (again) once there is room for a transfer, in order.
         resting: peers that could not serve it for a passing reason and are asked again at ``retry_after``.
@@ -98,6 +99,7 @@ class Goal:
     searching: bool = False
     asked: int = 0
     dials: dict[BootstrapAddress, None] = field(default_factory=dict)
+    to_dial: dict[BootstrapAddress, int] = field(default_factory=dict)
     asking: set[PeerId] = field(default_factory=set)
     offers: dict[PeerId, None] = field(default_factory=dict)
     resting: dict[PeerId, None] = field(default_factory=dict)

@@ -60,6 +60,10 @@ WANTED_HOLDERS: Final = 3
 """Other holders of a followed repository to be connected to, as a best effort."""
 
 MAX_DIALS_PER_GOAL: Final = 8
+MAX_WAITING_DIALS: Final = 256
+"""Targets per goal that wait for one of those dials to end: what four holders of the DHT may tell at most, 64 records
+each. One record with eight dead addresses would otherwise keep every other holder out."""
+
 RETRY_AFTER_TROUBLE: Final = 15.0
 """Seconds, ± half, before a peer whose transfer failed is asked again for that repository."""
 
@@ -458,16 +462,36 @@ class RepoSync:
             return []
         if self._questions.ready(peer):
             return self.ask(peer, [repository], now)
-        if goal.held and not goal.waiters and len(list(self._holders(repository))) >= WANTED_HOLDERS:
+        if self._has_holders(goal):
             return []
         return self._dial(goal, [BootstrapAddress(address.ip, address.port, peer) for address in addresses])
 
+    def _has_holders(self, goal: Goal) -> bool:
+        if not goal.held or goal.waiters:
+            return False
+        return len(list(self._holders(goal.repository))) >= WANTED_HOLDERS
+
     def _dial(self, goal: Goal, targets: Iterable[BootstrapAddress]) -> list[Effect]:
+        for rank, target in enumerate(targets):
+            if target in goal.dials or target in goal.to_dial:
+                continue
+            if len(goal.to_dial) >= MAX_WAITING_DIALS:
+                last = max(goal.to_dial, key=goal.to_dial.__getitem__)
+                if goal.to_dial[last] <= rank:
+                    continue
+                del goal.to_dial[last]
+            goal.to_dial[target] = rank
+        return self._dial_waiting(goal)
+
+    def _dial_waiting(self, goal: Goal) -> list[Effect]:
+        """Dial what waits, as far as there is room; nobody knows which of one rank is honest, so chance decides."""
         effects: list[Effect] = []
-        for target in targets:
-            if target not in goal.dials and len(goal.dials) < MAX_DIALS_PER_GOAL:
-                goal.dials[target] = None
-                effects.append(Dial(target))
+        while goal.to_dial and len(goal.dials) < MAX_DIALS_PER_GOAL:
+            rank = min(goal.to_dial.values())
+            target = self._rng.choice([target for target, waits in goal.to_dial.items() if waits == rank])
+            del goal.to_dial[target]
+            goal.dials[target] = None
+            effects.append(Dial(target))
         return effects
 
     def lookup_finished(self, event: LookupFinished, now: float) -> list[Effect]:
@@ -487,8 +511,13 @@ class RepoSync:
             del goal.dials[target]
             if isinstance(outcome, PeerId):
                 effects += self.ask(outcome, [goal.repository], now)
+                for other in [other for other in goal.to_dial if other.peer == outcome]:
+                    del goal.to_dial[other]
             else:
                 goal.note(target, str(outcome))
+            if self._has_holders(goal):
+                goal.to_dial.clear()
+            effects += self._dial_waiting(goal)
             effects += self._settle(goal, now)
         return effects
 

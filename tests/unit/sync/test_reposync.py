@@ -42,6 +42,7 @@ from guts.sync.questions import ANSWER_TIMEOUT, MAX_QUESTIONS_PER_PEER
 from guts.sync.reposync import (
     MAX_DIALS_PER_GOAL,
     MAX_SEARCHES,
+    MAX_WAITING_DIALS,
     RETRY_AFTER_FAULT,
     RETRY_AFTER_STORAGE,
     RETRY_AFTER_TROUBLE,
@@ -269,8 +270,40 @@ def test_dials_for_one_wish_are_bounded() -> None:
     dials = bench.sync.holder_found(R, A, [Address("192.0.2.1", 9000 + n) for n in range(MAX_DIALS_PER_GOAL + 1)], 0)
     assert len(dials) == MAX_DIALS_PER_GOAL
     assert bench.sync.holder_found(R, A, [Address("192.0.2.1", 9000)], 0) == []
-    bench.sync.dial_ended(BootstrapAddress("192.0.2.1", 9000, A), Unavailable("no"), 0)
-    assert len(bench.sync.holder_found(R, A, [Address("192.0.2.1", 9999)], 0)) == 1
+    for waiting in range(1, -1, -1):
+        dialled = next(iter(bench.sync.goals[R].dials))
+        assert len(bench.sync.dial_ended(dialled, Unavailable("no"), 0)) == waiting
+
+
+def test_dead_addresses_of_one_holder_keep_no_other_holder_out() -> None:
+    """One made-up record with eight dead addresses was enough to hide every provider that was found after it."""
+    bench = Bench()
+    bench.want()
+    dead = [Address("192.0.2.1", 9000 + n) for n in range(MAX_DIALS_PER_GOAL)]
+    assert bench.sync.holder_found(R, A, dead, 0) == [Dial(BootstrapAddress(a.ip, a.port, A)) for a in dead]
+    assert bench.sync.holder_found(R, C, [Address("192.0.2.3", 9000), Address("192.0.2.3", 9001)], 0) == []
+    assert bench.sync.holder_found(R, B, [address(2)], 0) == []
+    first = [bench.sync.dial_ended(BootstrapAddress(a.ip, a.port, A), Unavailable("no"), 0) for a in dead[:2]]
+    assert sorted(first, key=str) == sorted(
+        [[Dial(target(2, B))], [Dial(BootstrapAddress("192.0.2.3", 9000, C))]], key=str
+    )
+    bench.sync.dial_ended(BootstrapAddress("192.0.2.3", 9000, C), C, 0)
+    assert bench.sync.goals[R].to_dial == {}
+
+
+def test_targets_that_wait_are_bounded_and_first_addresses_go_first() -> None:
+    bench = Bench()
+    bench.want()
+    goal = bench.sync.goals[R]
+    many = [Address("192.0.2.1", 1000 + n) for n in range(MAX_DIALS_PER_GOAL + MAX_WAITING_DIALS + 1)]
+    bench.sync.holder_found(R, A, many[:MAX_DIALS_PER_GOAL], 0)
+    bench.sync.holder_found(R, A, many[MAX_DIALS_PER_GOAL:], 0)
+    assert len(goal.dials) == MAX_DIALS_PER_GOAL
+    assert len(goal.to_dial) == MAX_WAITING_DIALS
+    bench.sync.holder_found(R, B, [address(2)], 0)
+    assert len(goal.to_dial) == MAX_WAITING_DIALS
+    ended = [bench.sync.dial_ended(dialled, Unavailable("no"), 0) for dialled in list(goal.dials)[:2]]
+    assert [Dial(target(2, B))] in ended
 
 
 def test_connected_holder_is_asked_and_not_dialled() -> None:
