@@ -216,10 +216,11 @@ class Publishing:
         quarantine: Quarantine,
     ) -> frozenset[str]:
         """Return the refs that lose commits. Raises: ``NonFastForward``: some that may not."""
-        questions = sorted(ancestor_questions(chain, records))
+        # In threads: dozens of authors with thousands of refs each take seconds.
+        questions = sorted(await asyncio.to_thread(ancestor_questions, chain, records))
         answers = await quarantine.are_ancestors(questions)
         facts = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
-        shown = canonical_refs(chain, records, facts).refs
+        shown = (await asyncio.to_thread(canonical_refs, chain, records, facts)).refs
         moved = [ref for ref, oid in draft.refs.items() if ref in shown and shown[ref] != oid]
         kept = await quarantine.are_ancestors([(shown[ref], draft.refs[ref]) for ref in moved])
         losing = [ref for ref, contained in zip(moved, kept, strict=True) if not contained]

@@ -123,10 +123,11 @@ class Repositories:
         chain = verified.chain
         async with hold.commit():
             brought = await quarantine.migrate()
-            questions = sorted(ancestor_questions(chain, verified.records))
+            # In threads: dozens of authors with thousands of refs each take seconds.
+            questions = sorted(await asyncio.to_thread(ancestor_questions, chain, verified.records))
             answers = await bare.are_ancestors(questions) if questions else []
             ancestors = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
-            shown = canonical_refs(chain, verified.records, ancestors)
+            shown = await asyncio.to_thread(canonical_refs, chain, verified.records, ancestors)
             fresh = range(verified.first_new_document, chain.epoch + 1)
             lost = self.is_lost(chain.repository)
             written = verified.records.values() if lost else [new.record for new in verified.new]
