@@ -7,7 +7,7 @@ from typing import Final
 from guts.ids import AuthorId, RepositoryId
 from guts.store import repositories as table
 from guts.store.database import Database
-from guts.wire.limits import KIB, MAX_DOCUMENTS, MAX_HEADERS, MAX_RECORDS, MAX_REFS_BYTES
+from guts.wire.limits import KIB, MAX_DOCUMENTS, MAX_HEADERS, MAX_ITEMS, MAX_QUERIES, MAX_RECORDS, MAX_REFS_BYTES
 from guts.wire.messages import EncodedRefs, RecordQuery, RefsAnswer, RefsQuery, RefsStatus
 
 ANSWER_BUDGET: Final = MAX_REFS_BYTES - 32 * KIB
@@ -15,6 +15,13 @@ ANSWER_BUDGET: Final = MAX_REFS_BYTES - 32 * KIB
 
 ANSWER_OVERHEAD: Final = 64
 """Bytes that an answer about one repository takes before anything is in it."""
+
+VALUE_BYTES: Final = -(-ANSWER_BUDGET // (MAX_ITEMS - 8 * (MAX_QUERIES + 1)))
+"""What a value counts for at least: a message has no more than 16,384, of which an answer's frame takes fewer than
+eight. Who asks would otherwise take thousands of small documents, made for that, for a fault of ours."""
+
+_RECORD_VALUES: Final = 3
+"""A record is a list of two."""
 
 _CURSOR_BYTES: Final = 2
 
@@ -30,13 +37,13 @@ class _Answer:
     records: list[EncodedRefs] = field(default_factory=list)
 
     def add_document(self, document: bytes) -> bool:
-        if len(self.documents) >= MAX_DOCUMENTS or not self._fits(len(document)):
+        if len(self.documents) >= MAX_DOCUMENTS or not self._fits(_cost(document)):
             return False
         self.documents.append(document)
         return True
 
     def add_record(self, record: EncodedRefs, bridge: Sequence[bytes]) -> bool:
-        size = len(record.header) + len(record.entries) + sum(map(len, bridge))
+        size = max(len(record.header) + len(record.entries), _RECORD_VALUES * VALUE_BYTES) + sum(map(_cost, bridge))
         if len(self.records) >= MAX_RECORDS or len(self.headers) + len(bridge) > MAX_HEADERS or not self._fits(size):
             return False
         self.headers += bridge
@@ -48,6 +55,10 @@ class _Answer:
             return False
         self.spent += size
         return True
+
+
+def _cost(value: bytes) -> int:
+    return max(len(value), VALUE_BYTES)
 
 
 class RefsReader:
