@@ -1,80 +1,34 @@
-"""How long one replication takes, by phase, against ``git clone --bare git://`` with ``transfer.fsckObjects``.
+"""Where the time of one replication goes, by phase, against ``git clone --bare git://`` with ``transfer.fsckObjects``.
 
     python -m tests.benchmarks.git_replication [--objects N] [--runs N] [--repository PATH]
 
 Runs of both alternate. The pack comes from ``BareRepository.pack`` through this process into the quarantine; the
-network between two nodes is measured elsewhere. Everything it makes or starts is gone at the end.
+network between two nodes is left out: ``replication`` measures the whole. Nothing stays behind.
 """
 
 import argparse
 import asyncio
-import contextlib
 import resource
 import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
 from guts.ids import ObjectId
-from tests.support.repositories import ENVIRONMENT, git, make_repository
+from tests.benchmarks.figure import ratios
+from tests.benchmarks.replication import clone, daemon
+from tests.support.repositories import git, make_repository
 
 PHASES = ("index", "check", "migrate", "project", "metadata")
-
-
-@contextlib.contextmanager
-def daemon(base: Path) -> Iterator[str]:
-    """Serve the repositories in ``base`` over git:// on a free loopback port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [
-            "git",
-            "daemon",
-            "--export-all",
-            "--listen=127.0.0.1",
-            f"--port={port}",
-            f"--base-path={base}",
-            "--reuseaddr",
-        ],
-        env=ENVIRONMENT,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        url = f"git://127.0.0.1:{port}"
-        while subprocess.run(["git", "ls-remote", f"{url}/source.git"], capture_output=True, check=False).returncode:
-            assert process.poll() is None, "the daemon runs"
-            time.sleep(0.05)
-        yield url
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-        process.wait()
 
 
 def processor_seconds() -> float:
     """Return what this process and its ended children have used; steadier than the clock on a shared machine."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def clone(url: str, target: Path) -> float:
-    """Return the seconds that git's own clone takes."""
-    start = time.perf_counter()
-    subprocess.run(
-        ["git", "-c", "transfer.fsckObjects=true", "clone", "-q", "--bare", f"{url}/source.git", str(target)],
-        env=ENVIRONMENT,
-        check=True,
-    )
-    return time.perf_counter() - start
 
 
 async def replicate(source: BareRepository, tips: dict[str, ObjectId], target: Path) -> dict[str, float]:
@@ -130,27 +84,23 @@ async def measure(objects: int, runs: int, path: Path | None) -> None:
         listing = git(base, "--git-dir", str(source.path), "for-each-ref", "--format=%(objectname) %(refname)")
         tips = {line[41:]: ObjectId(bytes.fromhex(line[:40])) for line in listing.splitlines()}
         size = await source.size()
-        clones: list[float] = []
-        clone_cpu: list[float] = []
+        clones: list[tuple[float, float]] = []
         ours: list[dict[str, float]] = []
-        with daemon(base) as url:
+        with daemon(base, "source.git") as (url, _):
             for _ in range(runs):
-                before = processor_seconds()
-                clones.append(clone(url, base / "clone.git"))
-                clone_cpu.append(processor_seconds() - before)
-                shutil.rmtree(base / "clone.git")
+                clones.append(clone(url))
                 ours.append(await replicate(source, tips, base / "replica.git"))
                 shutil.rmtree(base / "replica.git")
         apart = await halves(source, tips)
         print(f"{ours[0]['objects']:.0f} objects, {size / 1e6:.0f} MB, {runs} alternating runs, medians in seconds")
-        print(f"  git clone --bare       {statistics.median(clones):6.2f}")
+        print(f"  git clone --bare       {statistics.median(seconds for seconds, _ in clones):6.2f}")
         for phase in (*PHASES, "total"):
             print(f"  {phase:22} {statistics.median(run[phase] for run in ours):6.2f}")
         for phase, seconds in apart.items():
             print(f"  {phase + ' alone':22} {seconds:6.2f}")
         print(f"  processor time         {statistics.median(run['processor'] for run in ours):6.2f}")
-        print(f"  of git clone, without its server {statistics.median(clone_cpu):6.2f}")
-        ratio = statistics.median(run["total"] for run in ours) / statistics.median(clones)
+        print(f"  of git clone, without its server {statistics.median(used for _, used in clones):6.2f}")
+        ratio = statistics.median(ratios([run["total"] for run in ours], [seconds for seconds, _ in clones]))
         print(f"  ratio (metadata aside) {ratio:6.2f}")
         print(f"  peak RSS of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
