@@ -59,6 +59,12 @@ class GitMissing(UsageError):
     code: ClassVar[str] = "GIT_MISSING"
 
 
+class CannotStart(StorageFault):
+    """The machine has no process, memory or descriptor left for a git child."""
+
+    code: ClassVar[str] = "GIT_NOT_STARTED"
+
+
 class GitFailed(StorageFault):
     """A git child ended otherwise than well.
 
@@ -120,7 +126,8 @@ class _Head(asyncio.Protocol):
 
     @property
     def text(self) -> str:
-        return self._data.decode(errors="replace")
+        """What it said; of what a peer's objects made it say, nothing moves a terminal."""
+        return "".join(c if c.isprintable() or c == "\n" else "?" for c in self._data.decode(errors="replace"))
 
 
 class Child:
@@ -202,13 +209,14 @@ class Git:
 
         Raises:
             GitMissing: there is no such program.
+            CannotStart: the machine is at a limit of its own.
             GitTimedOut: the wall limit passed before the body was left.
         """
         settings = [word for setting in (*_CONFIG, *config) for word in ("-c", setting)]
         with contextlib.ExitStack() as descriptors:
-            out_read, out_write = pipe(descriptors)
-            err_read, err_write = pipe(descriptors)
             try:
+                out_read, out_write = pipe(descriptors)
+                err_read, err_write = pipe(descriptors)
                 process = await asyncio.create_subprocess_exec(
                     self.executable,
                     *settings,
@@ -222,6 +230,8 @@ class Git:
                 )
             except FileNotFoundError:
                 raise GitMissing(f"there is no program {self.executable!r} here") from None
+            except OSError as error:
+                raise CannotStart(f"git {arguments[0]} can't be started: {error.strerror or error}") from error
             try:
                 self._limit(process.pid)
                 loop = asyncio.get_running_loop()

@@ -158,7 +158,8 @@ class Quarantine:
             GitFailed, DiskFault: our own side failed.
         """
         inspection = self.inspection()
-        with _blamed_on_pack(MissingObjects):
+        # Its lists are files beside the packs, which fill a disk as packs do.
+        with disk_faults(), _blamed_on_pack(MissingObjects):
             objects, inflated = await inspection.run(tips, has_packs=any(pack.objects for pack in self._packs))
         self._checked = True
         return Checked(objects, inflated)
