@@ -72,6 +72,9 @@ MIN_WAIT: Final = 0.01
 
 MAX_WAIT: Final = 3600.0
 RESOLVE_TIMEOUT: Final = 5.0
+MAX_LOADS: Final = 8
+"""Answers to GetRefs being put together at a time, 4 MiB each and what they are read from; others wait their turn."""
+
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds for all connections together to say goodbye at the end."""
 
@@ -132,6 +135,7 @@ class Driver:
         self._connections: dict[ConnectionId, TcpConnection] = {}
         self._replies: dict[CommandId, asyncio.Future[Result]] = {}
         self._listing: set[RepositoryId] = set()
+        self._loads = asyncio.Semaphore(MAX_LOADS)
         self._last_id = 0
         self._next_wake = 0.0
 
@@ -276,7 +280,8 @@ class Driver:
         answers: tuple[RefsAnswer, ...] = ()
         cursor = b""
         try:
-            answers, cursor = await self._refs_reader.read(effect.queries, effect.cursor)
+            async with self._loads:
+                answers, cursor = await self._refs_reader.read(effect.queries, effect.cursor)
         except StorageFault as error:
             log.error("can't read refs: %s", error)
         await self.post(RefsLoaded(effect.connection, effect.request, answers, cursor))
