@@ -10,7 +10,8 @@ class Patience:
 
     Attributes:
         first_byte: until a pack begins: the other side counts and compresses first.
-        stall: without a byte of a pack that has begun, in either direction; slow honest links survive.
+        stall: for the next piece of a pack that has begun: of one that comes, 1 KiB for each of these seconds, of one
+            that goes, 256 KiB at the most; slow honest links survive.
         transfer: for one git child with all that it sends or takes in; a gibibyte at 600 kB/s.
         signing: for a person to find and type the passphrase of the author key.
         sweep: between two looks for publications that nobody signed in time.

@@ -31,6 +31,9 @@ from guts.wire.messages import (
 CHUNK_BYTES: Final = 256 * 1024
 ALL_SLICES: Final = b"\xff" * SLICES_BYTES
 
+MIN_BYTES_PER_SECOND: Final = 1024
+"""Of a pack that comes, averaged over ``Patience.stall``: who sends a byte a minute would hold one of four places."""
+
 
 class ForcedUnmarked(PeerFault):
     """A record moves a branch to a commit that does not contain the old one, and does not say that it means to.
@@ -134,16 +137,23 @@ class Transfers:
 
     async def _received(self, stream: Stream) -> AsyncIterator[bytes]:
         """Yield the bytes of a pack as they come. Raises: ``TransferStalled``, ``StreamFailed``."""
-        patience = self._patience.first_byte
+        clock = asyncio.get_running_loop()
+        left, received = self._patience.first_byte, 0
+        begins = True
         while True:
+            asked = clock.time()
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(left):
                     chunk = await stream.read(CHUNK_BYTES)
             except TimeoutError:
-                raise TransferStalled(f"no byte of the pack for {patience:g} s") from None
+                raise TransferStalled(f"{received} bytes of the pack are all that came in time") from None
             if not chunk:
                 return
-            patience = self._patience.stall
+            # Only what we waited for the peer counts: while git is busy, the peer has no credit to send.
+            left -= clock.time() - asked
+            received += len(chunk)
+            if begins or received >= MIN_BYTES_PER_SECOND * self._patience.stall:
+                begins, left, received = False, self._patience.stall, 0
             yield chunk
 
     # --- serving --------------------------------------------------------------------------------------------
