@@ -214,7 +214,7 @@ class Config:
         settings.add_file(paths.config_file, required="GUTS_CONFIG" in environ)
         settings.add_environ(environ)
         for key, value in flags.items():
-            settings.values[key] = (value, f"--{key.rpartition('.')[2].replace('_', '-')}")
+            settings.values[key] = (value, "the command line")
         network = NetworkConfig(paths.node_key)
         seeding = SeedingConfig()
         log = LogConfig()
@@ -256,7 +256,7 @@ class _Settings:
                 data = file.read(MAX_CONFIG_BYTES + 1)
         except FileNotFoundError:
             if required:
-                raise BadConfig(f"there is no config file {path}", hint="unset GUTS_CONFIG") from None
+                raise BadConfig(f"there is no config file {path}", hint="GUTS_CONFIG or --config names it") from None
             return
         except OSError as error:
             raise BadConfig(f"can't read {path}: {error.strerror}") from None

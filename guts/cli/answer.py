@@ -12,11 +12,12 @@ class BadAnswer(GutsError):
 
     code: ClassVar[str] = "BAD_ANSWER"
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(
-            f"the node's answer {problem}",
-            hint="node and command may be of different versions: guts node stop && guts node start",
-        )
+    def __init__(
+        self,
+        problem: str,
+        hint: str = "node and command may be of different versions: guts node stop && guts node start",
+    ) -> None:
+        super().__init__(f"the node's answer {problem}", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,10 @@ class ControlClient:
         try:
             value: object = json.loads(data)
         except ValueError:
+            if response.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise BadAnswer(
+                    f"is that it failed (status {response.status})", hint="its log says why: state/node.log"
+                ) from None
             raise BadAnswer(f"is not JSON (status {response.status})") from None
         if response.status >= 400:
             told = ErrorObject.from_json(value)

@@ -43,7 +43,10 @@ def cluster() -> None:
 @json_option
 @pass_session
 def up(session: Session, as_json: bool, folder: Path, count: int) -> None:
-    """Make and start N nodes (default 4), or start those of the existing cluster that are down."""
+    """Make and start N nodes.
+
+    N is 4 where it is not given. Of an existing cluster, those that are down are started.
+    """
     import time
 
     from guts.cli.local_cluster import BadCluster, LocalCluster, NoCluster
@@ -105,7 +108,10 @@ def status(session: Session, as_json: bool, folder: Path) -> None:
 @json_option
 @pass_session
 def env(session: Session, as_json: bool, folder: Path, index: int) -> None:
-    """Print what makes this shell's commands speak to node I (default 2): eval "$(guts cluster env 2)"."""
+    """Print what makes commands speak to node I.
+
+    I is 2 where it is not given. Use it as eval "$(guts cluster env 2)".
+    """
     home = str(_load(folder).member(index).home)
     emit(as_json, {"GUTS_HOME": home}, f"export GUTS_HOME={shlex.quote(home)}")
 
@@ -166,6 +172,8 @@ def down(session: Session, as_json: bool, folder: Path, wipe: bool) -> None:
     stopped = local.stop()
     if wipe:
         local.wipe()
+        if Path(session.environ.get("GUTS_HOME", "")).is_relative_to(folder.absolute()):
+            say("hint: unset GUTS_HOME")
     emit(as_json, {"stopped": stopped, "wiped": wipe}, f"stopped {stopped} nodes{', wiped' if wipe else ''}")
 
 

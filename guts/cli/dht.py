@@ -19,7 +19,10 @@ def dht() -> None:
 @json_option
 @pass_session
 def find_repo(session: Session, as_json: bool, repository: str, timeout: float) -> int:
-    """Show which nodes say that they hold a repository; exit status 4 where none does."""
+    """Show who says that they hold it.
+
+    Exit status 4 where nobody does.
+    """
     path = f"/v1/providers/{resolve(repository).repository}?timeout={timeout}"
     answer = Answer.of(session.client().get(path, timeout))
     providers = answer.objects("providers")

@@ -69,7 +69,10 @@ def new(session: Session, as_json: bool, is_node: bool, sealed: bool) -> None:
 @json_option
 @pass_session
 def export(session: Session, as_json: bool, is_node: bool, file: Path) -> None:
-    """Write a key, sealed under a new passphrase, to FILE (default: stdout)."""
+    """Write a sealed copy of a key.
+
+    It goes to FILE (default: stdout), under a new passphrase.
+    """
     from guts.keystore import (
         KeyFile,
         KeyKind,
@@ -97,7 +100,10 @@ def export(session: Session, as_json: bool, is_node: bool, file: Path) -> None:
 @json_option
 @pass_session
 def import_(session: Session, as_json: bool, is_node: bool, file: BinaryIO) -> None:
-    """Take over a key that was exported to FILE ("-": stdin)."""
+    """Take over an exported key.
+
+    FILE is what `guts id export` wrote ("-": stdin).
+    """
     from guts.keystore import MAX_KEY_FILE_BYTES, KeyKind, import_key, passphrase_source
 
     kind = KeyKind.NODE if is_node else KeyKind.AUTHOR

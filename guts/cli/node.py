@@ -28,7 +28,9 @@ _FLAGS: Mapping[str, str] = {
 def _node_options(command: Callable[..., object]) -> Callable[..., object]:
     """Add the settings that are also flags."""
     for option in (
-        click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"])),
+        click.option(
+            "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What to log; default: info."
+        ),
         click.option("--network-name", metavar="NAME", help="Talk to nodes of this network only."),
         click.option("--role", type=click.Choice(["node", "bootstrap"]), help="bootstrap: a door, no repos."),
         click.option("--advertise", multiple=True, metavar="IP:PORT", help="Address to tell others."),
@@ -92,6 +94,8 @@ def start(session: Session, /, as_json: bool, timeout: float, **options: object)
     status = daemon.running(session.paths)
     if status is not None:
         say("the node runs already")
+        if settings:
+            say("hint: what it runs with stays as it is until guts node stop")
     else:
         flags = []
         for option, key in _FLAGS.items():

@@ -95,6 +95,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         result = root.main(given, prog_name="guts", standalone_mode=False)
     except GutsError as error:
         return _tell(ErrorObject.of(error), as_json)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return ExitStatus.USAGE
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "guts"
         hint = f"{command} --help"
@@ -104,6 +107,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         )
     except click.ClickException as error:
         return _tell(ErrorObject("FAILED", _sentence(error)), as_json)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _tell(ErrorObject("DISK", f"{os.fsdecode(error.filename)}: {error.strerror}"), as_json)
     except (click.Abort, KeyboardInterrupt):
         print(file=sys.stderr)
         return INTERRUPTED

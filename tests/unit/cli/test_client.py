@@ -55,6 +55,7 @@ def http(body: bytes, status: str = "200 OK") -> bytes:
         (http(b"not json"), "is not JSON"),
         (http(b"\xff"), "is not JSON"),
         (b"HTTP/1.1 200", "is not JSON"),
+        (http(b"Internal", "500 Internal Server Error"), "is that it failed"),
         (http(b"{}", "500 Internal Server Error"), "unknown form"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from guts import __version__
 from guts.cli.root import COMMANDS
 from guts.errors import ExitStatus
+from tests.support.scripted_control import REPOSITORY
 from tests.unit.cli.conftest import Guts
 
 HEAVY = ("aiohttp", "sqlalchemy", "alembic", "nacl", "msgpack", "kademlia", "asyncio", "http.client")
@@ -120,3 +121,42 @@ def test_home_and_config_are_options_too(guts: Guts, tmp_path: object) -> None:
     ran = guts("--home", f"{tmp_path}/other", "node", "status")
     assert f"{tmp_path}/other/run/control.sock" in ran.err
     assert "there is no config file" in guts("--config", f"{tmp_path}/none.toml", "node", "start").err
+
+
+@pytest.mark.parametrize("arguments", [(), ("node",), ("cluster",)])
+def test_group_without_a_command_shows_its_help(guts: Guts, arguments: tuple[str, ...]) -> None:
+    ran = guts(*arguments)
+
+    assert (ran.status, ran.out) == (ExitStatus.USAGE, "")
+    assert ran.err.startswith(f"Usage: {' '.join(('guts', *arguments))} [OPTIONS] COMMAND")
+    assert "error" not in ran.err
+
+
+@pytest.mark.parametrize("name", ["cluster", "dht", "id", "node", "peer"])
+def test_line_that_help_has_for_a_subcommand_is_whole(guts: Guts, name: str) -> None:
+    assert "..." not in guts(name, "--help").out.partition("Commands:")[2]
+
+
+def test_bad_flag_is_told_by_the_setting(guts: Guts) -> None:
+    ran = guts("node", "start", "--listen", "localhost:9000")
+
+    assert ran.status == ExitStatus.CONFIG
+    assert ran.err.startswith("error: network.listen_addr in the command line: 'localhost:9000'")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("node", "start"),
+        ("cluster", "up", "2", "--dir", "{place}/cluster"),
+        ("clone", f"guts://{REPOSITORY}", "{place}/copy"),
+    ],
+)
+def test_place_that_takes_no_files_is_an_error_in_one_line(guts: Guts, arguments: tuple[str, ...]) -> None:
+    guts.home.mkdir()
+    place = guts.home / "state"
+    place.touch()
+    ran = guts(*[argument.format(place=place) for argument in arguments], "--json")
+
+    assert (ran.status, ran.error["code"]) == (ExitStatus.FAILED, "DISK")
+    assert str(place) in str(ran.error["message"])
