@@ -52,8 +52,9 @@ async def clone(
 
     Raises:
         NoProviders, ProvidersUnreachable: it can't be had.
-        UsageError, StorageFault: it can't be put where it should go.
+        UsageError, StorageFault, OSError: it can't be put where it should go.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".guts-clone-", dir=target.parent) as scratch:
         home = Path(scratch)
         paths = dataclasses.replace(config.paths, data=home / "data", state=home / "state", runtime=home / "run")

@@ -9,6 +9,7 @@ from guts.addresses import Address, BootstrapAddress, RepositoryUrl
 from guts.cli import daemon
 from guts.cli.answer import Answer
 from guts.cli.session import Session, emit, json_option, pass_session
+from guts.cli.waiting import waiting
 from guts.errors import UsageError
 from guts.ids import PeerId
 
@@ -30,6 +31,7 @@ def clone(session: Session, as_json: bool, url: str, directory: Path | None) -> 
     A throw-away node does it; a running node of yours is asked first, and shows it the way.
     """
     import asyncio
+    import logging
 
     from guts.app import clone as clone_repository
 
@@ -40,7 +42,10 @@ def clone(session: Session, as_json: bool, url: str, directory: Path | None) -> 
     status = daemon.running(session.paths)
     flags = {"network.network_name": status.text("network")} if status is not None else {}
     near = _address_of(status) if status is not None else None
-    answer = Answer.of(asyncio.run(clone_repository(session.config(flags), parsed, target, near=near)))
+    # The throw-away node's errors arrive as exceptions; nobody needs its log as well.
+    logging.getLogger("guts").addHandler(logging.NullHandler())
+    with waiting(lambda: f"cloning {parsed.repository.short}…"):
+        answer = Answer.of(asyncio.run(clone_repository(session.config(flags), parsed, target, near=near)))
     emit(as_json, answer.json, str(target))
 
 

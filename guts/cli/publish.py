@@ -21,7 +21,8 @@ import click
 
 from guts.addresses import RepositoryUrl
 from guts.cli.answer import Answer, BadAnswer
-from guts.cli.session import Session, emit, json_option, pass_session, say, timeout_option
+from guts.cli.session import Session, emit, json_option, pass_session, say, size_text, timeout_option
+from guts.cli.waiting import waiting
 from guts.errors import ExitStatus, GutsError, UsageError
 from guts.ids import ObjectId, RepositoryId
 
@@ -120,6 +121,8 @@ class _Publisher:
         if known is None:
             subject = _first(key, name or _folder_name(source.path), description, refs)
         else:
+            if name or description:
+                say("hint: name and description were set by the first publication, and stay")
             subject = self._again(RepositoryId.parse(known))
         prepared = await self._prepare(source, refs, key, subject, force)
         repository = subject.chain.repository
@@ -137,7 +140,8 @@ class _Publisher:
             signature = _sign(key, prepared, subject.chain, refs)
             path = f"/v1/publications/{prepared.text('session')}/commit"
             body = {"signature": signature.hex()}
-            committed = Answer.of(self._client.send("POST", path, body, self._timeout))
+            with waiting(lambda: "the node stores it"):
+                committed = Answer.of(self._client.send("POST", path, body, self._timeout))
             result["objects"] = committed.number("objects", 0)
         if known is None:
             await source.set_repository(str(repository))
@@ -181,14 +185,23 @@ class _Publisher:
             "head": refs.head,
             "force": sorted(refs.refs) if force else [],
         }
+        sent = 0
+
+        async def counted(pack: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+            nonlocal sent
+            async for piece in pack:
+                sent += len(piece)
+                yield piece
+
         async with source.pack(set(refs.refs.values()), subject.tips) as pack:
-            answer = await asyncio.to_thread(
-                self._client.upload,
-                "/v1/publications",
-                header,
-                _pulled(pack, asyncio.get_running_loop()),
-                self._timeout,
-            )
+            with waiting(lambda: f"the node has {size_text(sent)} of the pack"):
+                answer = await asyncio.to_thread(
+                    self._client.upload,
+                    "/v1/publications",
+                    header,
+                    _pulled(counted(pack), asyncio.get_running_loop()),
+                    self._timeout,
+                )
         return Answer.of(answer)
 
 
@@ -207,7 +220,9 @@ def _first(key: "SigningKey", name: str, description: str, refs: "SourceRefs") -
             nonce=secrets.token_bytes(NONCE_LENGTH),
         )
     except InvalidIdentity as error:
-        raise click.UsageError(f"{error} (name {name!r})") from None
+        raise click.UsageError(
+            f"{error} (name {name!r}; one has letters, digits, '.', '_' and '-', {MAX_NAME} at the most)"
+        ) from None
     genesis = document.sign(key)
     return _Subject(IdentityChain.from_documents([genesis]), genesis, ())
 

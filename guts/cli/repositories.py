@@ -18,6 +18,7 @@ from guts.cli.session import (
     table,
     timeout_option,
 )
+from guts.cli.waiting import waiting
 from guts.errors import ExitStatus
 from guts.ids import RepositoryId
 
@@ -83,7 +84,12 @@ def seed(session: Session, as_json: bool, repository: str, hints: tuple[str, ...
     url = resolve(repository)
     addresses = [*hints, *([str(url.hint)] if url.hint else [])]
     body: dict[str, object] = {"hints": addresses, "timeout": timeout}
-    answer = Answer.of(session.client().send("PUT", _path(url.repository) + "/seeding", body, timeout))
+    try:
+        with waiting(lambda: f"copying {url.repository.short}…"):
+            answer = Answer.of(session.client().send("PUT", _path(url.repository) + "/seeding", body, timeout))
+    except KeyboardInterrupt:
+        say(f"\nthe node goes on with it; guts unseed {url.repository} ends that")
+        raise
     emit(as_json, answer.json, f"seeding {url.repository}; copied in {answer.seconds('seconds', 0.0):.2f} s")
 
 
@@ -109,7 +115,8 @@ def sync(session: Session, as_json: bool, repository: str | None, timeout: float
     path = "/v1/sync"
     if repository is not None:
         path = _path(resolve(repository).repository) + "/sync"
-    answer = Answer.of(client.send("POST", path, {"timeout": timeout}, timeout))
+    with waiting(lambda: "comparing"):
+        answer = Answer.of(client.send("POST", path, {"timeout": timeout}, timeout))
     outcomes = [answer] if repository is not None else answer.objects("repositories")
     lines = []
     for outcome in outcomes:

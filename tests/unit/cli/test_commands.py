@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from guts.addresses import BootstrapAddress
+from guts.cli.client import ControlClient
+from guts.cli.root import INTERRUPTED
 from guts.errors import ExitStatus
 from guts.ids import PeerId
 from tests.support.scripted_control import NODE, REPOSITORY, ScriptedControl
@@ -29,6 +31,7 @@ def test_start_leaves_a_running_node_alone(guts: Guts, control: ScriptedControl)
     assert ran.status == 0
     assert ran.err == "the node runs already\n"
     assert NODE in ran.out
+    assert "stays as it is until guts node stop" in guts("node", "start", "--listen", "127.0.0.1:7").err
 
 
 def test_stop_is_fine_where_nothing_runs(guts: Guts) -> None:
@@ -44,6 +47,19 @@ def test_seed_sends_the_address_that_a_url_carries(guts: Guts, control: Scripted
     assert control.calls == [("seed", REPOSITORY, hints, 7.0)]
     assert ran.status == ExitStatus.NOT_FOUND
     assert ran.err == "error: no replica found\nhint: is the id right?\n"
+
+
+def test_seed_that_is_interrupted_says_that_the_node_goes_on(
+    guts: Guts, control: ScriptedControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ControlClient, "send", interrupted)
+    ran = guts("seed", REPOSITORY)
+
+    assert ran.status == INTERRUPTED
+    assert f"the node goes on with it; guts unseed {REPOSITORY} ends that" in ran.err
 
 
 def test_unseed_and_sync_name_what_they_did(guts: Guts, control: ScriptedControl) -> None:

@@ -94,6 +94,14 @@ def test_publication_of_nothing_new_signs_nothing(guts: Guts, control: ScriptedC
     assert control.waiting == {}
 
 
+def test_name_of_a_published_repository_stays(guts: Guts, control: ScriptedControl, work: Path) -> None:
+    guts("publish", work, "--name", "first")
+    ran = guts("publish", work, "--name", "second")
+
+    assert ran.out.endswith("/first\n")
+    assert ran.err == "hint: name and description were set by the first publication, and stay\n"
+
+
 def test_node_that_wants_other_refs_signed_gets_no_signature(guts: Guts, control: ScriptedControl, work: Path) -> None:
     control.lie = {"refs/heads/main": git(work, "rev-parse", "HEAD~1")}
     ran = guts("publish", work, "--json")
