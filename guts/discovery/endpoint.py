@@ -14,6 +14,7 @@ from typing import ClassVar, Final, NoReturn
 
 from kademlia.network import Server
 
+from guts.addresses import Address
 from guts.clock import Now
 from guts.discovery.contact import AddressPolicy
 from guts.discovery.limits import ALPHA, BUCKET_SIZE
@@ -118,8 +119,8 @@ class Endpoint(Server):  # type: ignore[misc]  # the package has no types
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise PortBusy(
-                    f"UDP port {port} on {host} is already in use",
-                    hint="stop the other program, or choose another port in listen_addr",
+                    f"UDP port {port} on {host} is in use: another node or program listens there",
+                    hint=f"stop that, or listen elsewhere: guts node start --listen {Address(host, 0)}",
                 ) from None
             raise BadListenAddress(f"can't listen on {host} port {port} (UDP): {error.strerror}") from None
         opened: int = self.transport.get_extra_info("sockname")[1]

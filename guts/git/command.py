@@ -229,7 +229,8 @@ class Git:
                     process_group=0,
                 )
             except FileNotFoundError:
-                raise GitMissing(f"there is no program {self.executable!r} here") from None
+                hint = f"install git {'.'.join(map(str, MINIMUM_VERSION))} or newer"
+                raise GitMissing(f"there is no program {self.executable!r} here", hint=hint) from None
             except OSError as error:
                 raise CannotStart(f"git {arguments[0]} can't be started: {error.strerror or error}") from error
             try:

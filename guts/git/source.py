@@ -177,7 +177,7 @@ class SourceRepository:
             if "dubious ownership" in error.stderr:
                 hint = f"git config --global --add safe.directory {self.path}"
                 raise NotAGitDirectory(f"{self.path} belongs to somebody else", hint=hint) from None
-            raise NotAGitDirectory(f"{self.path} is not in a git repository", hint="git init") from None
+            raise NotAGitDirectory(f"{self.path} is not in a git repository", hint="cd to one, or git init") from None
         shallow, object_format = output.split()
         if object_format != "sha1":
             raise UnsupportedObjectFormat(

@@ -202,7 +202,7 @@ def _cannot_listen(address: Address, error: OSError) -> CannotListen:
     if error.errno == errno.EADDRINUSE:
         return PortBusy(
             f"{address} is in use: another node or program listens there",
-            hint="stop that, or listen elsewhere: guts node start --listen 0.0.0.0:0",
+            hint=f"stop that, or listen elsewhere: guts node start --listen {Address(address.ip, 0)}",
         )
     return CannotListen(
         f"can't listen at {address}: {error.strerror}", hint="set listen_addr to an address of this machine"
