@@ -171,7 +171,7 @@ async def _start(
             ],
             now,
         ),
-        [StoredPeer(p.id, p.addresses, p.last_seen) for p in await database.read(peer_table.load_peers)],
+        [StoredPeer(p.id, p.addresses, p.last_seen, p.reached) for p in await database.read(peer_table.load_peers)],
         network.bootstrap_nodes,
         rng,
     )

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 QUEUE_LIMIT: Final = 1024
 """Changes waiting for the database. What comes when it is full is dropped: a meeting or a fault that is forgotten."""
 
+PRUNE_EVERY: Final = 1000
+"""Changes between two looks at what there is too much of; the first is at the first change."""
+
 Change = PeerSeen | ScoreChanged | SeedingStopped
 
 
@@ -29,6 +32,7 @@ class Persistence:
         self._database = database
         self._queue: asyncio.Queue[Change] = asyncio.Queue(QUEUE_LIMIT)
         self._running = False
+        self._changes = 0
 
     def keep(self, change: Change) -> None:
         """Queue ``change``; never blocks."""
@@ -61,6 +65,9 @@ class Persistence:
     async def _write(self, change: Change) -> None:
         try:
             await self._database.write(_apply, change)
+            if self._changes % PRUNE_EVERY == 0 and not isinstance(change, SeedingStopped):
+                await self._database.write(_prune, change.wall)
+            self._changes += 1
         except StorageFault as error:
             log.warning("can't keep a %s: %s", type(change).__name__, error)
 
@@ -79,6 +86,12 @@ def _apply(connection: Connection, change: Change) -> None:
             repository_table.set_seeding(connection, repository, seeding=False)
         case _:
             assert_never(change)
+
+
+def _prune(connection: Connection, now_ms: int) -> None:
+    """Forget peers and scores past their bounds: a new identity for each visit must fill no disk."""
+    peer_table.prune_peers(connection)
+    score_table.prune_scores(connection, now_ms)
 
 
 def _peer_seen(connection: Connection, seen: PeerSeen) -> None:

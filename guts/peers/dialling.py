@@ -79,7 +79,7 @@ class Dialling:
     ) -> tuple[list[BootstrapAddress], float]:
         """Return whom to dial, the most wanted first, and when the next one is due (monotonic seconds).
 
-        Doors first, then last-good addresses, the most recently seen peer first.
+        Doors first, then last-good addresses, then those that peers claim; the most recently seen peer first.
 
         Args:
             open_targets: what the open connections were dialled at.
@@ -92,7 +92,7 @@ class Dialling:
         ]
         candidates += [
             (_target(state), state.backoff)
-            for state in sorted(peers, key=lambda state: -state.last_seen)
+            for state in sorted(peers, key=lambda state: (not state.reached, -state.last_seen))
             if state.addresses and state.last_seen and not self._taken(state.id, connected, refused)
         ]
         idle = [(target, backoff) for target, backoff in candidates if target not in self.under_way]

@@ -70,11 +70,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class StoredPeer:
-    """A peer as the database remembers it."""
+    """A peer as the database remembers it; ``reached``: as in ``PeerState``."""
 
     peer: PeerId
     addresses: tuple[Address, ...]
     last_seen: int
+    reached: bool = False
 
 
 class PeerManager:
@@ -93,9 +94,10 @@ class PeerManager:
         self.me = me
         self.peer_record = peer_record
         self.scores = scores
-        latest = sorted((row for row in stored if row.peer != me.peer), key=lambda row: -row.last_seen)
+        best = sorted((row for row in stored if row.peer != me.peer), key=lambda row: (not row.reached, -row.last_seen))
         self.peers: dict[PeerId, PeerState] = {
-            row.peer: PeerState(row.peer, row.addresses, last_seen=row.last_seen) for row in latest[:MAX_ADDRESS_BOOK]
+            row.peer: PeerState(row.peer, row.addresses, last_seen=row.last_seen, reached=row.reached)
+            for row in best[:MAX_ADDRESS_BOOK]
         }
         self.connections: dict[ConnectionId, PeerConnection] = {}
         self._limits = limits
@@ -259,6 +261,7 @@ class PeerManager:
         reached = connection.address if connection.direction is Direction.OUTBOUND else None
         state.connection = connection
         state.addresses = tuple(dict.fromkeys((reached, *record.addresses) if reached else record.addresses))
+        state.reached = state.reached or reached is not None
         state.capabilities = hello.capabilities
         state.last_seen = now.wall
         state.subscriptions.clear()
@@ -387,7 +390,10 @@ class PeerManager:
         return math.ceil(self.scores.ban_left(peer, now))
 
     def _forget_one(self) -> None:
-        """Forget the peer that is least use: not connected, seen the longest ago."""
+        """Forget the peer that is least use: not connected, never reached, seen the longest ago.
+
+        Any number of identities may come and claim addresses; they push out nobody that this node has reached itself.
+        """
         idle = [state for state in self.peers.values() if state.connection is None]
         if idle:
-            del self.peers[min(idle, key=lambda state: state.last_seen).id]
+            del self.peers[min(idle, key=lambda state: (state.reached, state.last_seen)).id]

@@ -55,10 +55,13 @@ class Scores:
     def __init__(self, stored: Iterable[StoredFault], now: Now) -> None:
         """Take over what the database remembers, at most ``MAX_TRACKED`` of it."""
         self._faults: dict[PeerId, _Fault] = {}
+        faults: list[tuple[PeerId, _Fault]] = []
         for row in stored:
             left = min((row.banned_until - now.wall) / 1000, BAN_SECONDS)
             value = _decayed(row.value, (now.wall - row.updated) / 1000)
-            self._keep(row.peer, _Fault(value, now.mono, now.mono + left if left > 0 else -math.inf), now.mono)
+            faults.append((row.peer, _Fault(value, now.mono, now.mono + left if left > 0 else -math.inf)))
+        faults.sort(key=lambda item: (item[1].banned_until > now.mono, item[1].value), reverse=True)
+        self._faults.update(faults[:MAX_TRACKED])
 
     def value(self, peer: PeerId, now: float) -> float:
         """Return the fault of ``peer`` at ``now`` (monotonic seconds); 0.0 for a blameless one."""

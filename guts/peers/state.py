@@ -84,6 +84,7 @@ class PeerState:
         addresses: where it can be dialled, the best first: those we reached it at, then those it claims.
         connection: the ready connection, if there is one; it may be closing.
         last_seen: Unix ms; 0 = never.
+        reached: we have dialled it with success, at whatever time.
         repositories: what it is known to hold: it answered for them, or a record signed by it says so.
         subscriptions: whose news it wants.
     """
@@ -92,6 +93,7 @@ class PeerState:
     addresses: tuple[Address, ...] = ()
     connection: PeerConnection | None = None
     last_seen: int = 0
+    reached: bool = False
     repositories: set[RepositoryId] = field(default_factory=set)
     subscriptions: set[RepositoryId] = field(default_factory=set)
     capabilities: tuple[str, ...] = ()

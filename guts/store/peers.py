@@ -11,7 +11,8 @@ from guts.store.dialect import insert_or_ignore, insert_or_update
 from guts.store.schema import addresses, peers
 
 KEPT_PEERS: Final = 10_000
-"""Peers remembered: identities cost nothing to make, so the least recently seen ones go."""
+"""Peers remembered: identities cost nothing to make, so the least recently seen ones go, and those first that only
+ever came to us: where they say they can be dialled nobody has tried."""
 
 KEPT_ADDRESSES: Final = 16
 """Addresses per peer: the 8 that a record may name, and as many at which it was reached."""
@@ -24,6 +25,7 @@ class StoredPeer:
 
     Attributes:
         last_seen: when it was last connected, Unix milliseconds.
+        reached: one of its addresses has worked; read only, see ``mark_good``.
         record: its newest signed PeerRecord.
     """
 
@@ -32,6 +34,7 @@ class StoredPeer:
     capabilities: tuple[str, ...]
     addresses: tuple[Address, ...]
     record: bytes | None = None
+    reached: bool = False
 
 
 @final
@@ -108,10 +111,11 @@ def mark_failed(connection: Connection, peer: PeerId, address: Address) -> None:
 
 
 def load_peers(connection: Connection, limit: int = KEPT_PEERS) -> list[StoredPeer]:
-    """Return at most ``limit`` peers, the most recently seen first."""
+    """Return at most ``limit`` peers: those that were reached, then the others; the most recently seen first."""
+    reached = _was_reached()
     rows = connection.execute(
-        select(peers.c.id, peers.c.last_seen, peers.c.capabilities, peers.c.record)
-        .order_by(peers.c.last_seen.desc(), peers.c.id)
+        select(peers.c.id, peers.c.last_seen, peers.c.capabilities, peers.c.record, reached)
+        .order_by(reached.desc(), peers.c.last_seen.desc(), peers.c.id)
         .limit(limit)
     ).all()
     where: dict[bytes, list[Address]] = {}
@@ -122,8 +126,10 @@ def load_peers(connection: Connection, limit: int = KEPT_PEERS) -> list[StoredPe
     ):
         where.setdefault(peer, []).append(Address(ip, port, transport))
     return [
-        StoredPeer(PeerId(peer), last_seen, tuple(capabilities.split()), tuple(where.get(peer, ())), record)
-        for peer, last_seen, capabilities, record in rows
+        StoredPeer(
+            PeerId(peer), last_seen, tuple(capabilities.split()), tuple(where.get(peer, ())), record, bool(was_reached)
+        )
+        for peer, last_seen, capabilities, record, was_reached in rows
     ]
 
 
@@ -150,9 +156,13 @@ def load_good_addresses(connection: Connection, limit: int) -> list[GoodAddress]
 
 
 def prune_peers(connection: Connection, keep: int = KEPT_PEERS) -> int:
-    """Forget all but the ``keep`` most recently seen peers; return how many went."""
-    going = select(peers.c.id).order_by(peers.c.last_seen.desc(), peers.c.id).offset(keep)
+    """Forget all but the first ``keep`` peers in the order of ``load_peers``; return how many went."""
+    going = select(peers.c.id).order_by(_was_reached().desc(), peers.c.last_seen.desc(), peers.c.id).offset(keep)
     return connection.execute(delete(peers).where(peers.c.id.in_(going))).rowcount
+
+
+def _was_reached() -> ColumnElement[bool]:
+    return peers.c.id.in_(select(addresses.c.peer).where(addresses.c.last_good.is_not(None)))
 
 
 def _is(peer: PeerId, address: Address) -> ColumnElement[bool]:

@@ -15,6 +15,9 @@ KEPT_CHANGES: Final = 100
 KEPT_SCORES: Final = 10_000
 """Scores remembered without a ban: identities cost nothing to make, so the oldest go."""
 
+KEPT_BANS: Final = 10_000
+"""Scores remembered with a ban in force, the newest: whoever makes an identity after each ban fills no disk."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,14 @@ def load_bans(connection: Connection, now_ms: int) -> list[Ban]:
     return [Ban(PeerId(peer), until - now_ms) for peer, until in rows if until is not None]
 
 
-def prune_scores(connection: Connection, now_ms: int, keep: int = KEPT_SCORES) -> int:
-    """Forget all but the ``keep`` newest scores, never one with a ban in force; return how many went."""
+def prune_scores(connection: Connection, now_ms: int, keep: int = KEPT_SCORES, keep_bans: int = KEPT_BANS) -> int:
+    """Forget all but the ``keep`` newest scores without a ban in force, and the ``keep_bans`` newest with one.
+
+    Returns how many went.
+    """
     banned = scores.c.banned_until.is_not(None) & (scores.c.banned_until > now_ms)
-    going = select(scores.c.peer).where(~banned).order_by(scores.c.updated.desc(), scores.c.peer).offset(keep)
-    return connection.execute(delete(scores).where(scores.c.peer.in_(going))).rowcount
+    gone = 0
+    for kind, kept in ((~banned, keep), (banned, keep_bans)):
+        going = select(scores.c.peer).where(kind).order_by(scores.c.updated.desc(), scores.c.peer).offset(kept)
+        gone += connection.execute(delete(scores).where(scores.c.peer.in_(going))).rowcount
+    return gone

@@ -1,5 +1,7 @@
 """Peers, addresses, scores, the ledger and bans."""
 
+from dataclasses import replace
+
 from guts.addresses import Address
 from guts.ids import PeerId
 from guts.store import peers, scores
@@ -34,7 +36,9 @@ async def test_saving_again_replaces_the_peer_but_keeps_addresses_that_worked(da
     await database.write(peers.mark_failed, peer_id(1), HOME)
 
     await database.write(peers.save_peer, peer(1, MOVED, last_seen=300, record=b"newer"))
-    assert await database.read(peers.load_peers) == [peer(1, HOME, MOVED, last_seen=300, record=b"newer")]
+    assert await database.read(peers.load_peers) == [
+        replace(peer(1, HOME, MOVED, last_seen=300, record=b"newer"), reached=True)
+    ]
     assert await database.read(peers.load_good_addresses, 10) == [GoodAddress(peer_id(1), HOME, 100, 1)]
 
 
@@ -89,6 +93,23 @@ async def test_pruning_keeps_the_most_recently_seen(database: Database) -> None:
     assert await database.write(peers.prune_peers, 5) == 0
     assert await database.write(peers.prune_peers, 4) == 1
     assert [p.last_seen for p in await database.read(peers.load_peers)] == [4, 3, 2, 1]
+
+
+async def test_peer_that_was_reached_outlives_any_number_that_only_came(database: Database) -> None:
+    for number in range(5):
+        await database.write(peers.save_peer, peer(number, HOME, last_seen=number))
+    await database.write(peers.mark_good, peer_id(0), HOME, 1)
+    assert await database.write(peers.prune_peers, 3) == 2
+    assert [p.last_seen for p in await database.read(peers.load_peers)] == [0, 4, 3]
+    assert [p.reached for p in await database.read(peers.load_peers)] == [True, False, False]
+
+
+async def test_bans_are_kept_up_to_a_number_and_the_newest_stay(database: Database) -> None:
+    for number in range(4):
+        await database.write(scores.save_score, StoredScore(peer_id(number), 100, number, banned_until=1_000))
+    assert await database.write(scores.prune_scores, 500, 0, 4) == 0
+    assert await database.write(scores.prune_scores, 500, 0, 3) == 1
+    assert [s.peer for s in await database.read(scores.load_scores)] == [peer_id(n) for n in (1, 2, 3)]
 
 
 async def test_score_and_ledger_are_read_back(database: Database) -> None:
