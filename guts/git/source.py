@@ -164,9 +164,13 @@ class SourceRepository:
         await self._run("config", "--local", REPOSITORY_KEY, repository)
 
     async def add_remote(self, url: str) -> None:
-        """Make ``url`` the remote ``guts``, also where there is one of that name."""
+        """Make ``url`` the remote ``guts``, also where there is one of that name.
+
+        ``git fetch --all`` passes it over: git itself doesn't speak ``guts://``, and would fail for all remotes.
+        """
         known = (await self._run("remote")).split()
         await self._run("remote", "set-url" if REMOTE in known else "add", REMOTE, url)
+        await self._run("config", f"remote.{REMOTE}.skipFetchAll", "true")
 
     async def _check_whole(self) -> None:
         if not self.path.is_dir():

@@ -132,6 +132,7 @@ async def test_publishes_from_anywhere_inside_and_clones(work: Path, tmp_path: P
     for url in ("guts://a", "guts://b"):
         await source.add_remote(url)
         assert git(work, "remote", "get-url", "guts") == url
+        git(work, "fetch", "--all")  # not of a guts:// URL: git has no helper for it
     assert not (tmp_path / "hooked").exists()
     await clone_from(bare.path, tmp_path / "clone", "guts://repo1x/name")
     assert git(tmp_path / "clone", "remote", "get-url", "origin") == "guts://repo1x/name"
