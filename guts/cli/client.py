@@ -117,8 +117,10 @@ class ControlClient:
         folder = self._path.parent
         try:
             status = folder.lstat()
-        except OSError:
+        except FileNotFoundError:
             raise NodeDown(self._path, "there is no such socket") from None
+        except OSError as error:
+            raise NodeDown(self._path, error.strerror or "its folder can't be looked at") from None
         if status.st_uid not in (0, os.geteuid()) or stat.S_IMODE(status.st_mode) & 0o022:
             raise UnsafeSocket(f"{folder} is not this user's own folder: the socket in it is not trusted")
 

@@ -12,8 +12,6 @@ from guts.cli.session import span_text
 INTERVAL: Final = 1.0
 """Seconds between two looks; what ends sooner shows nothing."""
 
-_CLEAR: Final = "\r\x1b[K"
-
 
 @contextlib.contextmanager
 def waiting(text: Callable[[], str]) -> Iterator[None]:
@@ -23,11 +21,18 @@ def waiting(text: Callable[[], str]) -> Iterator[None]:
         return
     begun = time.monotonic()
     ended = threading.Event()
+    width = 0
+
+    def write(line: str) -> None:
+        nonlocal width
+        # Blanks, since not every terminal knows a sequence that clears a line.
+        sys.stderr.write(f"\r{' ' * width}\r{line}")
+        sys.stderr.flush()
+        width = len(line)
 
     def show() -> None:
         while not ended.wait(INTERVAL):
-            sys.stderr.write(f"{_CLEAR}{text()}, {span_text(time.monotonic() - begun)}")
-            sys.stderr.flush()
+            write(f"{text()}, {span_text(time.monotonic() - begun)}")
 
     thread = threading.Thread(target=show, name="waiting", daemon=True)
     thread.start()
@@ -36,6 +41,5 @@ def waiting(text: Callable[[], str]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        if time.monotonic() - begun >= INTERVAL:
-            sys.stderr.write(_CLEAR)
-            sys.stderr.flush()
+        if width:
+            write("")

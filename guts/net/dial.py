@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import socket
 from typing import ClassVar, Final
 
@@ -100,7 +101,9 @@ async def _connect(address: Address) -> socket.socket:
             raise
         if error.errno == errno.ETIMEDOUT:
             raise DialTimedOut(f"{address} did not answer") from None
-        raise DialRefused(f"{address} can't be reached: {error.strerror or error}") from None
+        # asyncio puts words of its own in the place of the system's.
+        reason = os.strerror(error.errno) if error.errno else error
+        raise DialRefused(f"{address} can't be reached: {reason}") from None
     return sock
 
 

@@ -171,7 +171,7 @@ async def test_address_where_nobody_is(world: World) -> None:
     hint = publisher.hint
     await publisher.stop()
     node = await world.node("node")
-    with pytest.raises(ProvidersUnreachable, match="can't be reached"):
+    with pytest.raises(ProvidersUnreachable, match="can't be reached: Connection refused"):
         await node.seed(maintainer.repository, hint)
 
 

@@ -70,6 +70,14 @@ def test_node_that_goes_away_before_it_answered_is_down(tmp_path: Path, data: by
         control.get("/v1/status")
 
 
+def test_socket_that_cannot_be_looked_at_is_told_from_none(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NodeDown, match="there is no such socket"):
+        ControlClient(tmp_path / "run" / "s").get("/v1/status")
+    with pytest.raises(NodeDown, match="Not a directory"):
+        ControlClient(tmp_path / "file" / "run" / "s").get("/v1/status")
+
+
 def test_node_that_goes_away_during_an_upload_is_down(tmp_path: Path) -> None:
     def endless() -> Iterator[bytes]:
         while True:

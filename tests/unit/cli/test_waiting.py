@@ -26,15 +26,16 @@ class Terminal(io.StringIO):
 
 
 def test_terminal_shows_what_goes_on_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Terminal(2)
+    terminal = Terminal(4)
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setattr(module, "INTERVAL", 0.01)
     parts = iter(range(1, 1_000))
     with waiting(lambda: f"part {next(parts)}"):
         assert terminal.reached.wait(10)
 
-    assert terminal.getvalue().startswith("\r\x1b[Kpart 1, 0s\r\x1b[Kpart 2, 0s")
-    assert terminal.getvalue().endswith("\r\x1b[K")
+    blanks = " " * len("part 1, 0s")
+    assert terminal.getvalue().startswith(f"\r\rpart 1, 0s\r{blanks}\rpart 2, 0s")
+    assert terminal.getvalue().endswith(" \r")
 
 
 def test_what_ends_soon_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
