@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from guts.cli.answer import Answer
-from guts.cli.local_cluster import LocalCluster
+from guts.cli.local_cluster import LocalCluster, Member
 from tests.benchmarks import network
 from tests.benchmarks.figure import Figure, ratios, show
 from tests.support.repositories import ENVIRONMENT, git, make_repository
@@ -32,6 +32,7 @@ OBJECTS = 132_000
 RUNS = 5
 DOOR, PUBLISHER, FIRST_REPLICA = 1, 2, 3
 SEED_TIMEOUT = 600.0
+LISTED_POLL_SECONDS = 0.5
 
 
 @contextlib.contextmanager
@@ -91,11 +92,12 @@ class Replication:
         published = network.guts(cluster.member(PUBLISHER), "publish", str(source))
         self.publishing = published.seconds("seconds")
         self._repository = published.text("repository")
-        network.wait_quiet(self._publisher)
         inspected = network.guts(cluster.member(PUBLISHER), "inspect", self._repository)
         self.path = Path(inspected.text("path"))
-        self.objects = sum(value for value in inspected.object("objects").json.values() if isinstance(value, int))
         self.bytes = inspected.number("size_bytes")
+        counted = dict(line.split(": ") for line in git(self.path, "count-objects", "-v").splitlines())
+        self.objects = int(counted["in-pack"])
+        self._wait_listed(cluster.member(PUBLISHER))
 
     def run(self, index: int, url: str, server: int) -> None:
         """Clone once, replicate once."""
@@ -121,12 +123,24 @@ class Replication:
         self.replicating.append(time.perf_counter() - start)
         self.processor.append(sum(map(network.processor_seconds, pids)) - used)
         assert Answer.of(answer).seconds("seconds") > 0
-        network.wait_quiet(replica)
+        self._wait_listed(member)
         self.publisher_growth.append(network.memory(self._publisher, "VmHWM") - self._idle)
         self.replica_growth.append(network.memory(replica, "VmHWM") - idle)
         self._check(member.home)
         self._cluster.stop(index)
         shutil.rmtree(member.home)
+
+    def _wait_listed(self, member: Member) -> None:
+        """Return when the node has written the metadata of every object, and is idle."""
+        deadline = time.monotonic() + SEED_TIMEOUT
+        while True:
+            inspected = Answer.of(network.control(member).get(f"/v1/repositories/{self._repository}"))
+            counts = inspected.object("objects").json.values()
+            if sum(count for count in counts if isinstance(count, int)) == self.objects:
+                break
+            assert time.monotonic() < deadline, "the node writes the metadata"
+            time.sleep(LISTED_POLL_SECONDS)
+        network.wait_quiet(network.pid_of(member))
 
     def _check(self, home: Path) -> None:
         (copy,) = home.rglob(self.path.name)
