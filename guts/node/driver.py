@@ -136,6 +136,7 @@ class Driver:
         self._replies: dict[CommandId, asyncio.Future[Result]] = {}
         self._listing: set[RepositoryId] = set()
         self._loads = asyncio.Semaphore(MAX_LOADS)
+        self._turns: dict[ConnectionId, asyncio.Lock] = {}
         self._last_id = 0
         self._next_wake = 0.0
 
@@ -160,6 +161,7 @@ class Driver:
         """Run ``connection`` until it ends: one ``Connected`` first, one ``Disconnected`` last."""
         connection_id = ConnectionId(self._next_id())
         self._connections[connection_id] = connection
+        self._turns[connection_id] = asyncio.Lock()
         await self.post(Connected(connection_id, connection.direction, connection.peer, connection.remote, dialled))
 
         async def on_message(message: Message | UnknownMessage) -> None:
@@ -172,6 +174,7 @@ class Driver:
             await connection.run(on_message)
         finally:
             del self._connections[connection_id]
+            del self._turns[connection_id]
         await self.post(Disconnected(connection_id, connection.closed_by))
 
     async def run(self) -> None:
@@ -280,11 +283,20 @@ class Driver:
         answers: tuple[RefsAnswer, ...] = ()
         cursor = b""
         try:
-            async with self._loads:
-                answers, cursor = await self._refs_reader.read(effect.queries, effect.cursor)
+            answers, cursor = await self._read_refs(effect)
         except StorageFault as error:
             log.error("can't read refs: %s", error)
         await self.post(RefsLoaded(effect.connection, effect.request, answers, cursor))
+
+    async def _read_refs(self, effect: LoadRefs) -> tuple[tuple[RefsAnswer, ...], bytes]:
+        """Read for one request of a peer at a time: who asks for much waits for it alone. Raises: ``StorageFault``."""
+        turn = self._turns.get(effect.connection)
+        if turn is not None:
+            async with turn:
+                if effect.connection in self._connections:
+                    async with self._loads:
+                        return await self._refs_reader.read(effect.queries, effect.cursor)
+        return (), b""
 
     async def _fetch(self, effect: Fetch) -> None:
         connection = self._connections.get(effect.connection)

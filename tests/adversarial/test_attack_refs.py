@@ -5,12 +5,14 @@ import os
 
 from guts.ids import AuthorId, RepositoryId
 from guts.node.refs_reader import RefsReader
+from guts.service.admission import MAX_LOADS_PER_PEER
 from guts.store import repositories as table
 from guts.store.database import Database
 from guts.wire import codec
 from guts.wire.limits import MAX_QUERIES
-from guts.wire.messages import Refs, RefsQuery
-from tests.support.nodes import World
+from guts.wire.messages import GetRefs, Refs, RefsQuery
+from tests.support.bad_peer import intruder
+from tests.support.nodes import World, eventually
 
 SMALL = 241
 """Bytes of the smallest identity document behind genesis."""
@@ -54,3 +56,31 @@ async def test_node_never_answers_with_more_values_than_a_message_holds(world: W
         if not cursor:
             break
     assert documents >= 18_000
+
+
+async def test_peer_that_floods_with_questions_waits_for_its_answers_alone(world: World) -> None:
+    """Sixteen requests of one peer, 64 repositories each, stand behind each other and not before another peer's."""
+    node = await world.node("node")
+    database = node.node.repositories.database
+    held = await keep(database, 1, 1000)
+    loads: list[int] = []
+    driver = node.node.control._driver
+    read = driver._refs_reader.read
+
+    async def counted(*asked: object) -> object:
+        loads.append(len(loads) - ended[0])
+        answer = await read(*asked)  # type: ignore[arg-type]
+        ended[0] += 1
+        return answer
+
+    ended = [0]
+    driver._refs_reader.read = counted  # type: ignore[method-assign,assignment]
+    async with intruder(node) as flood, intruder(node) as honest:
+        for number in range(1, MAX_LOADS_PER_PEER + 1):
+            flood.send(GetRefs(number, tuple(RefsQuery(held, 0, b"", ()) for _ in range(MAX_QUERIES))))
+        await eventually(lambda: bool(loads))
+        honest.send(GetRefs(1, (RefsQuery(held, 1000, b"", ()),)))
+        await honest.expect(Refs)
+        assert ended[0] < MAX_LOADS_PER_PEER
+    assert max(loads) <= 1
+    await eventually(lambda: not driver._turns)
