@@ -11,6 +11,8 @@ from guts.git.command import CannotStart, Git, GitFailed
 from guts.git.files import DiskFault
 from guts.git.repository import BareRepository
 from guts.ids import ObjectId
+from guts.keystore import load_or_create_node_key
+from tests.support.nodes import config_of
 
 
 async def test_disk_that_fills_during_the_checks_is_a_storage_fault(
@@ -42,3 +44,11 @@ async def test_what_git_says_of_hostile_objects_moves_no_terminal(tmp_path: Path
     with pytest.raises(GitFailed) as failed:
         await Git(executable=str(program)).run(["fsck"])
     assert "bad ?]0;x? ? ? ? name" in failed.value.stderr
+
+
+def test_folder_of_the_database_is_closed_to_others(tmp_path: Path) -> None:
+    """The key is the first file in it, so the key's folder was what made the data folder, open to read for all."""
+    config = config_of(tmp_path / "home")
+    load_or_create_node_key(config.network.keypair)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "home").rglob("*") if path.is_dir()}
+    assert set(modes.values()) == {0o700}, modes
