@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, assert_never
 
-from guts.errors import Unavailable
+from guts.errors import GutsError, Unavailable
 from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.store.repositories import StoredRepository
 from guts.trust.acceptance import (
@@ -30,7 +30,7 @@ from guts.trust.acceptance import (
     ref_changes,
 )
 from guts.trust.chain import IdentityChain
-from guts.trust.signed_refs import SignedHeader, SignedRefs
+from guts.trust.signed_refs import Header, SignedHeader, SignedRefs
 from guts.wire.messages import EncodedRefs
 
 
@@ -136,8 +136,9 @@ def verify(
     new = []
     for encoded in records:
         # Megabytes of entries are looked at only where somebody signed who may.
-        if SignedHeader.decode(encoded.header).header.author not in authors:
-            raise NotMaintainer("a record by somebody who never was a maintainer")
+        header = SignedHeader.decode(encoded.header).header
+        if header.author not in authors:
+            raise _stranger(chain, header)
         record = SignedRefs.decode(encoded.header, encoded.entries)
         replaced = newest.get(record.author)
         between = tuple(header for header in headers if header.header.author == record.author)
@@ -147,6 +148,20 @@ def verify(
     if not new and chain.epoch < first_new:
         return None
     return Verified(chain, first_new, tuple(new), newest)
+
+
+def _stranger(chain: IdentityChain, header: Header) -> GutsError:
+    """Return what to raise about a record by somebody whom no document here lists.
+
+    Whoever relays it may have a newer document, or another one of that epoch: both are honest.
+    """
+    if header.repository != chain.repository:
+        return WrongRepository("a record of another repository")
+    if header.epoch > chain.epoch:
+        return MissingContext(f"a record by {header.author.short} needs the document of epoch {header.epoch}")
+    if header.identity_hash != chain.history[header.epoch].hash:
+        return NotYet(f"a record of {header.author.short} under another document of epoch {header.epoch}")
+    return NotMaintainer("a record by somebody who never was a maintainer")
 
 
 def _decide(

@@ -36,6 +36,16 @@ class IdentityForked(InvalidIdentity):
         self.document = document
 
 
+class IdentityDiverged(InvalidIdentity):
+    """A document follows another one than that of its epoch here: the maintainers signed two of some epoch.
+
+    Whoever relays it met the other one first; nobody is punished.
+    """
+
+    code = "IDENTITY_DIVERGED"
+    severity: ClassVar[Severity] = Severity.NETWORK
+
+
 class MissingIdentity(InvalidIdentity):
     """A document is further ahead than the next one. Ask for those between; nobody is punished."""
 
@@ -98,6 +108,7 @@ class IdentityChain:
 
         Raises:
             IdentityForked: ``data`` is valid, and another document of its epoch is in the chain.
+            IdentityDiverged: it follows another document than ours.
             MissingIdentity: documents before it are missing.
             InvalidIdentity, InvalidRecord, NotCanonical: it breaks a rule.
         """
@@ -196,9 +207,9 @@ def _check_removed(before: IdentityDocument, document: IdentityDocument) -> None
 
 
 def _check_succession(before: IdentityDocument, document: IdentityDocument, signed: Signed) -> None:
-    """Raises: ``InvalidIdentity``, ``InvalidRecord``: ``document`` may not follow ``before``."""
+    """Raises: ``IdentityDiverged``, ``InvalidIdentity``, ``InvalidRecord``: ``document`` may not follow ``before``."""
     if document.previous != before.hash:
-        raise InvalidIdentity("the document does not follow the one before it")
+        raise IdentityDiverged("the document does not follow the one before it")
     _check_removed(before, document)
     signers = {AuthorId(key) for key, _ in signed.signatures}
     old, added = set(before.maintainers), set(document.maintainers) - set(before.maintainers)
