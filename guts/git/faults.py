@@ -1,8 +1,8 @@
-"""What can be wrong with a pack that a peer sent. Each is something that an honest peer can never send."""
+"""What can be wrong with a pack that a peer sent: all but ``OverLimit`` is what an honest peer can never send."""
 
 from typing import ClassVar
 
-from guts.errors import PeerFault
+from guts.errors import PeerFault, Severity
 
 
 class BadPack(PeerFault):
@@ -21,6 +21,14 @@ class TooLarge(BadPack):
     """Past a limit, as sent or inflated."""
 
     code: ClassVar[str] = "PACK_TOO_LARGE"
+
+
+class OverLimit(TooLarge):
+    """Longer, or of more objects, than this node takes in at once. A larger limit elsewhere, or a repository that grew
+    in many small packs, is no fault of whoever serves it: it costs the sender as much as us."""
+
+    code: ClassVar[str] = "PACK_OVER_LIMIT"
+    severity: ClassVar[Severity] = Severity.NETWORK
 
 
 class MissingObjects(BadPack):

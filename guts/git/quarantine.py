@@ -31,7 +31,7 @@ from typing import Final, Self
 
 from guts.git import ancestry
 from guts.git.command import Git, GitFailed
-from guts.git.faults import CorruptPack, MissingObjects, TooLarge
+from guts.git.faults import CorruptPack, MissingObjects, OverLimit, TooLarge
 from guts.git.feeder import Feeder, feeding
 from guts.git.files import disk_faults, sync_directory, sync_file
 from guts.git.inspection import Inspection
@@ -240,7 +240,7 @@ class _Bounded:
         async for chunk in self._chunks:
             self.received += len(chunk)
             if self.received > self._limit:
-                raise TooLarge(f"a pack of more than {self._limit} bytes")
+                raise OverLimit(f"a pack of more than {self._limit} bytes")
             yield chunk
 
 
@@ -249,7 +249,7 @@ def _check_header(head: bytes, max_objects: int) -> int:
     if magic != b"PACK" or version != 2:
         raise CorruptPack("not a pack of version 2")
     if count > max_objects:
-        raise TooLarge(f"a pack of {count} objects where {max_objects} are allowed")
+        raise OverLimit(f"a pack of {count} objects where {max_objects} are allowed")
     return int(count)
 
 

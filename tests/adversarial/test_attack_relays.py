@@ -1,5 +1,7 @@
 """What the owner of a repository could make honest replicas ban each other for."""
 
+import os
+
 import pytest
 
 from guts.errors import GutsError, PeerFault, Severity, Unavailable
@@ -7,12 +9,14 @@ from guts.identity import SigningKey, domain
 from guts.ids import ObjectId
 from guts.node.acceptance import Held, MissingContext, NotYet, verify
 from guts.records import Signed
+from guts.sync.goal import ProvidersUnreachable
 from guts.trust.acceptance import NotMaintainer
 from guts.trust.authoring import prepare_refs
 from guts.trust.chain import IdentityChain, IdentityDiverged
 from guts.trust.identity_document import IdentityDocument
 from guts.trust.signed_refs import KIND
 from guts.wire.messages import EncodedRefs
+from tests.support.nodes import World
 
 NOW = 1_790_000_000_000
 ALICE, BOB, EVE = SigningKey(b"a" * 32), SigningKey(b"b" * 32), SigningKey(b"e" * 32)
@@ -77,3 +81,16 @@ def test_record_of_a_stranger_under_our_own_document_is_still_a_fault() -> None:
     error = refusal(ours, (), EncodedRefs(header, forged.entries))
     assert isinstance(error, NotMaintainer)
     assert error.severity is Severity.FATAL
+
+
+async def test_repository_larger_than_this_node_takes_is_nobodys_fault(world: World) -> None:
+    """The holder may allow more, or have got it in many small packs."""
+    publisher = await world.node("publisher")
+    maintainer = world.maintainer()
+    maintainer.commit("large", os.urandom(100_000))
+    await maintainer.publish(publisher)
+    replica = await world.node("replica", seeding__repo_max="50000")
+    with pytest.raises(ProvidersUnreachable, match="more than 50000 bytes"):
+        await replica.seed(maintainer.repository, publisher.hint)
+    assert await replica.reasons(publisher.id) == []
+    assert replica.connected_to(publisher.id)
