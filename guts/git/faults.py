@@ -24,8 +24,8 @@ class TooLarge(BadPack):
 
 
 class OverLimit(TooLarge):
-    """Longer, or of more objects, than this node takes in at once. A larger limit elsewhere, or a repository that grew
-    in many small packs, is no fault of whoever serves it: it costs the sender as much as us."""
+    """Longer than this node takes in at once. A larger limit elsewhere, or a repository that grew in many small packs,
+    is no fault of whoever serves it: it costs the sender as much as us."""
 
     code: ClassVar[str] = "PACK_OVER_LIMIT"
     severity: ClassVar[Severity] = Severity.NETWORK

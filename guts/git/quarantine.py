@@ -249,7 +249,7 @@ def _check_header(head: bytes, max_objects: int) -> int:
     if magic != b"PACK" or version != 2:
         raise CorruptPack("not a pack of version 2")
     if count > max_objects:
-        raise OverLimit(f"a pack of {count} objects where {max_objects} are allowed")
+        raise TooLarge(f"a pack of {count} objects where {max_objects} are allowed")
     return int(count)
 
 
