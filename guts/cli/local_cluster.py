@@ -166,10 +166,13 @@ class LocalCluster:
         down = [member for member in wanted if not member.running]
         statuses: dict[int, Answer] = {}
         for group in ([m for m in down if m.index == BOOTSTRAP], [m for m in down if m.index != BOOTSTRAP]):
-            spawned = {member.index: daemon.spawn(member.environ(os.environ)) for member in group}
-            for index, node in spawned.items():
-                self._members[index] = replace(self._members[index], process=Process.of(node.pid))
-            self._save()
+            spawned = {}
+            try:
+                for member in group:
+                    node = spawned[member.index] = daemon.spawn(member.environ(os.environ))
+                    self._members[member.index] = replace(member, process=Process.of(node.pid))
+            finally:  # whoever interrupts this still finds what was started
+                self._save()
             for index, node in spawned.items():
                 statuses[index] = daemon.wait_ready(node)
         return statuses

@@ -3,8 +3,12 @@
 import os
 import shlex
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
+from guts.cli import daemon
 from guts.cli.local_cluster import LocalCluster
 from guts.errors import ExitStatus
 from tests.e2e.conftest import Guts
@@ -64,6 +68,24 @@ def test_cluster_signals_only_processes_that_it_started(tmp_path: Path) -> None:
         assert not loaded.kill(2)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def test_cluster_whose_start_is_interrupted_knows_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = LocalCluster.create(tmp_path / "network", 3)
+    spawn, last = daemon.spawn, cluster.member(3).home
+
+    def interrupted(environ: Mapping[str, str]) -> daemon.Spawned:
+        if environ["GUTS_HOME"] == str(last):
+            raise KeyboardInterrupt
+        return spawn(environ)
+
+    monkeypatch.setattr(daemon, "spawn", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cluster.start()
+
+    assert LocalCluster.load(cluster.folder).stop() == 2
 
 
 def test_cluster_wants_a_folder_of_its_own_and_a_possible_number(tmp_path: Path) -> None:
