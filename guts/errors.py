@@ -84,3 +84,13 @@ class UsageError(GutsError):
 
     code: ClassVar[str] = "USAGE"
     exit_status: ClassVar[ExitStatus] = ExitStatus.USAGE
+
+
+class DiskFull(StorageFault):
+    """There is no space left for what is to be written. What there was is as it was."""
+
+    code: ClassVar[str] = "DISK_FULL"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.QUOTA
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="free some space, then try again: df -h shows where it is missing")

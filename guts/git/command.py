@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
-from guts.errors import StorageFault, UsageError
+from guts.errors import DiskFull, StorageFault, UsageError
 from guts.git.limits import DEFAULT_LIMITS, MIB, GitLimits
 
 MINIMUM_VERSION: Final = (2, 34)
@@ -50,6 +50,7 @@ _CONFIG: Final = (
     "core.deltaBaseCacheLimit=128m",
 )
 _SYSTEM_ERRORS: Final = tuple(": " + os.strerror(number) for number in sorted(errno.errorcode))
+_FULL_ERRORS: Final = tuple(": " + os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 _VERSION: Final = re.compile(rb"git version (\d+)\.(\d+)")
 
 
@@ -91,6 +92,11 @@ class GitFailed(StorageFault):
         if self.status < 0:
             return -self.status not in (signal.SIGXCPU, signal.SIGXFSZ)
         return any(line.endswith(_SYSTEM_ERRORS) for line in self.stderr.splitlines())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there was no space left on the disk, in the system's own words for it."""
+        return any(line.endswith(_FULL_ERRORS) for line in self.stderr.splitlines())
 
     @property
     def is_limit(self) -> bool:
@@ -165,7 +171,10 @@ class Child:
         status = await self._process.wait()
         await self._stderr.closed
         if status not in accept:
-            raise GitFailed(self._command, status, self._stderr.text)
+            failed = GitFailed(self._command, status, self._stderr.text)
+            if failed.is_full:
+                raise DiskFull(str(failed)) from failed
+            raise failed
         return status
 
 

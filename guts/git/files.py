@@ -1,13 +1,14 @@
 """Files that are whole or absent after a crash: write, fsync, rename, fsync the directory."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-from guts.errors import StorageFault
+from guts.errors import DiskFull, StorageFault
 
 TEMPORARY_PREFIX: Final = "tmp_guts_"
 
@@ -20,10 +21,12 @@ class DiskFault(StorageFault):
 
 @contextlib.contextmanager
 def disk_faults() -> Iterator[None]:
-    """Turn an ``OSError`` of the body into ``DiskFault``."""
+    """Turn an ``OSError`` of the body into ``DiskFull`` or ``DiskFault``."""
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"{error.strerror}: {error.filename or 'repository'}") from error
         raise DiskFault(f"{error.strerror or error}: {error.filename or 'repository'}") from error
 
 

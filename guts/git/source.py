@@ -111,7 +111,9 @@ class SourceRepository:
             DetachedHead: it can't be published; the hint is the git command that helps.
             GitMissing: no git here, or one that is too old.
         """
-        source = cls(directory, git or OwnGit())
+        git = git or OwnGit()
+        await git.check_version()
+        source = cls(directory, git)
         await source._check_whole()
         await source.refs()
         return source

@@ -17,6 +17,7 @@ from typing import ClassVar, Final
 from guts.clock import Now
 from guts.errors import ExitStatus, PeerFault, UsageError
 from guts.events import Accepted
+from guts.git.faults import UnsafeTree
 from guts.git.locks import SharedHold
 from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
@@ -200,6 +201,9 @@ class Publishing:
         try:
             indexed = await quarantine.index(_prepend(first, pack), self._max_pack_bytes) if first else None
             await quarantine.check(frozenset(draft.refs.values()))
+        except UnsafeTree as error:
+            hint = "git log --all --find-object=OBJECT shows where it is; a replica would refuse it too"
+            raise BadPublication(f"the repository's objects are refused: {error}", hint=hint) from error
         except PeerFault as error:
             raise BadPublication(f"the repository's objects are refused: {error}", hint="git fsck --full") from error
         return indexed.objects if indexed is not None else 0

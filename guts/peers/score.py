@@ -19,7 +19,9 @@ from guts.ids import PeerId
 HALF_LIFE: Final = 600.0
 """Seconds."""
 
-DISCONNECT_AT: Final = 50.0
+DISCONNECT_AT: Final = 45.0
+"""Two serious faults within three minutes: the first has faded to 20 by then."""
+
 BAN_AT: Final = 100.0
 SHUT_OUT_SECONDS: Final = 600.0
 """After a disconnection for faults: by then half of them is forgotten."""

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from guts.errors import StorageFault, UsageError
+from guts.errors import DiskFull, StorageFault, UsageError
 
 BUSY_TIMEOUT: Final = 5.0
 """Seconds that a statement waits for another process's lock: longer than any transaction of ours."""
@@ -133,6 +133,8 @@ def fault(error: SQLAlchemyError | sqlite3.Error, url: URL) -> StorageFault:
             f"the database {where} is damaged: {cause}",
             hint="stop the node and put back a copy, or move the file away and seed its repositories again",
         )
+    if isinstance(cause, sqlite3.DatabaseError) and cause.sqlite_errorcode == sqlite3.SQLITE_FULL:
+        return DiskFull(f"the database {where} can't grow: {cause}")
     return DatabaseFailed(f"the database {where} failed: {cause}")
 
 

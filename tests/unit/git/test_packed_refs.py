@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from guts.errors import DiskFull
 from guts.git import packed_refs
 from guts.git.ancestry import NotHeld
-from guts.git.files import DiskFault
 from guts.git.packed_refs import DamagedRefs, PackedRef
 from guts.git.repository import BareRepository
 from guts.ids import ObjectId
@@ -74,7 +74,7 @@ async def test_failing_disk_leaves_the_old_refs(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", refuse)
-        with pytest.raises(DiskFault):
+        with pytest.raises(DiskFull):
             await repository.project({}, "refs/heads/other")
     assert await repository.refs() == (made.refs, "refs/heads/main")
     assert await repository.recover() == []

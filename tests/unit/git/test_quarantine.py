@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from guts.errors import PeerFault, StorageFault
-from guts.git.command import Git, GitFailed
+from guts.errors import DiskFull, ExitStatus, PeerFault
+from guts.git.command import Git
 from guts.git.faults import CorruptPack, ExtraObjects, MissingObjects, TooLarge, UnsafeTree
 from guts.git.files import DiskFault
 from guts.git.limits import DEFAULT_LIMITS, GitLimits
@@ -287,9 +287,9 @@ async def test_full_disk_is_nobodys_fault_but_ours(repository: BareRepository, m
     script = tmp_path / "git"
     script.write_text('#!/bin/sh\necho "fatal: write error: No space left on device" >&2\nexit 128\n')
     script.chmod(0o755)
-    with pytest.raises(GitFailed) as caught:
+    with pytest.raises(DiskFull) as caught:
         await receive(BareRepository(repository.path, Git(executable=str(script))), made.pack, made.tips)
-    assert isinstance(caught.value, StorageFault)
+    assert (caught.value.exit_status, caught.value.hint is not None) == (ExitStatus.QUOTA, True)
 
 
 async def test_failing_fsync_leaves_the_repository_as_it_was(

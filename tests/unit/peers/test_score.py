@@ -1,5 +1,8 @@
 """Faults fade, bans end, and neither depends on the wall clock of this run."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,4 +145,17 @@ def test_fault_is_never_negative_and_only_faults_raise_it(
 
 
 def test_numbers_are_those_of_the_threat_page() -> None:
-    assert (score.DISCONNECT_AT, score.BAN_AT, score.HALF_LIFE) == (50.0, 100.0, 600.0)
+    page = (Path(__file__).parents[3] / "docs" / "threats.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| (\d+) \|", page, re.MULTILINE)
+    assert dict(rows) == {severity.name.lower(): str(int(severity)) for severity in Severity}
+    thresholds = [int(number) for number in re.findall(r"^\| (\d+) \| (?:disconnected|banned)", page, re.MULTILINE)]
+    assert thresholds == [score.DISCONNECT_AT, score.BAN_AT]
+
+
+@pytest.mark.parametrize(("apart", "pause"), [(0.0, 600_000), (180.0, 600_000), (200.0, 0)])
+def test_two_serious_faults_within_three_minutes_shut_out(apart: float, pause: int) -> None:
+    scores = Scores([], at(0.0))
+    scores.count(PEER, Serious("x"), at(0.0))
+    (persist,) = scores.count(PEER, Serious("x"), at(apart))
+    assert isinstance(persist.change, ScoreChanged)
+    assert persist.change.banned_until == (at(apart).wall + pause if pause else 0)

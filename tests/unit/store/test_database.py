@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from guts.errors import StorageFault
+from guts.errors import DiskFull, StorageFault
 from guts.store import repositories
 from guts.store.database import MAX_PENDING, Database, DatabaseClosed
 from guts.store.dialect import BadDatabaseUrl, DatabaseDamaged, DatabaseFailed
@@ -71,7 +71,7 @@ async def test_full_disk_undoes_the_write_and_the_next_one_works(database: Datab
         for number in range(10_000):
             add_contact(connection, number)
 
-    with pytest.raises(DatabaseFailed, match="full"):
+    with pytest.raises(DiskFull, match="full"):
         await database.write(fill)
     assert await database.read(contacts) == []
     await database.write(limit, 2**30)
