@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from guts.errors import DiskFull
 from guts.git.command import CannotStart, Git, GitFailed
-from guts.git.files import DiskFault
 from guts.git.repository import BareRepository
 from guts.ids import ObjectId
 from guts.keystore import load_or_create_node_key
@@ -26,7 +26,7 @@ async def test_disk_that_fills_during_the_checks_is_a_storage_fault(
     repository = await BareRepository.create(tmp_path / "r.git")
     async with repository.quarantine() as quarantine:
         monkeypatch.setattr(tempfile, "TemporaryFile", full)
-        with pytest.raises(DiskFault):
+        with pytest.raises(DiskFull):
             await quarantine.check({ObjectId(bytes(20))})
 
 
