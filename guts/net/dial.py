@@ -1,6 +1,7 @@
 """``dial``: connect to an address and prove who is there; ``handshake`` is what ``Listener`` shares with it."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -88,22 +89,19 @@ async def dial(
 
 
 async def _connect(address: Address) -> socket.socket:
-    sock: socket.socket | None = None
-    try:
-        # This fails too, where the machine has no such family (IPv6), or no descriptor left.
-        sock = socket.socket(sockets.family(address), socket.SOCK_STREAM)
-        sockets.configure(sock)
-        await asyncio.get_running_loop().sock_connect(sock, (address.ip, address.port))
-    except BaseException as error:
-        if sock is not None:
-            sock.close()
-        if not isinstance(error, OSError):
-            raise
-        if error.errno == errno.ETIMEDOUT:
-            raise DialTimedOut(f"{address} did not answer") from None
-        # asyncio puts words of its own in the place of the system's.
-        reason = os.strerror(error.errno) if error.errno else error
-        raise DialRefused(f"{address} can't be reached: {reason}") from None
+    with contextlib.ExitStack() as undo:
+        try:
+            # This fails too, where the machine has no such family (IPv6), or no descriptor left.
+            sock = undo.enter_context(socket.socket(sockets.family(address), socket.SOCK_STREAM))
+            sockets.configure(sock)
+            await asyncio.get_running_loop().sock_connect(sock, (address.ip, address.port))
+        except OSError as error:
+            if error.errno == errno.ETIMEDOUT:
+                raise DialTimedOut(f"{address} did not answer") from None
+            # asyncio puts words of its own in the place of the system's.
+            reason = os.strerror(error.errno) if error.errno else error
+            raise DialRefused(f"{address} can't be reached: {reason}") from None
+        undo.pop_all()
     return sock
 
 
@@ -115,11 +113,10 @@ async def handshake(sock: socket.socket, channel: SecureChannel, remote: Address
         PeerFault: the handshake failed.
     """
     connection = Connection(channel)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(sock.close)
         peer, early = await _exchange(sock, connection)
-    except BaseException:
-        sock.close()
-        raise
+        undo.pop_all()
     return TcpConnection(sock, connection, direction=channel.direction, peer=peer, remote=remote, early=early)
 
 
