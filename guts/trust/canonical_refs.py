@@ -6,9 +6,11 @@ has seen it. Of the claims that survive, a value beats a tombstone, and a commit
 document is shown, and the others appear as ``refs/guts/conflict/<author>/<ref>`` until somebody who has seen
 them all pushes. HEAD is joined in the same way, a ref and a directory of that name too.
 
-Nothing here depends on the order in which records came.
+Nothing here depends on the order in which records came. That holds for the bound on the questions for git too:
+which values are compared follows from the records alone (``MAX_QUESTIONS``).
 """
 
+import itertools
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,6 +23,11 @@ from guts.trust.ref_names import parents
 from guts.trust.signed_refs import SignedRefs
 
 CONFLICTS: Final = "refs/guts/conflict/"
+
+MAX_QUESTIONS: Final = 20_000
+"""Pairs of values that are compared, over all refs: one author against everybody on each of 5,000 refs asks
+10,000, so that nobody alone takes the answers from others. 32 who differ on all of them would ask 4,960,000.
+"""
 
 AncestorFacts = Set[tuple[ObjectId, ObjectId]]
 """Pairs (ancestor, descendant), as git says."""
@@ -89,12 +96,13 @@ def within_limit(chain: IdentityChain, record: SignedRefs) -> bool:
 def ancestor_questions(
     chain: IdentityChain, records: Mapping[AuthorId, SignedRefs]
 ) -> frozenset[tuple[ObjectId, ObjectId]]:
-    """Return the pairs (a, b) for which ``canonical_refs`` must be told whether a is an ancestor of b."""
-    questions: set[tuple[ObjectId, ObjectId]] = set()
-    for claims in _claims(counting(chain, records)).values():
-        oids = {claim.value for claim in claims}
-        questions.update((a, b) for a in oids for b in oids if a != b)
-    return frozenset(questions)
+    """Return the pairs (a, b) for which ``canonical_refs`` must be told whether a is an ancestor of b.
+
+    At most ``MAX_QUESTIONS``, and none between values of a ref that is not compared.
+    """
+    claims = _claims(counting(chain, records))
+    compared = (_distinct(claims[ref]) for ref in _compared(claims))
+    return frozenset(pair for oids in compared for pair in itertools.permutations(oids, 2))
 
 
 def canonical_refs(
@@ -104,13 +112,15 @@ def canonical_refs(
 
     Args:
         records: the newest accepted record of each author, those who were removed too.
-        ancestors: at least those of ``ancestor_questions`` that git affirmed.
+        ancestors: at least those of ``ancestor_questions`` that git affirmed; more change nothing.
     """
     counted = counting(chain, records)
     shown: dict[str, _Claim[ObjectId]] = {}
     conflicts: list[Conflict] = []
-    for ref, claims in _claims(counted).items():
-        best = _best(claims, ancestors)
+    claims_of = _claims(counted)
+    compared = _compared(claims_of)
+    for ref, claims in claims_of.items():
+        best = _best(claims, ancestors if ref in compared else frozenset())
         shown[ref] = best[0]
         conflicts += [Conflict(ref, claim.author, claim.value) for claim in best[1:]]
     conflicts += _remove_clashes(shown, [record.author for record in counted])
@@ -149,12 +159,37 @@ def _survivors(claims: list[_Claim[_T]]) -> list[_Claim[_T]]:
     return surviving or claims
 
 
-def _best(claims: list[_Claim[ObjectId]], ancestors: AncestorFacts) -> list[_Claim[ObjectId]]:
-    """Return one claim for each value that no other value contains, in order of precedence."""
+def _compared(claims: Mapping[str, list[_Claim[ObjectId]]]) -> frozenset[str]:
+    """Return the refs with several values that git is asked about: those of few values first, then by name."""
+    several = [(len(oids), ref) for ref in claims if len(oids := _distinct(claims[ref])) > 1]
+    several.sort(key=lambda item: (item[0], item[1].encode()))
+    asked = itertools.accumulate(values * (values - 1) for values, _ in several)
+    return frozenset(ref for (_, ref), so_far in zip(several, asked, strict=True) if so_far <= MAX_QUESTIONS)
+
+
+def _distinct(claims: list[_Claim[ObjectId]]) -> dict[ObjectId, _Claim[ObjectId]]:
+    """Return the first claim of each value, in order of precedence."""
     distinct: dict[ObjectId, _Claim[ObjectId]] = {}
     for claim in claims:
         distinct.setdefault(claim.value, claim)
-    return [claim for oid, claim in distinct.items() if not any((oid, other) in ancestors for other in distinct)]
+    return distinct
+
+
+def _best(claims: list[_Claim[ObjectId]], ancestors: AncestorFacts) -> list[_Claim[ObjectId]]:
+    """Return one claim for each value that no other value contains, in order of precedence.
+
+    Values that contain each other (a commit, and annotated tags of it) are one: the first counts.
+    """
+    best: list[_Claim[ObjectId]] = []
+    distinct = _distinct(claims)
+    for position, (oid, claim) in enumerate(distinct.items()):
+        beaten = (
+            (oid, other) in ancestors and (place < position or (other, oid) not in ancestors)
+            for place, other in enumerate(distinct)
+        )
+        if not any(beaten):
+            best.append(claim)
+    return best
 
 
 def _remove_clashes(shown: dict[str, _Claim[ObjectId]], precedence: list[AuthorId]) -> list[Conflict]:

@@ -3,15 +3,18 @@
 import itertools
 import random
 
-from guts.ids import ObjectId
+import pytest
+
+from guts.ids import AuthorId, ObjectId
 from guts.trust.canonical_refs import (
+    MAX_QUESTIONS,
     Conflict,
     ancestor_questions,
     canonical_refs,
     counting,
     within_limit,
 )
-from guts.trust.entries import Entry, Seen
+from guts.trust.entries import MAX_REFS, Entry, Seen
 from guts.trust.identity_document import AuthorPoint
 from guts.trust.signed_refs import SignedRefs
 from tests.unit.trust.world import (
@@ -244,3 +247,52 @@ def test_any_order_of_arrival_gives_the_same_refs_and_a_push_that_saw_all_settle
         assert all(result == results[0] for result in results), f"seed {seed}"
         questions = ancestor_questions(THREE, records(*newest.values()))
         assert canonical_refs(THREE, records(*newest.values()), facts & questions) == results[0]
+
+
+def test_values_that_contain_each_other_are_one_and_the_first_is_shown() -> None:
+    # A commit, and an annotated tag of it: git says of both that they contain the other.
+    alice = by_hand(THREE, ALICE, {MAIN: entry(1, 10)})
+    bob = by_hand(THREE, BOB, {MAIN: entry(2, 20)})
+    carol = by_hand(THREE, CAROL, {MAIN: entry(3, 30)})
+    same = {(oid(1), oid(2)), (oid(2), oid(1))}
+    result = canonical_refs(THREE, records(alice, bob), same)
+    assert (dict(result.refs), result.conflicts) == ({MAIN: oid(1)}, ())
+    older = {(oid(1), oid(3)), (oid(2), oid(3))}
+    assert dict(canonical_refs(THREE, records(alice, bob, carol), same | older).refs) == {MAIN: oid(3)}
+
+
+def disagreeing(refs: int, *more: str) -> tuple[dict[AuthorId, SignedRefs], frozenset[tuple[ObjectId, ObjectId]]]:
+    """Return records of two who differ on ``refs``, of all three on ``more``; Bob's values contain Alice's."""
+    names = [f"refs/heads/{number:05}" for number in range(refs)]
+    alice = {name: entry(3 * number, 10) for number, name in enumerate([*names, *more])}
+    bob = {name: entry(3 * number + 1, 20) for number, name in enumerate([*names, *more])}
+    carol = {name: entry(3 * (refs + number) + 2, 30) for number, name in enumerate(more)}
+    facts = frozenset((oid(3 * number), oid(3 * number + 1)) for number in range(refs + len(more)))
+    return records(by_hand(THREE, ALICE, alice), by_hand(THREE, BOB, bob), by_hand(THREE, CAROL, carol)), facts
+
+
+def test_two_who_differ_on_every_ref_are_compared_on_all() -> None:
+    both, facts = disagreeing(MAX_REFS)
+    assert len(ancestor_questions(THREE, both)) == 2 * MAX_REFS == MAX_QUESTIONS // 2
+    assert canonical_refs(THREE, both, facts).conflicts == ()
+
+
+def test_values_past_the_bound_count_as_unrelated_and_refs_of_few_values_come_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The ref that all three differ on is first by name, and takes 6 of the pairs.
+    contended = "refs/heads/-"
+    made, facts = disagreeing(4, contended)
+    for bound, asked, unrelated in (
+        (14, 14, set[str]()),
+        (13, 8, {contended}),
+        (8, 8, {contended}),
+        (7, 6, {contended, "refs/heads/00003"}),
+    ):
+        monkeypatch.setattr("guts.trust.canonical_refs.MAX_QUESTIONS", bound)
+        questions = ancestor_questions(THREE, made)
+        assert len(questions) == asked
+        result = canonical_refs(THREE, made, facts)
+        # Facts that nobody asked for do not make a difference between replicas that have them or not.
+        assert result == canonical_refs(THREE, made, facts & questions)
+        assert {conflict.ref for conflict in result.conflicts if conflict.author == B} == unrelated
