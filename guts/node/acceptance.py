@@ -12,6 +12,7 @@ from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.store.repositories import StoredRepository
 from guts.trust.acceptance import (
     Ahead,
+    Decision,
     Duplicate,
     Fork,
     Gap,
@@ -29,6 +30,7 @@ from guts.trust.acceptance import (
     accept,
     ref_changes,
 )
+from guts.trust.canonical_refs import within_limit
 from guts.trust.chain import IdentityChain
 from guts.trust.signed_refs import Header, SignedHeader, SignedRefs
 from guts.wire.messages import EncodedRefs
@@ -68,15 +70,23 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """A record to commit, with the one it takes the place of and the headers between them."""
+    """A record to commit.
+
+    Attributes:
+        replaced: the author's record held until now, which it takes the place of.
+        counted: ``replaced``, if that still counted. Otherwise an identity document has cut it off, and ``record``
+            need not descend from it.
+        bridge: headers between ``counted`` and ``record``.
+    """
 
     record: SignedRefs
     replaced: SignedRefs | None
+    counted: SignedRefs | None
     bridge: tuple[SignedHeader, ...]
 
     def changes(self) -> tuple[RefChange, ...]:
         """Return the refs that it moves. Raises: ``PeerFault``: see ``guts.trust.acceptance.ref_changes``."""
-        return ref_changes(self.replaced, self.record)
+        return ref_changes(self.counted, self.record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,9 @@ def verify(
 ) -> Verified | None:
     """Return what is new in an offer, or ``None`` where nothing is.
 
+    Records may come in any order. One that can't be accepted now does not keep others out: what it lacks is raised
+    only where nothing else is new.
+
     Raises:
         PeerFault: what no honest peer offers.
         MissingContext: documents, headers or records in between are missing.
@@ -133,21 +146,57 @@ def verify(
     newest = dict(held.records) if held is not None else {}
     headers = [SignedHeader.decode(header) for header in bridge]
     authors = {author for document in chain.history for author in document.maintainers}
-    new = []
+    offered = []
     for encoded in records:
         # Megabytes of entries are looked at only where somebody signed who may.
         header = SignedHeader.decode(encoded.header).header
         if header.author not in authors:
             raise _stranger(chain, header)
-        record = SignedRefs.decode(encoded.header, encoded.entries)
-        replaced = newest.get(record.author)
-        between = tuple(header for header in headers if header.header.author == record.author)
-        if _decide(chain, replaced, record, between, newest, now_ms):
-            new.append(NewRecord(record, replaced, between))
-            newest[record.author] = record
+        offered.append(SignedRefs.decode(encoded.header, encoded.entries))
+    new, obstacle = _accept_all(chain, newest, offered, headers, now_ms)
     if not new and chain.epoch < first_new:
+        if obstacle is not None:
+            raise obstacle
         return None
     return Verified(chain, first_new, tuple(new), newest)
+
+
+def _accept_all(
+    chain: IdentityChain,
+    newest: dict[AuthorId, SignedRefs],
+    offered: list[SignedRefs],
+    headers: list[SignedHeader],
+    now_ms: int,
+) -> tuple[list[NewRecord], Unavailable | None]:
+    """Put what can be accepted of ``offered`` into ``newest``.
+
+    Returns:
+        What was accepted, and what the first of the others lacks.
+
+    Raises:
+        PeerFault: see ``guts.trust.acceptance.accept``.
+    """
+    new: list[NewRecord] = []
+    while True:
+        waiting: list[SignedRefs] = []
+        obstacle = None
+        for record in offered:
+            replaced = newest.get(record.author)
+            counted = replaced if replaced is not None and within_limit(chain, replaced) else None
+            between = tuple(header for header in headers if header.header.author == record.author)
+            known = Known(counted.seq, counted.hash) if counted is not None else None
+            others = {author: other.seq for author, other in newest.items() if author != record.author}
+            decision = accept(chain, known, record, between, now_ms, others=others)
+            if isinstance(decision, New):
+                new.append(NewRecord(record, replaced, counted, between))
+                newest[record.author] = record
+            elif lack := _lack(record, decision):
+                waiting.append(record)
+                obstacle = obstacle or lack
+        # A record may have seen one that stands behind it.
+        if not waiting or len(waiting) == len(offered):
+            return new, obstacle
+        offered = waiting
 
 
 def _stranger(chain: IdentityChain, header: Header) -> GutsError:
@@ -164,28 +213,16 @@ def _stranger(chain: IdentityChain, header: Header) -> GutsError:
     return NotMaintainer("a record by somebody who never was a maintainer")
 
 
-def _decide(
-    chain: IdentityChain,
-    replaced: SignedRefs | None,
-    record: SignedRefs,
-    bridge: tuple[SignedHeader, ...],
-    newest: Mapping[AuthorId, SignedRefs],
-    now_ms: int,
-) -> bool:
-    """Return whether ``record`` is new and may be fetched. Raises: as ``verify``."""
-    known = Known(replaced.seq, replaced.hash) if replaced is not None else None
-    others = {author: other.seq for author, other in newest.items() if author != record.author}
-    decision = accept(chain, known, record, bridge, now_ms, others=others)
+def _lack(record: SignedRefs, decision: Decision) -> Unavailable | None:
+    """Return why ``record`` can't be accepted yet; ``None``: it never will, or has been."""
     match decision:
-        case New():
-            return True
-        case Duplicate() | Stale() | PastLimit() | Suspended():
-            return False
+        case New() | Duplicate() | Stale() | PastLimit() | Suspended():
+            return None
         case NeedsIdentity() | Gap() | Unseen():
-            raise MissingContext(f"a record by {record.author.short} needs more: {type(decision).__name__}")
+            return MissingContext(f"a record by {record.author.short} needs more: {type(decision).__name__}")
         case Ahead():
-            raise NotYet(f"a record by {record.author.short} is ahead of this node's clock")
+            return NotYet(f"a record by {record.author.short} is ahead of this node's clock")
         case Fork() | OtherIdentity():
-            raise NotYet(f"{record.author.short} signed two histories; the one that came first stays")
+            return NotYet(f"{record.author.short} signed two histories; the one that came first stays")
         case _:
             assert_never(decision)

@@ -203,12 +203,22 @@ def accept(
     ahead_ms = max(header.seq, header.time_ms) - now_ms - MAX_AHEAD_MS
     if ahead_ms > 0:
         return Ahead(now_ms + ahead_ms)
-    unseen = tuple((author, seq) for author, seq in candidate.entries.seen.pairs if others.get(author, 0) < seq)
+    unseen = tuple(
+        (author, seq)
+        for author, last in candidate.entries.seen.pairs
+        if others.get(author, 0) < (seq := _reachable(chain, author, last))
+    )
     if unseen:
         return Unseen(unseen)
     if known is None:
         return New()
     return _descent(known, candidate.signed_header, bridge)
+
+
+def _reachable(chain: IdentityChain, author: AuthorId, seq: int) -> int:
+    """Return how far an author who was seen at ``seq`` must be known here: nobody has what was cut off since."""
+    limit = chain.last_limit(author)
+    return seq if limit is None else min(seq, limit.seq)
 
 
 def settles(chain: IdentityChain, proof: EquivocationProof) -> bool:

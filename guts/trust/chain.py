@@ -142,6 +142,14 @@ class IdentityChain:
                     return point
         return None
 
+    def last_limit(self, author: AuthorId) -> AuthorPoint | None:
+        """Return what the newest document that removes or reaffirms ``author`` says; ``None``: none ever did."""
+        for document in reversed(self.history):
+            for point in (*document.removed, *document.reaffirmed):
+                if point.author == author:
+                    return point
+        return None
+
     def former(self) -> tuple[AuthorPoint, ...]:
         """Return those who were maintainers and are not, by epoch of their last removal, then by key."""
         removed: dict[AuthorId, AuthorPoint] = {}
