@@ -74,9 +74,9 @@ class NewRecord:
 
     Attributes:
         replaced: the author's record held until now, which it takes the place of.
-        counted: ``replaced``, if that still counted. Otherwise an identity document has cut it off, and ``record``
-            need not descend from it.
-        bridge: headers between ``counted`` and ``record``.
+        counted: ``replaced``, if its refs are what ``record`` changes; ``None`` where there is none, or an identity
+            document says from which other record the author goes on.
+        bridge: headers that lead to ``record``.
     """
 
     record: SignedRefs
@@ -182,9 +182,11 @@ def _accept_all(
         obstacle = None
         for record in offered:
             replaced = newest.get(record.author)
-            counted = replaced if replaced is not None and within_limit(chain, replaced) else None
+            counted = replaced if replaced is not None and _binds(chain, replaced, record) else None
             between = tuple(header for header in headers if header.header.author == record.author)
-            known = Known(counted.seq, counted.hash) if counted is not None else None
+            known = None
+            if replaced is not None and within_limit(chain, replaced):
+                known = Known(replaced.seq, replaced.hash)
             others = {author: other.seq for author, other in newest.items() if author != record.author}
             decision = accept(chain, known, record, between, now_ms, others=others)
             if isinstance(decision, New):
@@ -211,6 +213,15 @@ def _stranger(chain: IdentityChain, header: Header) -> GutsError:
     if header.identity_hash != chain.history[header.epoch].hash:
         return NotYet(f"a record of {header.author.short} under another document of epoch {header.epoch}")
     return NotMaintainer("a record by somebody who never was a maintainer")
+
+
+def _binds(chain: IdentityChain, held: SignedRefs, record: SignedRefs) -> bool:
+    """Tell whether what ``record`` changes is to be judged by ``held``.
+
+    Not where an identity document has cut ``held`` off, or names a record between the two as the one to go on from.
+    """
+    decreed = chain.last_limit(held.author)
+    return within_limit(chain, held) and (decreed is None or not held.seq < decreed.seq <= record.seq)
 
 
 def _lack(record: SignedRefs, decision: Decision) -> Unavailable | None:

@@ -15,7 +15,8 @@ from guts.ids import AuthorId, ObjectId
 from guts.trust.chain import IdentityChain
 from guts.trust.entries import Seen
 from guts.trust.equivocation import EquivocationProof
-from guts.trust.signed_refs import SignedHeader, SignedRefs
+from guts.trust.identity_document import AuthorPoint
+from guts.trust.signed_refs import Header, SignedHeader, SignedRefs
 
 MAX_AHEAD_MS: Final = 10 * 60 * 1000
 """How far a record may be ahead of this node's clock. More waits: a stolen key cannot burn the seqs to come."""
@@ -191,8 +192,7 @@ def accept(
         return OtherIdentity(header.epoch)
     if header.author not in document.maintainers:
         raise NotMaintainer("a record by somebody who is no maintainer")
-    limit = chain.limit(header.author, header.epoch)
-    if limit is not None and (header.seq > limit.seq or (header.seq == limit.seq and header.hash != limit.hash)):
+    if past_limit(chain, header):
         return PastLimit()
     if proof is not None and header.seq >= proof.split_seq and not settles(chain, proof):
         return Suspended()
@@ -212,7 +212,7 @@ def accept(
         return Unseen(unseen)
     if known is None:
         return New()
-    return _descent(known, candidate.signed_header, bridge)
+    return _descent(known, candidate.signed_header, bridge, chain.last_limit(header.author))
 
 
 def _reachable(chain: IdentityChain, author: AuthorId, seq: int) -> int:
@@ -222,21 +222,43 @@ def _reachable(chain: IdentityChain, author: AuthorId, seq: int) -> int:
 
 
 def settles(chain: IdentityChain, proof: EquivocationProof) -> bool:
-    """Tell whether an identity document since the split says which record of the author counts."""
-    return chain.limit(proof.author, proof.epoch) is not None
+    """Tell whether an identity document since the split says which record of the author counts.
+
+    So it does where it has cut one of the two headers off: an author whose record was reaffirmed goes on from that
+    one, past those which came after it.
+    """
+    if chain.limit(proof.author, proof.epoch) is not None:
+        return True
+    headers = (proof.first.header, proof.second.header)
+    return any(past_limit(chain, header) for header in headers)
 
 
-def _descent(known: Known, newest: SignedHeader, bridge: Sequence[SignedHeader]) -> New | Gap | Fork:
-    """Walk from ``newest`` back to ``known``.
+def past_limit(chain: IdentityChain, header: Header) -> bool:
+    """Tell whether an identity document has cut the author's history off before ``header``."""
+    limit = chain.limit(header.author, header.epoch)
+    if limit is None or header.seq < limit.seq:
+        return False
+    return header.seq > limit.seq or header.hash != limit.hash
+
+
+def _descent(
+    known: Known, newest: SignedHeader, bridge: Sequence[SignedHeader], decreed: AuthorPoint | None
+) -> New | Gap | Fork:
+    """Walk from ``newest`` back to ``known``, or to the newer record that an identity document names.
 
     Raises:
         InvalidBridge: the headers given do not follow one another up to ``newest``.
     """
     if len(bridge) > MAX_BRIDGE:
         raise InvalidBridge(f"more than {MAX_BRIDGE} headers")
+    ends = {known.hash}
+    if decreed is not None and decreed.seq > known.seq:
+        if newest.header.hash == decreed.hash:
+            return New()
+        ends.add(decreed.hash)
     child = newest
     for parent in reversed(bridge):
-        if child.header.previous == known.hash:
+        if child.header.previous in ends:
             return New()
         if (parent.header.repository, parent.header.author) != (newest.header.repository, newest.header.author):
             raise InvalidBridge("a header of another author or repository")
@@ -247,7 +269,7 @@ def _descent(known: Known, newest: SignedHeader, bridge: Sequence[SignedHeader])
         if parent.header.seq < known.seq:
             return Fork(child, parent)
         child = parent
-    if child.header.previous == known.hash:
+    if child.header.previous in ends:
         return New()
     if not child.header.previous:
         return Fork(child, None)

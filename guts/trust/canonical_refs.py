@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Final, Generic, TypeVar, final
 
 from guts.ids import AuthorId, ObjectId
+from guts.trust.acceptance import past_limit
 from guts.trust.chain import IdentityChain
 from guts.trust.entries import Seen
 from guts.trust.ref_names import parents
@@ -87,10 +88,7 @@ def counting(chain: IdentityChain, records: Mapping[AuthorId, SignedRefs]) -> li
 
 def within_limit(chain: IdentityChain, record: SignedRefs) -> bool:
     """Tell whether no identity document has cut the author's history off before ``record``."""
-    limit = chain.limit(record.author, record.header.epoch)
-    if limit is None or record.seq < limit.seq:
-        return True
-    return record.seq == limit.seq and record.hash == limit.hash
+    return not past_limit(chain, record.header)
 
 
 def ancestor_questions(
