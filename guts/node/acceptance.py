@@ -178,27 +178,51 @@ def _accept_all(
     """
     new: list[NewRecord] = []
     while True:
-        waiting: list[SignedRefs] = []
-        obstacle = None
-        for record in offered:
-            replaced = newest.get(record.author)
-            counted = replaced if replaced is not None and _binds(chain, replaced, record) else None
-            between = tuple(header for header in headers if header.header.author == record.author)
-            known = None
-            if replaced is not None and within_limit(chain, replaced):
-                known = Known(replaced.seq, replaced.hash)
-            others = {author: other.seq for author, other in newest.items() if author != record.author}
-            decision = accept(chain, known, record, between, now_ms, others=others)
-            if isinstance(decision, New):
-                new.append(NewRecord(record, replaced, counted, between))
-                newest[record.author] = record
-            elif lack := _lack(record, decision):
-                waiting.append(record)
-                obstacle = obstacle or lack
-        # A record may have seen one that stands behind it.
-        if not waiting or len(waiting) == len(offered):
+        found, obstacle = _accept_together(chain, newest, offered, headers, now_ms)
+        if not found:
             return new, obstacle
-        offered = waiting
+        new += found
+        newest.update({accepted.record.author: accepted.record for accepted in found})
+        # Another record of one of these authors may follow on it.
+        offered = [record for record in offered if record is not newest.get(record.author)]
+
+
+def _accept_together(
+    chain: IdentityChain,
+    newest: Mapping[AuthorId, SignedRefs],
+    offered: list[SignedRefs],
+    headers: list[SignedHeader],
+    now_ms: int,
+) -> tuple[list[NewRecord], Unavailable | None]:
+    """Return the most of ``offered``, one for each author, that have seen only what is held or is among them.
+
+    Maintainers who push in turn have seen each other's records from before, so that none could come first.
+    """
+    seqs = {author: record.seq for author, record in newest.items()}
+    candidates = offered
+    obstacle: Unavailable | None = None
+    while True:
+        together = dict(seqs)
+        for record in candidates:
+            together[record.author] = max(record.seq, together.get(record.author, 0))
+        found: dict[AuthorId, NewRecord] = {}
+        kept = []
+        for record in candidates:
+            replaced = newest.get(record.author)
+            between = tuple(header for header in headers if header.header.author == record.author)
+            counts = replaced is not None and within_limit(chain, replaced)
+            known = Known(replaced.seq, replaced.hash) if replaced is not None and counts else None
+            decision = accept(chain, known, record, between, now_ms, others=together)
+            if isinstance(decision, New):
+                kept.append(record)
+                if record.author not in found or found[record.author].record.seq < record.seq:
+                    counted = replaced if replaced is not None and _binds(chain, replaced, record) else None
+                    found[record.author] = NewRecord(record, replaced, counted, between)
+            else:
+                obstacle = obstacle or _lack(record, decision)
+        if len(kept) == len(candidates):
+            return list(found.values()), obstacle
+        candidates = kept
 
 
 def _stranger(chain: IdentityChain, header: Header) -> GutsError:

@@ -80,7 +80,9 @@ def prepare_refs(
     records = dict(theirs) if previous is None else {**theirs, author: previous}
     shown = canonical_refs(chain, records, ancestors)
     now_seen = Seen.of({other: record.seq for other, record in theirs.items()})
-    seq = max(now_ms, 1 if previous is None else previous.seq + 1)
+    # Others may have seen more of the author than what counts: what was cut off is not to be taken for this record.
+    past = max((record.entries.seen.get(author) for record in others.values()), default=0)
+    seq = max(now_ms, past + 1, 1 if previous is None else previous.seq + 1)
     own = {} if previous is None else _unsuperseded(author, previous, theirs)
 
     entries: dict[str, Entry] = {}

@@ -400,3 +400,33 @@ def test_fork_right_before_the_known_record_is_noticed() -> None:
     assert decision == Fork(theirs.signed_header, common.signed_header)
     assert decision.proof(ours.signed_header).split_seq == ours.seq
     assert accept(CHAIN, known(ours), theirs, [], NOW) == Gap(common.hash, theirs.seq)
+
+
+def test_author_goes_on_from_the_reaffirmed_record_past_those_cut_off() -> None:
+    common, ours, theirs = forked()
+    point = AuthorPoint(ALICE.author_id, common.seq, common.hash)
+    later = CHAIN.extend(CHAIN.successor(created_ms=NOW, nonce=bytes(16), reaffirmed=(point,)).sign(ALICE))
+    on = publish(later, ALICE, common, {MAIN: oid(3)}, now=NOW + 20)
+    assert accept(later, known(common), on, [], NOW) == New()
+    # It passes ours and theirs by. That is what the document asks for, and no second history.
+    for cut_off in (ours, theirs[0]):
+        proof = EquivocationProof.of(cut_off.signed_header, on.signed_header, common.signed_header)
+        assert not settles(CHAIN, proof)
+        assert settles(later, proof)
+        assert accept(later, known(common), on, [], NOW, proof=proof) == New()
+    # Two new histories after it are one again.
+    twin = publish(later, ALICE, common, {MAIN: oid(4)}, now=NOW + 20)
+    assert not settles(later, EquivocationProof.of(on.signed_header, twin.signed_header, None))
+
+
+def test_replica_on_the_other_branch_follows_the_reaffirmed_one() -> None:
+    _, ours, theirs = forked()
+    point = AuthorPoint(ALICE.author_id, theirs[-1].seq, theirs[-1].hash)
+    later = CHAIN.extend(CHAIN.successor(created_ms=NOW, nonce=bytes(16), reaffirmed=(point,)).sign(ALICE))
+    assert isinstance(accept(CHAIN, known(ours), theirs[-1], headers(*theirs[:-1]), NOW), Fork)
+    assert accept(later, known(ours), theirs[-1], [], NOW) == New()
+    on = publish(later, ALICE, theirs[-1], {MAIN: oid(3)}, now=NOW + 20)
+    assert accept(later, known(ours), on, [], NOW) == New()
+    further = publish(later, ALICE, on, {MAIN: oid(4)}, now=NOW + 21)
+    assert accept(later, known(ours), further, headers(on), NOW) == New()
+    assert accept(later, known(ours), further, headers(theirs[-1], on), NOW) == New()

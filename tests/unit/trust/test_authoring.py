@@ -220,3 +220,12 @@ def test_record_over_4_mib_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert prepare(None, many(50)) is not None
     with pytest.raises(CannotPublish, match="4 MiB"):
         prepare(None, many(51))
+
+
+def test_seq_is_above_what_others_have_seen_of_records_cut_off_since() -> None:
+    both = chain(ALICE, BOB)
+    first = publish(both, ALICE, None, {MAIN: oid(1)})
+    cut_off = publish(both, ALICE, first, {MAIN: oid(2)}, now=NOW + 50)
+    bob = publish(both, BOB, None, {MAIN: oid(3)}, others=[cut_off], forced={MAIN})
+    again = publish(both, ALICE, first, {MAIN: oid(4)}, others=[bob], forced={MAIN})
+    assert again.seq == cut_off.seq + 1

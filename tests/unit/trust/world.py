@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 from guts.identity import SigningKey, domain
 from guts.ids import AuthorId, ObjectId
 from guts.records import Signed
-from guts.trust.authoring import prepare_refs
+from guts.trust.authoring import UnsignedRefs, prepare_refs
 from guts.trust.canonical_refs import AncestorFacts
 from guts.trust.chain import IdentityChain
 from guts.trust.entries import Entries, Entry, Seen
@@ -73,6 +73,11 @@ def publish(
         ancestors=ancestors,
     )
     assert unsigned is not None
+    return sign(unsigned, author)
+
+
+def sign(unsigned: UnsignedRefs, author: SigningKey) -> SignedRefs:
+    """Return the record with the signature of ``author``."""
     return unsigned.attach(author.author_id, author.sign(domain(KIND), unsigned.body))
 
 

@@ -1,0 +1,475 @@
+"""A model of maintainers and replicas that lose, delay, reorder and repeat what they tell each other.
+
+Four writers push, each at any of five replicas; replicas pass on single records or all they have, with documents and
+headers missing at random; maintainers are removed (and go on signing), taken back and reaffirmed; a replica or a writer
+comes back from a backup. What replicas decide is the product's code (``guts.node.acceptance.verify`` and all of
+``guts.trust``); what is made up is the transport, the clock and git's answers. In the end everybody hears everything.
+
+    python -m tests.simulation.trust_model 20000 1        schedules, seed
+
+A schedule depends on nothing but its own seed, which is printed where it fails.
+"""
+
+import itertools
+import random
+import sys
+import time
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
+
+from guts.errors import Unavailable
+from guts.identity import SigningKey
+from guts.ids import AuthorId, ObjectId
+from guts.node.acceptance import Held, Verified, verify
+from guts.trust.acceptance import past_limit, settles
+from guts.trust.authoring import CannotPublish, own_moves, prepare_refs
+from guts.trust.canonical_refs import CONFLICTS, CanonicalRefs, canonical_refs, counting, within_limit
+from guts.trust.chain import IdentityChain
+from guts.trust.equivocation import EquivocationProof, InvalidProof
+from guts.trust.identity_document import AuthorPoint
+from guts.trust.signed_refs import SignedHeader, SignedRefs
+from guts.wire.messages import EncodedRefs
+from tests.unit.trust.world import MAIN, NOW, chain, key, oid, sign
+
+WRITERS = tuple(key(f"writer {number}") for number in range(4))
+BY_ID = {writer.author_id: writer for writer in WRITERS}
+GENESIS = chain(*WRITERS, threshold=2)
+REPLICAS = 5
+REFS = (MAIN, "refs/heads/dev", "refs/heads/dev/x", "refs/tags/v1")
+MAX_CHANGES = 3
+"""Identity documents in one schedule, after genesis."""
+
+STEPS = 40
+STEP_MS = 1_000
+SKEW_MS = 30_000
+"""How far the clocks of writers are apart: half of them push with a clock behind what they have seen."""
+
+
+class Diverged(AssertionError):
+    """What may not be, was. The text says what."""
+
+
+class Git(Set[tuple[ObjectId, ObjectId]]):
+    """Made-up commits, and the facts (ancestor, descendant) about them."""
+
+    def __init__(self) -> None:
+        self.ancestors: dict[ObjectId, frozenset[ObjectId]] = {}
+
+    def commit(self, *parents: ObjectId) -> ObjectId:
+        """Return a new commit."""
+        made = oid(len(self.ancestors) + 1)
+        self.ancestors[made] = frozenset(parents).union(*(self.ancestors[parent] for parent in parents))
+        return made
+
+    def __contains__(self, pair: object) -> bool:
+        match pair:
+            case (ObjectId() as old, ObjectId() as new):
+                return old in self.ancestors[new]
+            case _:
+                return False
+
+    def __iter__(self) -> Iterator[tuple[ObjectId, ObjectId]]:
+        return ((old, new) for new, olds in self.ancestors.items() for old in olds)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.ancestors.values()))
+
+
+@dataclass
+class Replica:
+    """What a replica keeps: the identity, each author's newest record that counts, and what it accepted before."""
+
+    chain: IdentityChain = GENESIS
+    newest: dict[AuthorId, SignedRefs] = field(default_factory=dict)
+    archive: dict[bytes, SignedRefs] = field(default_factory=dict)
+    headers: dict[bytes, SignedHeader] = field(default_factory=dict)
+    superseded: set[tuple[AuthorId, str, int]] = field(default_factory=set)
+
+    def copy(self) -> "Replica":
+        return Replica(self.chain, dict(self.newest), dict(self.archive), dict(self.headers), set(self.superseded))
+
+    def canonical(self, git: Git) -> CanonicalRefs:
+        return canonical_refs(self.chain, self.newest, git)
+
+    def known_seq(self, author: AuthorId) -> int:
+        """Return what is asked for headers above: 0, where the author's record here has been cut off."""
+        record = self.newest.get(author)
+        return 0 if record is None or self.chain.last_limit(author) is not None else record.seq
+
+    def bridge(self, record: SignedRefs, above_seq: int) -> list[bytes]:
+        """Return the headers kept here that lead to ``record``, oldest first."""
+        found: list[bytes] = []
+        previous = record.header.previous
+        while (header := self.headers.get(previous)) is not None and header.header.seq > above_seq:
+            found.append(header.encoded)
+            previous = header.header.previous
+        return found[::-1]
+
+    def take(self, verified: Verified, git: Git) -> None:
+        """Commit ``verified``."""
+        if any(not within_limit(verified.chain, record) for record in self.newest.values()) or any(
+            self._saw_what_was_cut_off(verified.chain, new.record) for new in verified.new
+        ):
+            # What only a record that counts no longer had superseded comes back.
+            self.superseded.clear()
+        for new in verified.new:
+            for change in new.changes():
+                if not (change.allowed or (change.new is not None and (change.old, change.new) in git)):
+                    raise Diverged(f"an honest record moves {change.ref} without a mark")
+            before = self.newest.get(new.record.author)
+            counts = before is not None and within_limit(verified.chain, before)
+            if before is not None and counts and new.record.seq <= before.seq:
+                raise Diverged("seq went down")
+            self.newest[new.record.author] = new.record
+            self.archive[new.record.hash] = new.record
+            for header in (*new.bridge, new.record.signed_header):
+                self.headers[header.header.hash] = header
+        if verified.chain.epoch > self.chain.epoch:
+            self.chain = verified.chain
+            self._cut_off()
+        self._remember_superseded()
+
+    def _saw_what_was_cut_off(self, chain: IdentityChain, record: SignedRefs) -> bool:
+        """Tell whether the author may have dropped a tombstone because of a record that counts no longer."""
+        limits = ((chain.last_limit(author), seq) for author, seq in record.entries.seen.pairs)
+        return any(limit is not None and seq > limit.seq for limit, seq in limits)
+
+    def _cut_off(self) -> None:
+        """Go back to the newest record of each author that still counts, where it is here."""
+        for author, record in list(self.newest.items()):
+            if within_limit(self.chain, record):
+                continue
+            kept = [other for other in self.archive.values() if other.author == author]
+            if counted := [other for other in kept if within_limit(self.chain, other)]:
+                self.newest[author] = max(counted, key=lambda other: other.seq)
+
+    def _remember_superseded(self) -> None:
+        counted = counting(self.chain, self.newest)
+        now: set[tuple[AuthorId, str, int]] = set()
+        claims: set[tuple[AuthorId, str, int]] = set()
+        for record in counted:
+            for ref, entry in record.entries.refs.items():
+                claim = (record.author, ref, entry.seq)
+                claims.add(claim)
+                others = (other.entries.refs.get(ref) for other in counted if other is not record)
+                if any(other is not None and other.seen.get(record.author) >= entry.seq for other in others):
+                    now.add(claim)
+        if returned := (self.superseded & claims) - now:
+            raise Diverged(f"superseded, and back: {[(ref, seq) for _, ref, seq in returned]}")
+        self.superseded |= now
+
+
+class Model:
+    """One schedule."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.git = Git()
+        self.replicas = [Replica() for _ in range(REPLICAS)]
+        self.backups: dict[int, Replica] = {}
+        self.chain = GENESIS
+        self.now = NOW
+        self.last: dict[AuthorId, SignedRefs] = {}
+        self.every: dict[bytes, SignedHeader] = {}
+        self.counts: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Run the schedule to its end.
+
+        Raises:
+            Diverged: a property does not hold.
+            PeerFault: honest replicas found fault with each other.
+        """
+        actions = (self.push, self.tell, self.tell_all, self.change_identity, self.back_up, self.restore, self.rogue)
+        for _ in range(STEPS):
+            self.now += STEP_MS
+            (action,) = self.rng.choices(actions, weights=(10, 20, 6, 2, 1, 1, 1))
+            action()
+        self.quiesce()
+        self.check()
+
+    def count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    # --- what happens ---------------------------------------------------------------------------------------
+
+    def push(self) -> None:
+        """A writer pushes at some replica; the one that comes with an old state there learns its newest first."""
+        place = self.rng.randrange(REPLICAS)
+        writer = self.rng.choice(WRITERS)
+        replica = self.replicas[place]
+        if not self._resynced(writer.author_id, replica):
+            return
+        record = self._sign(writer, replica, self._wanted(replica))
+        if record is None:
+            return
+        self.count("pushes")
+        self._offer(replica, (), [], [record])
+        if replica.newest.get(writer.author_id) != record:
+            raise Diverged("a replica refuses what was made from its own state")
+
+    def _resynced(self, author: AuthorId, replica: Replica) -> bool:
+        last = self.last.get(author)
+        if last is None or past_limit(replica.chain, last.header):
+            return True
+        if replica.newest.get(author) != last:
+            sources = [other for other in self.replicas if other.newest.get(author) == last]
+            if not sources:
+                return False
+            self.count("resyncs")
+            self._send(self.rng.choice(sources), replica)
+        return past_limit(replica.chain, last.header) or replica.newest.get(author) == last
+
+    def _wanted(self, replica: Replica) -> tuple[dict[str, ObjectId], str, frozenset[str]]:
+        base = replica.canonical(self.git)
+        shown = {ref: value for ref, value in base.refs.items() if not ref.startswith(CONFLICTS)}
+        wanted, forced = dict(shown), set[str]()
+        for ref in self.rng.sample(REFS, self.rng.randint(1, 2)):
+            sides = [conflict.oid for conflict in base.conflicts if conflict.ref == ref]
+            kind = self.rng.choice(("forward", "forward", "merge", "force", "delete"))
+            if kind == "delete":
+                wanted.pop(ref, None)
+                continue
+            for other in [o for o in wanted if (o + "/").startswith(ref + "/") or (ref + "/").startswith(o + "/")]:
+                if other != ref:
+                    del wanted[other]
+            old = [shown[ref]] if ref in shown else []
+            parents = {"forward": old, "merge": [*old, *sides], "force": []}[kind]
+            wanted[ref] = self.git.commit(*parents)
+        forced |= {ref for ref, old in shown.items() if ref in wanted and self._loses(old, wanted[ref])}
+        return wanted, self.rng.choice((base.head, base.head, *REFS[:2])), frozenset(forced)
+
+    def _loses(self, old: ObjectId, new: ObjectId) -> bool:
+        return old != new and (old, new) not in self.git
+
+    def _sign(
+        self, writer: SigningKey, replica: Replica, push: tuple[dict[str, ObjectId], str, frozenset[str]]
+    ) -> SignedRefs | None:
+        wanted, head, forced = push
+        author = writer.author_id
+        previous = replica.newest.get(author)
+        last = self.last.get(author)
+        cut_off = last.seq if last is not None and past_limit(replica.chain, last.header) else 0
+        losing = {ref for ref, old, new in own_moves(previous, wanted) if self._loses(old, new)}
+        try:
+            unsigned = prepare_refs(
+                replica.chain,
+                author,
+                previous,
+                wanted,
+                head,
+                # What was cut off is behind its author's clock: who saw it must not take the next record for it.
+                max(self.now + self.rng.randint(-SKEW_MS, SKEW_MS), cut_off + 1),
+                forced=forced | losing,
+                others={other: record for other, record in replica.newest.items() if other != author},
+                ancestors=self.git,
+            )
+        except CannotPublish:
+            self.count("refused at the writer")
+            return None
+        if unsigned is None:
+            return None
+        record = sign(unsigned, writer)
+        self.last[author] = record
+        self.every[record.hash] = record.signed_header
+        return record
+
+    def tell(self) -> None:
+        """News: one record, and perhaps what it needs."""
+        source, target = self.rng.sample(self.replicas, 2)
+        if not source.newest:
+            return
+        record = self.rng.choice(list(source.newest.values()))
+        documents = source.chain.documents if self.rng.random() < 0.3 else ()
+        bridge = source.bridge(record, 0)
+        bridge = bridge[self.rng.randint(0, len(bridge)) :]
+        self._offer(target, documents, bridge, [record])
+
+    def tell_all(self) -> None:
+        """Anti-entropy, of which some records are lost."""
+        source, target = self.rng.sample(self.replicas, 2)
+        self._send(source, target, lost=0.2)
+
+    def _send(self, source: Replica, target: Replica, lost: float = 0.0) -> None:
+        records = [
+            record
+            for author, record in source.newest.items()
+            if target.newest.get(author) != record and self.rng.random() >= lost
+        ]
+        if not records and source.chain.epoch <= target.chain.epoch:
+            return
+        self.rng.shuffle(records)
+        bridge = [header for record in records for header in source.bridge(record, target.known_seq(record.author))]
+        self._offer(target, source.chain.documents, bridge, records)
+
+    def _offer(
+        self, target: Replica, documents: tuple[bytes, ...], bridge: list[bytes], records: list[SignedRefs]
+    ) -> None:
+        encoded = tuple(EncodedRefs(record.header_bytes, record.entries_bytes) for record in records)
+        held = Held(target.chain, dict(target.newest))
+        try:
+            verified = verify(GENESIS.repository, held, documents, tuple(bridge), encoded, self.now + SKEW_MS)
+        except Unavailable as error:
+            self.count(error.code)
+            return
+        if verified is not None:
+            target.take(verified, self.git)
+
+    def change_identity(self) -> None:
+        """A maintainer is removed, taken back, or what counts of one is reaffirmed; as some replica sees it."""
+        replica = self.rng.choice(self.replicas)
+        if replica.chain.epoch != self.chain.epoch or self.chain.epoch >= MAX_CHANGES:
+            return
+        current = self.chain.current.maintainers
+        gone = [writer.author_id for writer in WRITERS if writer.author_id not in current]
+        kind = self.rng.choice(("remove", "return", "reaffirm"))
+        chosen = self.rng.choice(current)
+        record = replica.newest.get(chosen)
+        point = AuthorPoint(chosen, record.seq if record else 0, record.hash if record else b"")
+        nonce = self.rng.randbytes(16)
+        if kind == "remove" and len(current) > 2:
+            left = tuple(author for author in current if author != chosen)
+            document = self.chain.successor(
+                created_ms=self.now, nonce=nonce, maintainers=left, threshold=2, removed=(point,)
+            )
+        elif kind == "return" and gone:
+            document = self.chain.successor(
+                created_ms=self.now, nonce=nonce, maintainers=(*current, self.rng.choice(gone)), threshold=2
+            )
+        elif kind == "reaffirm" and record is not None:
+            document = self.chain.successor(created_ms=self.now, nonce=nonce, reaffirmed=(point,))
+        else:
+            return
+        self.count(kind)
+        signers = {*current[:2], *(set(document.maintainers) - set(current))}
+        signed = document.sign(*(BY_ID[author] for author in signers))
+        self.chain = self.chain.extend(signed)
+        self._offer(replica, (signed,), [], [])
+
+    def rogue(self) -> None:
+        """One who was removed goes on signing under the documents of before, and tells a replica."""
+        gone = [writer for writer in WRITERS if writer.author_id not in self.chain.current.maintainers]
+        if not gone:
+            return
+        writer = self.rng.choice(gone)
+        epochs = [e for e, d in enumerate(self.chain.history) if writer.author_id in d.maintainers]
+        before = IdentityChain(
+            self.chain.documents[: epochs[-1] + 1], self.chain.history[: epochs[-1] + 1], GENESIS.repository
+        )
+        replica = self.rng.choice(self.replicas)
+        last = self.last.get(writer.author_id)
+        if last is None or replica.chain.epoch < self.chain.epoch:
+            return
+        own = replica.copy()
+        own.chain, own.newest[writer.author_id] = before, last
+        record = self._sign(writer, own, ({MAIN: self.git.commit()}, MAIN, frozenset({MAIN})))
+        if record is not None:
+            self.count("signed after removal")
+            shown = replica.canonical(self.git)
+            self._offer(replica, (), own.bridge(record, 0), [record])
+            if replica.canonical(self.git) != shown:
+                raise Diverged("a removed maintainer moved a ref")
+
+    def back_up(self) -> None:
+        """A copy of a replica is put aside."""
+        place = self.rng.randrange(REPLICAS)
+        self.backups[place] = self.replicas[place].copy()
+
+    def restore(self) -> None:
+        """A replica loses what it got since it was copied."""
+        if self.backups:
+            place = self.rng.choice(list(self.backups))
+            lost = self.replicas[place]
+            # Not where that loses the last copy of a record: no resync can bring it back.
+            others = [other for position, other in enumerate(self.replicas) if position != place]
+            if all(any(hash_ in other.archive for other in others) for hash_ in lost.archive) and any(
+                other.chain.epoch >= lost.chain.epoch for other in others
+            ):
+                self.count("restores")
+                self.replicas[place] = self.backups[place].copy()
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def quiesce(self) -> None:
+        """Everybody hears everything that counts, in any order: also the records that documents name."""
+        self.now += 10 * 60 * 1000
+        for _ in range(3):
+            for source, target in self.rng.sample(list(itertools.permutations(self.replicas, 2)), REPLICAS * 4):
+                self._send(source, target)
+                for point in (p for d in self.chain.history for p in (*d.removed, *d.reaffirmed)):
+                    record = source.archive.get(point.hash)
+                    if record is not None and point.hash not in target.archive:
+                        self._offer(target, (), source.bridge(record, 0), [record])
+
+    def check(self) -> None:
+        """Raises: ``Diverged``."""
+        states = [(replica.chain.hash, replica.canonical(self.git)) for replica in self.replicas]
+        if any(state != states[0] for state in states):
+            raise Diverged("replicas that heard everything show different refs")
+        held = [counting(replica.chain, replica.newest) for replica in self.replicas]
+        if any(records != held[0] for records in held):
+            raise Diverged("replicas that heard everything hold different records")
+        self._check_no_proof()
+        self._check_one_survivor()
+
+    def _check_no_proof(self) -> None:
+        """No two headers that an author signed are a proof, but where a document had cut one of them off."""
+        for a, b in itertools.combinations(self.every.values(), 2):
+            first, second = sorted((a, b), key=lambda signed: signed.header.seq)
+            try:
+                proof = EquivocationProof.of(first, second, self.every.get(second.header.previous))
+            except InvalidProof:
+                continue
+            if not settles(self.chain, proof):
+                raise Diverged("an honest history is a proof of equivocation")
+
+    def _check_one_survivor(self) -> None:
+        """After everybody has heard everything, pushes one after the other leave one value for each ref."""
+        for author in self.chain.current.maintainers:
+            replica = self.replicas[0]
+            base = replica.canonical(self.git)
+            sides = [conflict.oid for conflict in base.conflicts]
+            wanted = {MAIN: self.git.commit(*sides, *base.refs.values())}
+            record = self._sign(BY_ID[author], replica, (wanted, MAIN, frozenset()))
+            if record is None:
+                raise Diverged("a maintainer could not push")
+            self.now += SKEW_MS
+            self._offer(replica, (), [], [record])
+            shown = replica.canonical(self.git)
+            if shown.conflicts and author == self.chain.current.maintainers[-1]:
+                raise Diverged("conflicts are left after everybody pushed")
+            if shown.refs.get(MAIN) != wanted[MAIN]:
+                raise Diverged("a push that saw everything is not what is shown")
+
+
+def run(schedules: int, seed: int) -> dict[str, int]:
+    """Run ``schedules`` from ``seed`` on; return what happened in them, counted.
+
+    Raises:
+        Diverged, PeerFault: with a note that says which schedule it was.
+    """
+    total: dict[str, int] = {}
+    for number in range(seed, seed + schedules):
+        model = Model(number)
+        try:
+            model.run()
+        except Exception as error:
+            error.add_note(f"replay it: python -m tests.simulation.trust_model 1 {number}")
+            raise
+        for what, count in model.counts.items():
+            total[what] = total.get(what, 0) + count
+    return total
+
+
+def main() -> None:
+    """Run from the command line."""
+    schedules, seed = (int(word) for word in sys.argv[1:3])
+    begun = time.monotonic()
+    print(f"{schedules} schedules, seed {seed}", flush=True)
+    total = run(schedules, seed)
+    print(", ".join(f"{count} {what}" for what, count in sorted(total.items())))
+    print(f"0 of {schedules} diverged; {time.monotonic() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

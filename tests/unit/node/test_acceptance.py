@@ -1,0 +1,145 @@
+"""What a node makes of an offer of several maintainers' records."""
+
+import itertools
+
+import pytest
+
+from guts.node.acceptance import Held, MissingContext, NotYet, Verified, verify
+from guts.trust.acceptance import MAX_AHEAD_MS
+from guts.trust.canonical_refs import canonical_refs
+from guts.trust.chain import IdentityChain
+from guts.trust.identity_document import AuthorPoint, InvalidIdentity
+from guts.trust.signed_refs import SignedRefs
+from guts.wire.messages import EncodedRefs
+from tests.unit.trust.world import ALICE, BOB, CAROL, DEV, EVE, MAIN, NOW, chain, oid, publish, records
+
+THREE = chain(ALICE, BOB, CAROL, threshold=2)
+
+
+def offer(
+    held: Held | None, *offered: SignedRefs, identity: IdentityChain = THREE, bridge: tuple[SignedRefs, ...] = ()
+) -> Verified | None:
+    encoded = tuple(EncodedRefs(record.header_bytes, record.entries_bytes) for record in offered)
+    headers = tuple(record.header_bytes for record in bridge)
+    return verify(identity.repository, held, identity.documents, headers, encoded, NOW)
+
+
+def in_turn() -> tuple[SignedRefs, SignedRefs]:
+    """Return the newest records of Alice and Bob, who pushed in turn: each has seen one of the other's."""
+    first = publish(THREE, ALICE, None, {MAIN: oid(1)})
+    bob = publish(THREE, BOB, None, {MAIN: oid(2)}, others=[first])
+    alice = publish(THREE, ALICE, first, {MAIN: oid(3)}, others=[bob], forced={MAIN})
+    again = publish(THREE, BOB, bob, {MAIN: oid(4)}, others=[alice], forced={MAIN})
+    return alice, again
+
+
+def test_new_replica_takes_records_of_maintainers_who_pushed_in_turn() -> None:
+    alice, bob = in_turn()
+    for order in itertools.permutations([alice, bob]):
+        verified = offer(None, *order)
+        assert verified is not None
+        assert verified.records == records(alice, bob)
+        assert dict(canonical_refs(THREE, verified.records).refs) == {MAIN: oid(4)}
+
+
+def test_record_without_one_that_it_has_seen_waits() -> None:
+    alice, bob = in_turn()
+    for alone in (alice, bob):
+        with pytest.raises(MissingContext):
+            offer(Held(THREE, {}), alone)
+
+
+def test_record_that_must_wait_keeps_no_other_out() -> None:
+    _, bob = in_turn()
+    carol = publish(THREE, CAROL, None, {DEV: oid(9)})
+    ahead = publish(THREE, ALICE, None, {MAIN: oid(8)}, now=NOW + MAX_AHEAD_MS + 1)
+    for other in (bob, ahead):
+        verified = offer(Held(THREE, {}), other, carol)
+        assert verified is not None
+        assert verified.records == records(carol)
+    with pytest.raises(NotYet):
+        offer(Held(THREE, records(carol)), ahead, carol)
+
+
+def test_two_writers_restored_from_one_backup_keep_no_other_out() -> None:
+    common = publish(THREE, ALICE, None, {MAIN: oid(1)})
+    one = publish(THREE, ALICE, common, {MAIN: oid(2)}, now=NOW + 1)
+    two = publish(THREE, ALICE, common, {MAIN: oid(3)}, now=NOW + 2)
+    carol = publish(THREE, CAROL, None, {DEV: oid(9)})
+    with pytest.raises(NotYet, match="two histories"):
+        offer(Held(THREE, records(one)), two, bridge=(common,))
+    verified = offer(Held(THREE, records(one)), two, carol, bridge=(common,))
+    assert verified is not None
+    assert verified.records == records(one, carol)
+    # The maintainers say which one counts, and every replica follows, whichever it had met first.
+    point = AuthorPoint(ALICE.author_id, two.seq, two.hash)
+    after = THREE.extend(THREE.successor(created_ms=NOW, nonce=bytes(16), reaffirmed=(point,)).sign(BOB, CAROL))
+    on = publish(after, ALICE, two, {MAIN: oid(4)}, now=NOW + 3)
+    for met in (one, two, common):
+        for newest in (two, on):
+            verified = offer(
+                Held(THREE, records(met)), newest, identity=after, bridge=(common, two)[: 1 + (newest is on)]
+            )
+            assert verified is not None
+            assert canonical_refs(after, verified.records).refs[MAIN] == newest.entries.refs[MAIN].oid
+            assert all(change.allowed or met in (two, common) for new in verified.new for change in new.changes())
+
+
+def without(identity: IdentityChain, record: SignedRefs) -> IdentityChain:
+    """Return the chain with a document that removes the author of ``record``, which is the last that counts."""
+    left = tuple(author for author in identity.current.maintainers if author != record.author)
+    point = AuthorPoint(record.author, record.seq, record.hash)
+    document = identity.successor(created_ms=NOW, nonce=bytes(16), maintainers=left, removed=(point,))
+    return identity.extend(document.sign(ALICE, BOB))
+
+
+def test_replica_that_holds_more_of_a_removed_maintainer_goes_back_to_what_counts() -> None:
+    last = publish(THREE, CAROL, None, {DEV: oid(1)})
+    more = publish(THREE, CAROL, last, {DEV: oid(2)})
+    after = without(THREE, last)
+    verified = offer(Held(THREE, records(more)), last, identity=after)
+    assert verified is not None
+    assert verified.records == records(last)
+    (new,) = verified.new
+    assert (new.replaced, new.counted, new.changes()) == (more, None, ())
+
+
+def test_maintainer_who_was_removed_goes_on_signing_and_nothing_changes() -> None:
+    last = publish(THREE, CAROL, None, {DEV: oid(1)})
+    after = without(THREE, last)
+    held = Held(after, records(last))
+    assert offer(held, publish(THREE, CAROL, last, {DEV: oid(2)}), identity=after) is None
+    bob = publish(after, BOB, None, {MAIN: oid(3)}, others=[last])
+    verified = offer(held, publish(THREE, CAROL, last, {DEV: oid(2)}), bob, identity=after)
+    assert verified is not None
+    assert verified.records == records(last, bob)
+
+
+def test_nobody_waits_for_what_was_cut_off() -> None:
+    last = publish(THREE, CAROL, None, {DEV: oid(1)})
+    more = publish(THREE, CAROL, last, {DEV: oid(2)})
+    bob = publish(THREE, BOB, None, {DEV: oid(3)}, others=[more], forced={DEV})
+    after = without(THREE, last)
+    verified = offer(Held(after, records(last)), bob, identity=after)
+    assert verified is not None
+    assert verified.records == records(last, bob)
+    with pytest.raises(MissingContext):
+        offer(Held(after, {}), bob, identity=after)
+
+
+def test_key_added_without_its_consent_adds_nobody() -> None:
+    maintainers = (*THREE.current.maintainers, EVE.author_id)
+    document = THREE.successor(created_ms=NOW, nonce=bytes(16), maintainers=maintainers)
+    with pytest.raises(InvalidIdentity, match="without its own signature"):
+        verify(THREE.repository, Held(THREE, {}), (document.sign(ALICE, BOB, CAROL),), (), (), NOW)
+
+
+def test_threshold_that_cannot_be_met_stops_documents_and_not_refs() -> None:
+    """Two of three keys are lost: who maintains the repository can't change any more; its refs still can."""
+    document = THREE.successor(created_ms=NOW, nonce=bytes(16), description="Alone.")
+    with pytest.raises(InvalidIdentity, match="2 maintainers of epoch 0 must sign"):
+        verify(THREE.repository, Held(THREE, {}), (document.sign(ALICE),), (), (), NOW)
+    first = publish(THREE, ALICE, None, {MAIN: oid(1)})
+    assert offer(Held(THREE, {}), first) is not None
+    with pytest.raises(InvalidIdentity, match="threshold"):
+        THREE.successor(created_ms=NOW, nonce=bytes(16), threshold=4)
