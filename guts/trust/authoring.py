@@ -9,7 +9,7 @@ from typing import ClassVar, Final, final
 from guts.errors import ExitStatus, UsageError
 from guts.ids import AuthorId, ObjectId
 from guts.records import Signed
-from guts.trust.canonical_refs import AncestorFacts, canonical_refs, counting
+from guts.trust.canonical_refs import AncestorFacts, canonical_refs, counting, within_limit
 from guts.trust.chain import IdentityChain
 from guts.trust.entries import MAX_ENTRIES_BYTES, MAX_REFS, Entries, Entry, Seen
 from guts.trust.ref_names import is_branch, is_ref_name, parents
@@ -73,9 +73,11 @@ def prepare_refs(
         ancestors: as for ``canonical_refs``.
 
     Raises:
-        CannotPublish: not a maintainer, too many refs, a name that can't be published.
+        CannotPublish: not a maintainer, too many refs, a name that can't be published, or the maintainers have
+            said from which record the author goes on, and ``previous`` is not that one or after it.
     """
     _check(chain, author, wanted, head)
+    _check_previous(chain, author, previous)
     theirs = {record.author: record for record in counting(chain, others) if record.author != author}
     records = dict(theirs) if previous is None else {**theirs, author: previous}
     shown = canonical_refs(chain, records, ancestors)
@@ -142,6 +144,18 @@ def _check(chain: IdentityChain, author: AuthorId, wanted: Mapping[str, ObjectId
             raise CannotPublish(f"{ref!r} is inside another ref", hint="rename one of them")
     if not is_branch(head):
         raise CannotPublish(f"HEAD is {head!r}, not a branch", hint="git switch to a branch first")
+
+
+def _check_previous(chain: IdentityChain, author: AuthorId, previous: SignedRefs | None) -> None:
+    """Raises: ``CannotPublish``: the maintainers have said from which record to go on, and it is another one."""
+    limit = chain.last_limit(author)
+    if limit is None or not limit.seq:
+        return
+    if previous is None or previous.seq < limit.seq or not within_limit(chain, previous):
+        raise CannotPublish(
+            f"the record of {author.short} that counts (seq {limit.seq}) is not held here",
+            hint="sync with a node that has it",
+        )
 
 
 def _unsuperseded(author: AuthorId, previous: SignedRefs, theirs: Mapping[AuthorId, SignedRefs]) -> dict[str, Entry]:

@@ -118,13 +118,15 @@ def canonical_refs(
     claims_of = _claims(counted)
     compared = _compared(claims_of)
     for ref, claims in claims_of.items():
-        best = _best(claims, ancestors if ref in compared else frozenset())
+        best = _best(claims, ancestors) if ref in compared else list(_distinct(claims).values())
         shown[ref] = best[0]
         conflicts += [Conflict(ref, claim.author, claim.value) for claim in best[1:]]
     conflicts += _remove_clashes(shown, [record.author for record in counted])
-    conflicts.sort(key=lambda conflict: conflict.name.encode())
+    # An author's text takes as long to make as hundreds of comparisons, and there may be 160,000 conflicts.
+    folders = {record.author: f"{CONFLICTS}{record.author}/" for record in counted}
+    conflicts.sort(key=lambda conflict: (folders[conflict.author] + conflict.ref).encode())
     refs = {ref: claim.value for ref, claim in shown.items()}
-    refs.update({conflict.name: conflict.oid for conflict in conflicts})
+    refs.update({folders[conflict.author] + conflict.ref: conflict.oid for conflict in conflicts})
     ordered = {ref: refs[ref] for ref in sorted(refs, key=str.encode)}
     return CanonicalRefs(MappingProxyType(ordered), _head(chain, counted), tuple(conflicts))
 
@@ -149,10 +151,11 @@ def _claims(counted: list[SignedRefs]) -> dict[str, list[_Claim[ObjectId]]]:
 
 def _survivors(claims: list[_Claim[_T]]) -> list[_Claim[_T]]:
     """Return the claims that no other has seen; all, if colluding authors claim to have seen each other."""
+    seeing = [claim for claim in claims if claim.seen.pairs]
     surviving = [
         claim
         for claim in claims
-        if not any(other.seen.get(claim.author) >= claim.seq for other in claims if other is not claim)
+        if not any(other.seen.get(claim.author) >= claim.seq for other in seeing if other is not claim)
     ]
     return surviving or claims
 

@@ -325,6 +325,8 @@ class Model:
         kind = self.rng.choice(("remove", "return", "reaffirm"))
         chosen = self.rng.choice(current)
         record = replica.newest.get(chosen)
+        if record is not None and not within_limit(replica.chain, record):
+            record = None
         point = AuthorPoint(chosen, record.seq if record else 0, record.hash if record else b"")
         nonce = self.rng.randbytes(16)
         if kind == "remove" and len(current) > 2:

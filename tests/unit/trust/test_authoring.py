@@ -9,6 +9,7 @@ from guts.trust.acceptance import Known, New, accept
 from guts.trust.authoring import CannotPublish, UnsignedRefs, own_moves, prepare_refs
 from guts.trust.canonical_refs import canonical_refs
 from guts.trust.entries import MAX_REFS, Entry, Seen
+from guts.trust.identity_document import AuthorPoint
 from guts.trust.signed_refs import SignedRefs
 from tests.unit.trust.world import ALICE, BOB, DEV, EVE, MAIN, NOW, by_hand, chain, oid, publish, records
 
@@ -229,3 +230,17 @@ def test_seq_is_above_what_others_have_seen_of_records_cut_off_since() -> None:
     bob = publish(both, BOB, None, {MAIN: oid(3)}, others=[cut_off], forced={MAIN})
     again = publish(both, ALICE, first, {MAIN: oid(4)}, others=[bob], forced={MAIN})
     assert again.seq == cut_off.seq + 1
+
+
+def test_author_goes_on_from_nothing_but_the_record_that_counts() -> None:
+    one = chain(ALICE)
+    first = publish(one, ALICE, None, {MAIN: oid(1)})
+    counts = publish(one, ALICE, first, {MAIN: oid(2)})
+    cut_off = publish(one, ALICE, counts, {MAIN: oid(3)})
+    point = AuthorPoint(ALICE.author_id, counts.seq, counts.hash)
+    after = one.extend(one.successor(created_ms=NOW, nonce=bytes(16), reaffirmed=(point,)).sign(ALICE))
+    for previous in (None, first, cut_off):
+        with pytest.raises(CannotPublish, match="not held here"):
+            publish(after, ALICE, previous, {MAIN: oid(4)})
+    on = publish(after, ALICE, counts, {MAIN: oid(4)})
+    assert publish(after, ALICE, on, {MAIN: oid(5)}).header.previous == on.hash
