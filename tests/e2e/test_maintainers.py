@@ -1,8 +1,8 @@
 """Two maintainers at home on two nodes, three replicas: by the commands alone, in processes of their own."""
 
-import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -144,6 +144,20 @@ def test_two_maintainers_publish_by_turns_and_at_the_same_time(
     tip = git(copy, "rev-parse", "HEAD")
     refs = settle(node, repository, lambda refs: refs[MAIN] == tip)
     assert set(refs) == {MAIN, "refs/heads/only-adas", "refs/tags/v1"}
+    fetch(work, ada, repository)
+    git(work, "merge", "-q", "-m", "both", "guts/main")
+
+    # In the same moment, with all connected: whether one hears of the other first or not, nothing is lost.
+    tips = {ada: commit(work, "ada, at once"), bo: commit(copy, "bo, at once")}
+    with ThreadPoolExecutor(2) as pool:
+        runs = dict(
+            zip((ada, bo), pool.map(lambda run: run[0]("publish", run[1]), ((ada, work), (bo, copy))), strict=True)
+        )
+    done = {tips[node] for node, ran in runs.items() if ran.status == 0}
+    assert done
+    assert all(ran.status in (ExitStatus.OK, ExitStatus.REFUSED) for ran in runs.values()), runs
+    refs = settle(node, repository, lambda refs: done <= set(refs.values()))
+    assert set(refs) - {MAIN, "refs/heads/only-adas", "refs/tags/v1", conflict} == set()
 
 
 def test_second_document_of_an_epoch_and_a_removed_maintainer_are_refused(
@@ -175,18 +189,3 @@ def test_second_document_of_an_epoch_and_a_removed_maintainer_are_refused(
     commit(copy, "by bo, who has left")
     assert bo("publish", copy, "--json").error["code"] == "NOT_A_MAINTAINER"
     assert settle(node, repository, lambda refs: True)[MAIN] == tip
-
-
-def test_damaged_proposal_is_refused(node: Node, shared: tuple[str, Path, Path], tmp_path: Path) -> None:
-    repository, *_ = shared
-    proposal = tmp_path / "proposal.json"
-    assert node(2)("identity", "propose", "--description", "better", repository, proposal).status == 0
-    assert node(2)("identity", "sign", proposal).status == 0
-    value = json.loads(proposal.read_text())
-    value["signatures"] = {key: "00" * 64 for key in value["signatures"]}
-    proposal.write_text(json.dumps(value))
-    for command in ("sign", "apply"):
-        assert node(3)("identity", command, proposal, "--json").error["code"] == "BAD_PROPOSAL"
-    proposal.write_text("{}")
-    assert node(2)("identity", "sign", proposal, "--json").error["code"] == "BAD_PROPOSAL"
-    assert node(2)("identity", "propose", repository, tmp_path / "nothing", "--json").error["code"] == "BAD_PROPOSAL"
