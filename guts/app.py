@@ -74,5 +74,5 @@ async def clone(
             result = await node.control.seed(url.repository, hints, CLONE_TIMEOUT)
             inspected = await node.control.inspect(url.repository)
             plain = RepositoryUrl(url.repository, url.name)
-            await clone_from(node.repositories.path(url.repository), target, str(plain))
+            await clone_from(node.repositories.path(url.repository), target, str(plain), repository=str(url.repository))
     return {**result, "directory": str(target), "refs": inspected["refs"], "head": inspected["head"]}

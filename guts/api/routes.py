@@ -3,6 +3,8 @@
 # A timeout here is what the operator allows the node, not a way to cancel: the answer says how far it came.
 # ruff: noqa: ASYNC109
 
+import base64
+import binascii
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,8 +19,8 @@ from guts.errors import ExitStatus, GutsError, UsageError
 from guts.identity import SIGNATURE_LENGTH
 from guts.ids import RepositoryId
 
-MAX_BODY_BYTES: Final = 64 << 10
-"""Of a JSON body: the largest is a list of addresses."""
+MAX_BODY_BYTES: Final = 128 << 10
+"""Of a JSON body: the largest is an identity document, 64 KiB, which are 88 kB in base64."""
 
 MAX_HINTS: Final = 64
 DEFAULT_TIMEOUT: Final = 60.0
@@ -57,7 +59,11 @@ class Control(Protocol):
       ``seconds``.
     - ``publication``: ``documents`` [base64], ``tips`` [oid]; ``prepare``: ``session``, ``body``
       and ``entries`` (base64: what the author signs, and what the author compares before), ``entries_hash``,
-      ``seq``, ``unchanged``; ``commit``: ``repository``, ``seq``, ``refs``, ``objects`` (counts), ``seconds``.
+      ``seq``, ``unchanged``, ``records`` [{``header``, ``entries``: base64}] and ``ancestors`` [{``ancestor``,
+      ``descendant``}] (what it was made from, so that the author can make it again);
+      ``commit``: ``repository``, ``seq``, ``refs``, ``objects`` (counts), ``seconds``.
+    - ``apply_identity``: ``repository``, ``epoch``, ``identity_hash``, ``maintainers`` [id], ``threshold``,
+      ``unchanged``.
     """
 
     async def status(self) -> Json: ...
@@ -73,6 +79,7 @@ class Control(Protocol):
     async def publication(self, repository: RepositoryId) -> Json: ...
     async def prepare(self, header: Json, pack: AsyncIterator[bytes]) -> Json: ...
     async def commit(self, session: str, signature: bytes) -> Json: ...
+    async def apply_identity(self, repository: RepositoryId, document: bytes) -> Json: ...
 
 
 def application(control: Control) -> web.Application:
@@ -91,6 +98,7 @@ def application(control: Control) -> web.Application:
             web.post(repository + "/sync", handlers.sync),
             web.post("/v1/sync", handlers.sync),
             web.get(repository + "/publication", handlers.publication),
+            web.post(repository + "/identity", handlers.apply_identity),
             web.post("/v1/publications", handlers.prepare),
             web.post("/v1/publications/{session}/commit", handlers.commit),
             web.get("/v1/peers", handlers.peers),
@@ -155,6 +163,14 @@ class _Handlers:
         if len(signature) != SIGNATURE_LENGTH:
             raise BadRequest(f"a signature has {SIGNATURE_LENGTH} bytes, not {len(signature)}")
         return web.json_response(await self._control.commit(request.match_info["session"], signature))
+
+    async def apply_identity(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        try:
+            document = base64.b64decode(_string(body.get("document"), "document"), validate=True)
+        except binascii.Error:
+            raise BadRequest("document is not base64") from None
+        return web.json_response(await self._control.apply_identity(_repository(request), document))
 
     async def peers(self, request: web.Request) -> web.Response:
         return web.json_response(await self._control.peers())

@@ -2,13 +2,12 @@
 
 The first time this makes the repository's genesis document and remembers its id in the repository's own git
 config; after that it signs whatever changed. The node prepares what is to be signed, since it knows the history
-of signatures; the key stays here. What the node prepared is compared with what was asked for before it is
-signed: a node that was broken into must not get a signature for refs of its own.
+of signatures; the key stays here. What the node prepared is made again here before it is signed
+(``guts.cli.signing``): a node that was broken into must not get a signature for refs of its own.
 """
 
 import asyncio
 import base64
-import hashlib
 import re
 import secrets
 import time
@@ -21,10 +20,11 @@ import click
 
 from guts.addresses import RepositoryUrl
 from guts.cli.answer import Answer, BadAnswer
+from guts.cli.author import author_key
 from guts.cli.session import Session, emit, json_option, pass_session, say, size_text, timeout_option
 from guts.cli.waiting import waiting
-from guts.errors import ExitStatus, GutsError, UsageError
-from guts.ids import ObjectId, RepositoryId
+from guts.errors import ExitStatus, UsageError
+from guts.ids import AuthorId, ObjectId, RepositoryId
 
 if TYPE_CHECKING:  # PyNaCl and asyncio's subprocesses are loaded by the command, not by --help
     from guts.git.source import SourceRefs, SourceRepository
@@ -42,11 +42,17 @@ class NotPublished(UsageError):
     exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
 
 
-class NotAsked(GutsError):
-    """The node wants something else signed than what it was given."""
+class NotAMaintainer(UsageError):
+    """The key here has no say in the repository."""
 
-    code: ClassVar[str] = "WRONG_BODY"
-    exit_status: ClassVar[ExitStatus] = ExitStatus.INTEGRITY
+    code: ClassVar[str] = "NOT_A_MAINTAINER"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+    def __init__(self, author: AuthorId, repository: RepositoryId) -> None:
+        super().__init__(
+            f"{author} is NOT a maintainer of {repository}; nothing was sent",
+            hint=f"a maintainer adds the key: guts identity propose --add {author} {repository} FILE",
+        )
 
 
 @click.command()
@@ -54,6 +60,7 @@ class NotAsked(GutsError):
 @click.option("--name", metavar="NAME", help="First time: name (default: the folder's).")
 @click.option("--description", metavar="TEXT", default="", help="First time: one line of text.")
 @click.option("--force", is_flag=True, help="Also refs whose new commits do not contain the old ones.")
+@click.option("--prune", is_flag=True, help="Also delete refs that others published and that are not here.")
 @timeout_option(3600)
 @json_option
 @pass_session
@@ -64,13 +71,14 @@ def publish(
     name: str | None,
     description: str,
     force: bool,
+    prune: bool,
     timeout: float,
 ) -> None:
     """Publish the git repository in DIRECTORY (default: here): its branches, tags and notes.
 
-    Again after new commits: signs the new tips.
+    Again after new commits: signs the new tips. A ref that is gone here is deleted if it was you who published it.
     """
-    result = asyncio.run(_Publisher(session, timeout).publish(directory, name, description, force))
+    result = asyncio.run(_Publisher(session, timeout, force, prune).publish(directory, name, description))
     verb = "unchanged" if result["unchanged"] else "published"
     emit(as_json, result, [f"{verb} {result['repository']}", f"clone: guts clone {result['url']}"])
 
@@ -103,12 +111,15 @@ class _Subject:
 class _Publisher:
     """One run of ``guts publish``."""
 
-    def __init__(self, session: Session, timeout: float) -> None:
+    def __init__(self, session: Session, timeout: float, force: bool, prune: bool) -> None:
         self._session = session
         self._timeout = timeout
+        self._force = force
+        self._prune = prune
         self._client = session.client()
 
-    async def publish(self, directory: Path, name: str | None, description: str, force: bool) -> Mapping[str, object]:
+    async def publish(self, directory: Path, name: str | None, description: str) -> Mapping[str, object]:
+        from guts.cli.signing import sign_refs
         from guts.git.source import SourceRepository
 
         begun = time.monotonic()
@@ -117,14 +128,16 @@ class _Publisher:
         # Before anybody types a passphrase: is there a node at all?
         self._client.get("/v1/status")
         known = await source.repository()
-        key = self._author_key()
+        key = author_key(self._session)
         if known is None:
             subject = _first(key, name or _folder_name(source.path), description, refs)
         else:
             if name or description:
                 say("hint: name and description were set by the first publication, and stay")
             subject = self._again(RepositoryId.parse(known))
-        prepared = await self._prepare(source, refs, key, subject, force)
+            if key.author_id not in subject.chain.current.maintainers:
+                raise NotAMaintainer(key.author_id, subject.chain.repository)
+        prepared = await self._prepare(source, refs, key, subject)
         repository = subject.chain.repository
         url = str(RepositoryUrl(repository, subject.chain.current.name))
         result: dict[str, object] = {
@@ -137,7 +150,7 @@ class _Publisher:
             "refs": len(refs.refs),
         }
         if not prepared.flag("unchanged"):
-            signature = _sign(key, prepared, subject.chain, refs)
+            signature = sign_refs(key, prepared, subject.chain, refs, force=self._force, prune=self._prune)
             path = f"/v1/publications/{prepared.text('session')}/commit"
             body = {"signature": signature.hex()}
             with waiting(lambda: "the node stores it"):
@@ -148,25 +161,13 @@ class _Publisher:
         await source.add_remote(url)
         return {**result, "seconds": round(time.monotonic() - begun, 3)}
 
-    def _author_key(self) -> "SigningKey":
-        from guts.identity import SigningKey
-        from guts.keystore import KeyFile, KeyKind, load_key, passphrase_source, write_key_file
-
-        path = self._session.paths.author_key
-        if not path.exists():
-            file = KeyFile.of(KeyKind.AUTHOR, SigningKey.generate(), None)
-            write_key_file(path, file)
-            say(f"made your author key {file.public}")
-            say("hint: guts id export FILE keeps a copy; who loses the key can't publish here again")
-        return load_key(path, KeyKind.AUTHOR, passphrase_source(self._session.environ))
-
     def _again(self, repository: RepositoryId) -> _Subject:
         from guts.trust.chain import IdentityChain
 
         answer = Answer.of(self._client.get(f"/v1/repositories/{repository}/publication"))
         chain = IdentityChain.from_documents([base64.b64decode(text) for text in answer.texts("documents")])
         if chain.repository != repository:
-            raise NotAsked(f"the node answered with another repository than {repository}")
+            raise BadAnswer(f"is about another repository than {repository}")
         return _Subject(chain, None, tuple(ObjectId(bytes.fromhex(tip)) for tip in answer.texts("tips")))
 
     async def _prepare(
@@ -175,7 +176,6 @@ class _Publisher:
         refs: "SourceRefs",
         key: "SigningKey",
         subject: _Subject,
-        force: bool,
     ) -> Answer:
         header: dict[str, object] = {
             "genesis": base64.b64encode(subject.genesis).decode() if subject.genesis else None,
@@ -183,7 +183,8 @@ class _Publisher:
             "author": str(key.author_id),
             "refs": {name: str(oid) for name, oid in refs.refs.items()},
             "head": refs.head,
-            "force": sorted(refs.refs) if force else [],
+            "force": sorted(refs.refs) if self._force else [],
+            "prune": self._prune,
         }
         sent = 0
 
@@ -232,34 +233,6 @@ def _folder_name(path: Path) -> str:
     top = next((folder for folder in (path, *path.parents) if (folder / ".git").exists()), path)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", top.name.removesuffix(".git")).lstrip("-._")
     return name[:MAX_NAME] or UNNAMED
-
-
-def _sign(key: "SigningKey", prepared: Answer, chain: "IdentityChain", refs: "SourceRefs") -> bytes:
-    """Return the signature over what the node prepared. Raises: ``NotAsked``: it is not what was asked for."""
-    from guts.errors import PeerFault
-    from guts.identity import domain
-    from guts.trust.entries import Entries
-    from guts.trust.signed_refs import KIND, Header
-
-    try:
-        body = base64.b64decode(prepared.text("body"), validate=True)
-        encoded = base64.b64decode(prepared.text("entries"), validate=True)
-    except ValueError:
-        raise BadAnswer("has a body that is not base64") from None
-    try:
-        header, entries = Header.decode_body(body), Entries.decode(encoded)
-    except PeerFault as error:
-        raise NotAsked(f"the node wants something signed that is no record of refs: {error}") from None
-    if (
-        header.repository != chain.repository
-        or header.author != key.author_id
-        or header.identity_hash != chain.current.hash
-        or header.head != refs.head
-        or header.entries_hash != hashlib.sha256(encoded).digest()
-        or entries.live() != dict(refs.refs)
-    ):
-        raise NotAsked("the node wants other refs signed than those of this repository; nothing was signed")
-    return key.sign(domain(KIND), body)
 
 
 def _pulled(pieces: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:

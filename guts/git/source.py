@@ -216,7 +216,15 @@ class SourceRepository:
         return output.decode(errors="surrogateescape")
 
 
-async def clone_from(bare: Path, target: Path, url: str, branch: str | None = None, git: Git | None = None) -> None:
+async def clone_from(
+    bare: Path,
+    target: Path,
+    url: str,
+    branch: str | None = None,
+    git: Git | None = None,
+    *,
+    repository: str | None = None,
+) -> None:
     """Make a working clone of a bare repository on this machine, whose origin is then ``url``.
 
     Args:
@@ -224,6 +232,7 @@ async def clone_from(bare: Path, target: Path, url: str, branch: str | None = No
         target: a new or empty directory.
         url: what ``origin`` is to be.
         branch: the branch to check out; ``None``: the one that HEAD names.
+        repository: which repository of the network this is, for one that is; publishing from the clone goes on there.
 
     Raises:
         CloneFailed: ``target`` is in use, or there is no such branch.
@@ -235,3 +244,5 @@ async def clone_from(bare: Path, target: Path, url: str, branch: str | None = No
     except GitFailed as error:
         raise CloneFailed(error.stderr.strip().removeprefix("fatal: ")) from None
     await git.run(["remote", "set-url", "origin", url], cwd=target)
+    if repository is not None:
+        await SourceRepository(target, git).set_repository(repository)

@@ -17,6 +17,7 @@ from guts.events import Accepted, Connect, Published, Seed, SyncNow, Unseed
 from guts.ids import RepositoryId
 from guts.node.acceptance import Held
 from guts.node.driver import Driver
+from guts.node.identities import apply_document
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
 from guts.node.publishing import Draft, Publishing
@@ -252,14 +253,22 @@ class Control:
         prepared = await self._publishing.prepare(Draft.parse(header), pack)
         if prepared is None:
             return {"unchanged": True, "seq": 0}
-        session, unsigned = prepared
+        unsigned = prepared.unsigned
         return {
             "unchanged": False,
-            "session": session,
+            "session": prepared.session,
             "body": base64.b64encode(unsigned.body).decode(),
             "entries": base64.b64encode(unsigned.entries).decode(),
             "entries_hash": hashlib.sha256(unsigned.entries).hexdigest(),
             "seq": unsigned.header.seq,
+            "records": [
+                {
+                    "header": base64.b64encode(record.header_bytes).decode(),
+                    "entries": base64.b64encode(record.entries_bytes).decode(),
+                }
+                for record in prepared.records.values()
+            ],
+            "ancestors": [{"ancestor": str(old), "descendant": str(new)} for old, new in sorted(prepared.ancestors)],
         }
 
     async def commit(self, session: str, signature: bytes) -> Json:
@@ -276,6 +285,20 @@ class Control:
             "objects": objects,
             "told_nodes": await self._told(draft.repository) if first else None,
             "seconds": round(self._clock().mono - begun, 3),
+        }
+
+    async def apply_identity(self, repository: RepositoryId, document: bytes) -> Json:
+        """Commit the next identity document, and tell the world. Raises: as ``apply_document``."""
+        chain, accepted = await apply_document(self._repositories, repository, document, self._clock)
+        if accepted is not None:
+            await self._driver.post(Published(repository, accepted))
+        return {
+            "repository": str(repository),
+            "epoch": chain.epoch,
+            "identity_hash": chain.hash.hex(),
+            "maintainers": [str(author) for author in chain.current.maintainers],
+            "threshold": chain.current.threshold,
+            "unchanged": accepted is None,
         }
 
     def _check_role(self) -> None:

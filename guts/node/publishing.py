@@ -27,8 +27,8 @@ from guts.node.limits import Patience
 from guts.node.repositories import Repositories
 from guts.node.transfers import check_forced
 from guts.store.repositories import Conflict
-from guts.trust.authoring import UnsignedRefs, prepare_refs
-from guts.trust.canonical_refs import ancestor_questions, canonical_refs
+from guts.trust.authoring import UnsignedRefs, check_maintainer, prepare_refs, wanted_refs
+from guts.trust.canonical_refs import AncestorFacts, ancestor_questions, canonical_refs
 from guts.trust.chain import IdentityChain
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import EncodedRefs
@@ -84,9 +84,11 @@ class Draft:
 
     Attributes:
         genesis: the signed genesis document, for a repository that the node does not hold.
-        refs: all refs that the repository shall have.
+        refs: all refs of the author's own copy.
         head: full name of the branch that a clone checks out.
         force: refs that may lose commits.
+        prune: refs that the copy lacks go away, also those that somebody else published; otherwise see
+            ``guts.trust.authoring.wanted_refs``.
     """
 
     repository: RepositoryId
@@ -95,6 +97,7 @@ class Draft:
     refs: Mapping[str, ObjectId]
     head: str
     force: frozenset[str]
+    prune: bool
 
     @classmethod
     def parse(cls, header: Mapping[str, object]) -> "Draft":
@@ -127,7 +130,23 @@ class Draft:
             oids,
             head,
             frozenset(str(name) for name in force),
+            header.get("prune") is True,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the author is to sign, with what it was made from: whoever has the key can make it again, and compare.
+
+    Attributes:
+        records: the newest record of every author, as they were.
+        ancestors: what git said about their tips.
+    """
+
+    session: str
+    unsigned: UnsignedRefs
+    records: Mapping[AuthorId, SignedRefs]
+    ancestors: AncestorFacts
 
 
 @dataclass(slots=True)
@@ -155,8 +174,8 @@ class Publishing:
         self._sessions: dict[str, _Session] = {}
         self._preparing = 0
 
-    async def prepare(self, draft: Draft, pack: AsyncIterator[bytes]) -> tuple[str, UnsignedRefs] | None:
-        """Take in the objects of ``draft`` and return a session with what to sign; ``None``: nothing changed.
+    async def prepare(self, draft: Draft, pack: AsyncIterator[bytes]) -> Prepared | None:
+        """Take in the objects of ``draft`` and return what to sign; ``None``: nothing changed.
 
         Raises:
             UsageError: it can't be published like this; the error says what helps.
@@ -170,31 +189,28 @@ class Publishing:
         finally:
             self._preparing -= 1
 
-    async def _prepare(self, draft: Draft, pack: AsyncIterator[bytes]) -> tuple[str, UnsignedRefs] | None:
+    async def _prepare(self, draft: Draft, pack: AsyncIterator[bytes]) -> Prepared | None:
         async with contextlib.AsyncExitStack() as stack:
             bare, hold = await stack.enter_async_context(self._repositories.writing(draft.repository))
+            # Nobody sends gigabytes to be told that they have no say.
+            check_maintainer(await asyncio.to_thread(_chain, draft, await self._held(draft.repository)), draft.author)
             quarantine = await stack.enter_async_context(bare.quarantine())
             objects = await self._take_in(draft, quarantine, pack)
+            # Afresh: others may have published while the pack came in.
             held = await self._held(draft.repository)
             chain = await asyncio.to_thread(_chain, draft, held)
             records = dict(held.records) if held is not None else {}
-            forced = await self._forced(draft, chain, records, quarantine)
-            unsigned = prepare_refs(
-                chain,
-                draft.author,
-                records.get(draft.author),
-                draft.refs,
-                draft.head,
-                self._clock().wall,
-                forced=forced,
-                others={author: record for author, record in records.items() if author != draft.author},
+            ancestors = await self._ancestors(chain, records, quarantine)
+            forced = await self._forced(draft, chain, records, ancestors, quarantine)
+            unsigned = await asyncio.to_thread(
+                _next_record, draft, chain, records, ancestors, forced, self._clock().wall
             )
             if unsigned is None:
                 return None
             name = secrets.token_hex(16)
             deadline = self._clock().mono + self._patience.signing
             self._sessions[name] = _Session(draft, unsigned, bare, quarantine, hold, objects, stack.pop_all(), deadline)
-            return name, unsigned
+            return Prepared(name, unsigned, records, ancestors)
 
     async def _take_in(self, draft: Draft, quarantine: Quarantine, pack: AsyncIterator[bytes]) -> int:
         first = await anext(pack, b"")
@@ -212,22 +228,30 @@ class Publishing:
         stored = await self._repositories.stored(repository)
         return await asyncio.to_thread(Held.of, stored) if stored is not None else None
 
+    async def _ancestors(
+        self, chain: IdentityChain, records: Mapping[AuthorId, SignedRefs], quarantine: Quarantine
+    ) -> AncestorFacts:
+        # In threads: dozens of authors with thousands of refs each take seconds.
+        questions = sorted(await asyncio.to_thread(ancestor_questions, chain, records))
+        answers = await quarantine.are_ancestors(questions)
+        return frozenset(pair for pair, answer in zip(questions, answers, strict=True) if answer)
+
     async def _forced(
         self,
         draft: Draft,
         chain: IdentityChain,
         records: Mapping[AuthorId, SignedRefs],
+        ancestors: AncestorFacts,
         quarantine: Quarantine,
     ) -> frozenset[str]:
         """Return the refs that lose commits. Raises: ``NonFastForward``: some that may not."""
-        # In threads: dozens of authors with thousands of refs each take seconds.
-        questions = sorted(await asyncio.to_thread(ancestor_questions, chain, records))
-        answers = await quarantine.are_ancestors(questions)
-        facts = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
-        shown = (await asyncio.to_thread(canonical_refs, chain, records, facts)).refs
-        moved = [ref for ref, oid in draft.refs.items() if ref in shown and shown[ref] != oid]
-        kept = await quarantine.are_ancestors([(shown[ref], draft.refs[ref]) for ref in moved])
-        losing = [ref for ref, contained in zip(moved, kept, strict=True) if not contained]
+        shown = await asyncio.to_thread(canonical_refs, chain, records, ancestors)
+        moved = {ref: oid for ref, oid in draft.refs.items() if shown.refs.get(ref) != oid}
+        # What is kept beside a ref as a conflict goes away with a record that has seen it.
+        beside = [(conflict.ref, conflict.oid) for conflict in shown.conflicts]
+        old = [(ref, oid) for ref, oid in (*shown.refs.items(), *beside) if ref in moved]
+        kept = await quarantine.are_ancestors([(oid, moved[ref]) for ref, oid in old])
+        losing = sorted({ref for (ref, _), contained in zip(old, kept, strict=True) if not contained})
         if refused := [ref for ref in losing if ref not in draft.force]:
             raise NonFastForward(refused)
         return frozenset(losing)
@@ -301,6 +325,32 @@ def _chain(draft: Draft, held: Held | None) -> IdentityChain:
     if chain.repository != draft.repository:
         raise BadPublication("the identity document is another repository's")
     return chain
+
+
+def _next_record(
+    draft: Draft,
+    chain: IdentityChain,
+    records: Mapping[AuthorId, SignedRefs],
+    ancestors: AncestorFacts,
+    forced: frozenset[str],
+    now_ms: int,
+) -> UnsignedRefs | None:
+    others = {author: record for author, record in records.items() if author != draft.author}
+    previous = records.get(draft.author)
+    wanted = draft.refs
+    if not draft.prune:
+        wanted = wanted_refs(chain, draft.author, previous, draft.refs, others=others, ancestors=ancestors)
+    return prepare_refs(
+        chain,
+        draft.author,
+        previous,
+        wanted,
+        draft.head,
+        now_ms,
+        forced=forced,
+        others=others,
+        ancestors=ancestors,
+    )
 
 
 async def _prepend(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

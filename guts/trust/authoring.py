@@ -118,6 +118,33 @@ def prepare_refs(
     return _unsigned(chain, author, previous, now_ms, seq, name, entries, (now_seen, head_seq, head_seen))
 
 
+def wanted_refs(
+    chain: IdentityChain,
+    author: AuthorId,
+    previous: SignedRefs | None,
+    refs: Mapping[str, ObjectId],
+    *,
+    others: Mapping[AuthorId, SignedRefs] = _NOBODY,
+    ancestors: AncestorFacts = frozenset(),
+) -> dict[str, ObjectId]:
+    """Return the ``wanted`` of ``prepare_refs`` for an author whose own copy has ``refs``.
+
+    A ref that the copy lacks was deleted there only if the author's own value of it is the one that is shown, and
+    nobody contests it. Any other is kept: the copy may never have heard of it.
+    """
+    theirs = {record.author: record for record in counting(chain, others) if record.author != author}
+    records = dict(theirs) if previous is None else {**theirs, author: previous}
+    shown = canonical_refs(chain, records, ancestors)
+    own = {} if previous is None else _unsuperseded(author, previous, theirs)
+    contested = {conflict.ref for conflict in shown.conflicts}
+    kept = {
+        ref: oid
+        for ref, oid in shown.refs.items()
+        if is_ref_name(ref) and (ref in contested or ref not in own or own[ref].oid != oid)
+    }
+    return {**kept, **refs}
+
+
 def own_moves(
     previous: SignedRefs | None, wanted: Mapping[str, ObjectId]
 ) -> tuple[tuple[str, ObjectId, ObjectId], ...]:
@@ -129,14 +156,17 @@ def own_moves(
     return tuple((ref, old, new) for ref, old in live.items() if (new := wanted.get(ref)) is not None and new != old)
 
 
-def _check(chain: IdentityChain, author: AuthorId, wanted: Mapping[str, ObjectId], head: str) -> None:
+def check_maintainer(chain: IdentityChain, author: AuthorId) -> None:
+    """Raises: ``CannotPublish``: ``author`` is not a maintainer now."""
     if author not in chain.current.maintainers:
         raise CannotPublish(
             f"{author} is not a maintainer of {chain.repository}",
-            hint="a maintainer can add the key with a new identity document",
+            hint=f"a maintainer adds the key: guts identity propose --add {author} {chain.repository} FILE",
         )
-    if len(wanted) > MAX_REFS:
-        raise CannotPublish(f"{len(wanted)} refs; a record holds {MAX_REFS}", hint="publish fewer branches or tags")
+
+
+def _check(chain: IdentityChain, author: AuthorId, wanted: Mapping[str, ObjectId], head: str) -> None:
+    check_maintainer(chain, author)
     for ref in wanted:
         if not is_ref_name(ref):
             raise CannotPublish(f"{ref!r} can't be published", hint="rename it: git branch -m, or tag it anew")
@@ -200,6 +230,9 @@ def _unsigned(
     for vector in {head_seen, *(entry.seen for entry in refs.values())}:
         for other, other_seq in vector.pairs:
             joined[other] = max(other_seq, joined.get(other, 0))
+    live = sum(entry.oid is not None for entry in refs.values())
+    if live > MAX_REFS:
+        raise CannotPublish(f"{live} refs; a record holds {MAX_REFS}", hint="publish fewer branches or tags")
     if len(refs) > MAX_REFS:
         raise CannotPublish(
             f"{len(refs)} refs with those deleted lately; a record holds {MAX_REFS}", hint="delete fewer refs at a time"

@@ -21,7 +21,7 @@ def script(document: Path) -> str:
     return "\n".join(line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ "))
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/commands.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/commands.md", "docs/maintainers.md"])
 def test_commands_of_the_docs_run_as_written(tmp_path: Path, name: str) -> None:
     project = tmp_path / "my-project"
     project.mkdir()

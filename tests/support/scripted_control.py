@@ -207,6 +207,15 @@ class ScriptedControl:
             "entries_hash": unsigned.header.entries_hash.hex(),
             "seq": unsigned.header.seq,
             "unchanged": False,
+            "records": [
+                {
+                    "header": base64.b64encode(record.header_bytes).decode(),
+                    "entries": base64.b64encode(record.entries_bytes).decode(),
+                }
+                for record in [self.records.get(repository)]
+                if record is not None
+            ],
+            "ancestors": [],
         }
 
     async def commit(self, session: str, signature: bytes) -> Json:
@@ -216,6 +225,18 @@ class ScriptedControl:
         self.records[repository] = record
         refs = len(record.entries.live())
         return {"repository": str(repository), "seq": record.seq, "refs": refs, "objects": 2, "seconds": 0.1}
+
+    async def apply_identity(self, repository: RepositoryId, document: bytes) -> Json:
+        before = self.chains[repository]
+        chain = self.chains[repository] = before.extend(document)
+        return {
+            "repository": str(repository),
+            "epoch": chain.epoch,
+            "identity_hash": chain.hash.hex(),
+            "maintainers": [str(author) for author in chain.current.maintainers],
+            "threshold": chain.current.threshold,
+            "unchanged": chain is before,
+        }
 
 
 @contextlib.contextmanager

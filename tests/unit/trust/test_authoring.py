@@ -6,7 +6,7 @@ from guts.errors import PeerFault
 from guts.identity import domain
 from guts.ids import ObjectId
 from guts.trust.acceptance import Known, New, accept
-from guts.trust.authoring import CannotPublish, UnsignedRefs, own_moves, prepare_refs
+from guts.trust.authoring import CannotPublish, UnsignedRefs, own_moves, prepare_refs, wanted_refs
 from guts.trust.canonical_refs import canonical_refs
 from guts.trust.entries import MAX_REFS, Entry, Seen
 from guts.trust.identity_document import AuthorPoint
@@ -244,3 +244,37 @@ def test_author_goes_on_from_nothing_but_the_record_that_counts() -> None:
             publish(after, ALICE, previous, {MAIN: oid(4)})
     on = publish(after, ALICE, counts, {MAIN: oid(4)})
     assert publish(after, ALICE, on, {MAIN: oid(5)}).header.previous == on.hash
+
+
+def test_copy_that_lacks_a_ref_deletes_it_only_if_its_author_published_it() -> None:
+    alices = publish(TWO, ALICE, None, {MAIN: oid(1), DEV: oid(2)})
+    bobs = publish(TWO, BOB, None, {MAIN: oid(1), DEV: oid(2), "refs/tags/v1": oid(1)}, others=[alices])
+    assert set(bobs.entries.live()) == {"refs/tags/v1"}
+
+    bob_lacks_all = wanted_refs(TWO, B, bobs, {MAIN: oid(1)}, others=records(alices))
+    assert bob_lacks_all == {MAIN: oid(1), DEV: oid(2)}
+    alice_lacks_all = wanted_refs(TWO, A, alices, {MAIN: oid(1)}, others=records(bobs))
+    assert alice_lacks_all == {MAIN: oid(1), "refs/tags/v1": oid(1)}
+    newcomer = wanted_refs(TWO, B, None, {}, others=records(alices))
+    assert newcomer == {MAIN: oid(1), DEV: oid(2)}
+
+
+def test_copy_that_lacks_a_ref_in_conflict_deletes_nobodys_value() -> None:
+    alices = publish(TWO, ALICE, None, {MAIN: oid(1)})
+    bobs = publish(TWO, BOB, None, {MAIN: oid(2)})
+    for author, own, other in ((A, alices, bobs), (B, bobs, alices)):
+        assert wanted_refs(TWO, author, own, {}, others=records(other)) == {MAIN: oid(1)}
+
+
+def test_copy_that_lacks_a_ref_which_another_moved_forward_unseen_keeps_it() -> None:
+    alices = publish(TWO, ALICE, None, {MAIN: oid(1)})
+    bobs = publish(TWO, BOB, None, {MAIN: oid(2)})
+    assert wanted_refs(TWO, A, alices, {}, others=records(bobs), ancestors={(oid(1), oid(2))}) == {MAIN: oid(2)}
+
+
+def test_copy_that_lacks_a_ref_which_another_moved_since_keeps_it() -> None:
+    alices = publish(TWO, ALICE, None, {MAIN: oid(1), DEV: oid(2)})
+    bobs = publish(TWO, BOB, None, {MAIN: oid(1), DEV: oid(3)}, others=[alices])
+    wanted = wanted_refs(TWO, A, alices, {MAIN: oid(1)}, others=records(bobs))
+    assert wanted == {MAIN: oid(1), DEV: oid(3)}
+    assert prepare_refs(TWO, A, alices, wanted, MAIN, NOW, others=records(bobs)) is None

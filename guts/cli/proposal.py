@@ -1,0 +1,156 @@
+"""A proposal: a repository's next identity document in a file, which goes round and collects signatures.
+
+The file carries the documents so far as well, so that whoever signs needs no node: an added key belongs to somebody
+who may not have one. What the file says is checked when it is read; what is missing, before it is applied.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Final
+
+from guts.errors import PeerFault, UsageError
+from guts.identity import SigningKey, domain
+from guts.ids import AuthorId, BadId
+from guts.trust.chain import MAX_DOCUMENTS, IdentityChain
+from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
+
+FORMAT: Final = "guts identity proposal 1"
+MAX_FILE_BYTES: Final = (MAX_DOCUMENTS + 1) * MAX_DOCUMENT_BYTES * 3 // 2
+"""The longest chain in base64, with room for what is around it."""
+
+
+class BadProposal(UsageError):
+    """A file is no proposal, is damaged, or can't be signed or written like this."""
+
+    code: ClassVar[str] = "BAD_PROPOSAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What shall be the next identity document.
+
+    Attributes:
+        chain: the documents that it follows.
+        signatures: those collected so far; each has been checked.
+    """
+
+    chain: IdentityChain
+    document: IdentityDocument
+    signatures: Mapping[AuthorId, bytes]
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> "Proposal":
+        """Return the proposal that ``text``, from ``where``, describes. Raises: ``BadProposal``."""
+        try:
+            match json.loads(text):
+                case {"format": str(form), "chain": list(chain), "body": str(body), "signatures": dict(given)}:
+                    pass
+                case _:
+                    raise BadProposal(f"{where} is not a proposal", hint="guts identity propose makes one")
+            if form != FORMAT:
+                raise BadProposal(f"{where} is of the form {form!r}; this version knows {FORMAT!r}")
+            documents = IdentityChain.from_documents([base64.b64decode(str(item), validate=True) for item in chain])
+            document = IdentityDocument.decode_body(base64.b64decode(body, validate=True))
+            signatures = {AuthorId.parse(key): bytes.fromhex(str(value)) for key, value in given.items()}
+            if signatures:
+                document.attach(signatures)
+        except (PeerFault, BadId, ValueError, RecursionError, binascii.Error) as error:
+            raise BadProposal(f"{where} is damaged: {error}", hint="get it again from whoever sent it") from None
+        if (document.repository, document.previous) != (documents.repository, documents.hash):
+            raise BadProposal(f"the document in {where} does not follow the ones in it")
+        return cls(documents, document, signatures)
+
+    @classmethod
+    def read(cls, path: Path) -> "Proposal":
+        """Return the proposal in a file. Raises: ``BadProposal``, ``OSError``."""
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise BadProposal(f"{path} is larger than any proposal")
+        return cls.parse(data.decode(errors="replace"), str(path))
+
+    def create(self, path: Path) -> None:
+        """Write a new file. Raises: ``BadProposal``: there is one of that name; ``OSError``."""
+        try:
+            with path.open("x") as file:
+                file.write(self._text())
+        except FileExistsError:
+            raise BadProposal(f"{path} exists, and may have signatures in it", hint="take another name") from None
+
+    def rewrite(self, path: Path) -> None:
+        """Put the proposal in the place of an earlier state of it. Raises: ``OSError``."""
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_text(self._text())
+        temporary.replace(path)
+
+    def _text(self) -> str:
+        value = {
+            "format": FORMAT,
+            "chain": [base64.b64encode(document).decode() for document in self.chain.documents],
+            "body": base64.b64encode(self.document.body).decode(),
+            "signatures": {str(author): value.hex() for author, value in sorted(self.signatures.items())},
+        }
+        return json.dumps(value, indent=1) + "\n"
+
+    @property
+    def added(self) -> list[AuthorId]:
+        """Who becomes a maintainer, as listed."""
+        return [author for author in self.document.maintainers if author not in self.chain.current.maintainers]
+
+    @property
+    def consent(self) -> list[AuthorId]:
+        """Who becomes a maintainer and has not signed yet."""
+        return [author for author in self.added if author not in self.signatures]
+
+    @property
+    def votes(self) -> int:
+        """How many more of the present maintainers must sign."""
+        given = sum(author in self.signatures for author in self.chain.current.maintainers)
+        return max(0, self.chain.current.threshold - given)
+
+    def signed(self, key: SigningKey) -> "Proposal":
+        """Return the proposal with the signature of ``key``. Raises: ``BadProposal``: it has no say in this."""
+        author = key.author_id
+        if author not in (*self.chain.current.maintainers, *self.added):
+            raise BadProposal(f"{author} is neither a maintainer nor to become one: its signature would spoil this")
+        signature = key.sign(domain(IdentityDocument.KIND), self.document.body)
+        return replace(self, signatures={**self.signatures, author: signature})
+
+    def encode(self) -> bytes:
+        """Return the signed document. Raises: ``BadProposal``: signatures are missing."""
+        if missing := self.missing():
+            raise BadProposal(f"signatures are missing: {'; '.join(missing)}", hint="guts identity sign FILE")
+        return self.document.attach(self.signatures)
+
+    def missing(self) -> list[str]:
+        """Return what is missing, for people."""
+        lines = [f"{author}, which is added" for author in self.consent]
+        if self.votes:
+            left = [str(author) for author in self.chain.current.maintainers if author not in self.signatures]
+            lines.append(f"{self.votes} of {', '.join(left)}")
+        return lines
+
+    def changes(self) -> list[str]:
+        """Return what the document changes, for people."""
+        return changes(self.chain.current, self.document)
+
+
+def changes(before: IdentityDocument, after: IdentityDocument) -> list[str]:
+    """Return what differs between two documents that follow each other, for people."""
+    lines = [f"adds {author}" for author in after.maintainers if author not in before.maintainers]
+    lines += [f"removes {point.author}, whose record {point.seq} is the last that counts" for point in after.removed]
+    lines += [f"reaffirms record {point.seq} of {point.author}" for point in after.reaffirmed]
+    for name in ("threshold", "name", "description", "default_branch"):
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            lines.append(f"{name.replace('_', ' ')}: {old} -> {new}")
+    if before.rules != after.rules:
+        lines.append("rules: " + ", ".join(f"{rule.pattern} needs {rule.endorsements}" for rule in after.rules))
+    stay = [author for author in after.maintainers if author in before.maintainers]
+    if stay != [author for author in before.maintainers if author in after.maintainers]:
+        lines.append("another order of precedence: " + ", ".join(author.short for author in after.maintainers))
+    return lines

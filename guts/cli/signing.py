@@ -1,0 +1,102 @@
+"""Signing refs that a node prepared: they are made again here, from what every maintainer signed, and compared.
+
+The node knows the history, and could be broken into. So it also hands over the records that it worked with, whose
+signatures are checked here, and the next record must come out the same, byte for byte. What is left to a lying node
+is to withhold news, and to tell which of two concurrent commits contains the other; neither moves a ref of ours to
+where we did not want it.
+"""
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, ClassVar
+
+from guts.cli.answer import Answer, BadAnswer
+from guts.errors import ExitStatus, GutsError, PeerFault
+from guts.ids import AuthorId, ObjectId
+
+if TYPE_CHECKING:  # PyNaCl is loaded by the command, not by --help
+    from guts.git.source import SourceRefs
+    from guts.identity import SigningKey
+    from guts.trust.chain import IdentityChain
+    from guts.trust.signed_refs import SignedRefs
+
+
+class NotAsked(GutsError):
+    """The node wants something else signed than what it was given."""
+
+    code: ClassVar[str] = "WRONG_BODY"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.INTEGRITY
+
+
+def sign_refs(
+    key: "SigningKey", prepared: Answer, chain: "IdentityChain", refs: "SourceRefs", *, force: bool, prune: bool
+) -> bytes:
+    """Return the signature over what the node prepared.
+
+    Args:
+        chain: the identity documents of the repository, checked.
+        refs: of the author's own copy.
+        force, prune: what else the author asked for.
+
+    Raises:
+        NotAsked: it is not the record that makes the author's refs those of the repository.
+    """
+    from guts.identity import domain
+    from guts.trust.authoring import prepare_refs, wanted_refs
+    from guts.trust.entries import Entries
+    from guts.trust.signed_refs import KIND, Header
+
+    body, encoded = _bytes(prepared, "body"), _bytes(prepared, "entries")
+    try:
+        header, entries = Header.decode_body(body), Entries.decode(encoded)
+    except PeerFault as error:
+        raise NotAsked(f"the node wants something signed that is no record of refs: {error}") from None
+    others = _records(prepared, chain)
+    previous = others.pop(key.author_id, None)
+    ancestors = {(_oid(pair, "ancestor"), _oid(pair, "descendant")) for pair in prepared.objects("ancestors")}
+    wanted = dict(refs.refs)
+    if not prune:
+        wanted = wanted_refs(chain, key.author_id, previous, wanted, others=others, ancestors=ancestors)
+    expected = prepare_refs(
+        chain,
+        key.author_id,
+        previous,
+        wanted,
+        refs.head,
+        header.time_ms,
+        forced={ref for ref, entry in entries.refs.items() if entry.forced == header.seq} if force else set(),
+        others=others,
+        ancestors=ancestors,
+    )
+    if expected is None or expected.body != body:  # which has the hash of the entries in it
+        raise NotAsked("the node wants other refs signed than those of this repository; nothing was signed")
+    return key.sign(domain(KIND), body)
+
+
+def _records(prepared: Answer, chain: "IdentityChain") -> "dict[AuthorId, SignedRefs]":
+    from guts.trust.signed_refs import SignedRefs
+
+    try:
+        records = [
+            SignedRefs.decode(_bytes(record, "header"), _bytes(record, "entries"))
+            for record in prepared.objects("records")
+        ]
+    except PeerFault as error:
+        raise NotAsked(f"the node works with a record that nobody signed: {error}") from None
+    if any(record.header.repository != chain.repository for record in records):
+        raise NotAsked("the node works with a record of another repository")
+    return {record.author: record for record in records}
+
+
+def _bytes(answer: Answer, name: str) -> bytes:
+    try:
+        return base64.b64decode(answer.text(name), validate=True)
+    except binascii.Error:
+        raise BadAnswer(f"has a {name} that is not base64") from None
+
+
+def _oid(answer: Answer, name: str) -> ObjectId:
+    try:
+        return ObjectId(bytes.fromhex(answer.text(name)))
+    except ValueError:
+        raise BadAnswer(f"has an object id {name} that is none") from None

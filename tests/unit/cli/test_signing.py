@@ -1,0 +1,107 @@
+"""What an author signs: the record that follows from what everybody signed, and no other."""
+
+import base64
+from collections.abc import Iterable, Mapping
+
+import pytest
+
+from guts.cli.answer import Answer
+from guts.cli.signing import NotAsked, sign_refs
+from guts.git.source import SourceRefs
+from guts.identity import domain
+from guts.ids import ObjectId
+from guts.trust.authoring import UnsignedRefs, prepare_refs, wanted_refs
+from guts.trust.signed_refs import KIND, SignedRefs
+from tests.unit.trust.world import ALICE, BOB, DEV, EVE, MAIN, NOW, chain, oid, publish
+
+TWO = chain(ALICE, BOB, threshold=1)
+OTHER = chain(ALICE, BOB, threshold=1, name="other")
+BOBS = publish(TWO, BOB, None, {MAIN: oid(1), DEV: oid(2)})
+ALICES = publish(TWO, ALICE, None, {MAIN: oid(1), DEV: oid(2), "refs/heads/mine": oid(3)}, others=[BOBS])
+
+
+def prepared(
+    unsigned: UnsignedRefs, records: Iterable[SignedRefs], ancestors: Iterable[tuple[ObjectId, ObjectId]] = ()
+) -> Answer:
+    """Return what a node answers."""
+    encode = base64.b64encode
+    return Answer(
+        {
+            "body": encode(unsigned.body).decode(),
+            "entries": encode(unsigned.entries).decode(),
+            "records": [
+                {"header": encode(record.header_bytes).decode(), "entries": encode(record.entries_bytes).decode()}
+                for record in records
+            ],
+            "ancestors": [{"ancestor": str(old), "descendant": str(new)} for old, new in ancestors],
+        }
+    )
+
+
+def next_of_alice(
+    wanted: Mapping[str, ObjectId],
+    *,
+    previous: SignedRefs | None = ALICES,
+    forced: frozenset[str] = frozenset(),
+    other: SignedRefs = BOBS,
+) -> UnsignedRefs:
+    unsigned = prepare_refs(
+        TWO,
+        ALICE.author_id,
+        previous,
+        wanted,
+        MAIN,
+        NOW + 5,
+        forced=forced,
+        others={other.author: other},
+    )
+    assert unsigned is not None
+    return unsigned
+
+
+def signs(answer: Answer, refs: Mapping[str, ObjectId], *, force: bool = False, prune: bool = False) -> bytes:
+    return sign_refs(ALICE, answer, TWO, SourceRefs(refs, MAIN), force=force, prune=prune)
+
+
+def test_author_signs_a_record_that_keeps_what_others_published() -> None:
+    mine = {MAIN: oid(4), "refs/heads/mine": oid(3)}
+    wanted = wanted_refs(TWO, ALICE.author_id, ALICES, mine, others={BOB.author_id: BOBS})
+    unsigned = next_of_alice(wanted)
+    signature = signs(prepared(unsigned, [ALICES, BOBS]), mine)
+    assert signature == ALICE.sign(domain(KIND), unsigned.body)
+    assert unsigned.attach(ALICE.author_id, signature).entries.live() == mine
+
+
+def test_node_that_deletes_what_others_published_gets_no_signature_unless_asked_to() -> None:
+    mine = {MAIN: oid(4), "refs/heads/mine": oid(3)}
+    answer = prepared(next_of_alice(mine), [ALICES, BOBS])
+    with pytest.raises(NotAsked):
+        signs(answer, mine)
+    assert signs(answer, mine, prune=True)
+
+
+def test_node_that_drops_an_own_ref_gets_no_signature() -> None:
+    mine = {MAIN: oid(4), "refs/heads/mine": oid(3)}
+    forgetful = next_of_alice({MAIN: oid(4), DEV: oid(2)}, previous=None)
+    for records in ([BOBS], [ALICES, BOBS]):
+        with pytest.raises(NotAsked):
+            signs(prepared(forgetful, records), mine)
+
+
+def test_node_that_marks_a_change_as_forced_gets_no_signature_unless_asked_to() -> None:
+    mine = {MAIN: oid(4), "refs/heads/mine": oid(5), DEV: oid(2)}
+    answer = prepared(next_of_alice(mine, forced=frozenset({"refs/heads/mine"})), [ALICES, BOBS])
+    with pytest.raises(NotAsked):
+        signs(answer, mine)
+    assert signs(answer, mine, force=True)
+
+
+def test_node_that_works_with_what_nobody_signed_gets_no_signature() -> None:
+    mine = {MAIN: oid(4), "refs/heads/mine": oid(3), DEV: oid(2)}
+    assert signs(prepared(next_of_alice(mine), [ALICES, BOBS]), mine)
+    elsewhere = publish(OTHER, BOB, None, {MAIN: oid(1)})
+    stranger = publish(chain(EVE), EVE, None, {MAIN: oid(1)})
+    forged = SignedRefs(BOBS.header, BOBS.entries, ALICES.header_bytes, BOBS.entries_bytes)
+    for record in (elsewhere, stranger, forged):
+        with pytest.raises(NotAsked):
+            signs(prepared(next_of_alice(mine, other=record), [ALICES, record]), mine)
