@@ -22,5 +22,7 @@ under one signature. Canonical refs do not depend on the order of arrival.
 answer, given in as facts. Endorsements by ref rules are carried and not yet enforced. A replica that missed
 more than ``acceptance.MAX_BRIDGE`` records of an author cannot tell a gap from a fork (``Gap``). A dropped
 entry looks the same as a tombstone that was dropped later, so replicas do not judge drops: they are the
-author's own word. Two valid identity documents of one epoch are told (``IdentityForked``), not resolved.
+author's own word. What an author deleted stays deleted, unless a removal cuts off the very record because of which
+the tombstone was dropped: who sets a limit names the newest record that counts. Two valid identity documents
+of one epoch are told (``IdentityForked``), not resolved.
 """
