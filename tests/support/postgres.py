@@ -199,8 +199,8 @@ class Cutter:
     def _to_server(self, client: socket.socket, upstream: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65_536):
-                # psycopg sends COMMIT as a message of its own; readers' transactions are ended by ROLLBACK or COMMIT
-                # too, so a test arms this only while nobody reads.
+                # psycopg sends COMMIT as a message of its own; a reader that found something ends with one too, so a
+                # test arms this only where a write's comes first.
                 if b"COMMIT\0" in data and self._mishap is not None:
                     self._cut(client, upstream, data)
                     break
@@ -256,9 +256,11 @@ def cutter(postgres_server: Server) -> Iterator[Cutter]:
     """What loses connections to the server."""
     folder = Path(tempfile.mkdtemp(prefix="guts-cut-"))
     cutter = Cutter(postgres_server, folder)
-    yield cutter
-    cutter.close()
-    shutil.rmtree(folder)
+    try:
+        yield cutter
+        cutter.close()
+    finally:
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
