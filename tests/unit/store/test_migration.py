@@ -21,6 +21,7 @@ from guts.store.database import Database
 from guts.store.dialect import DatabaseFailed
 from guts.store.migration import BackupFailed, SchemaNewer, scripts_directory
 from guts.store.schema import metadata
+from tests.support.postgres import Server
 from tests.unit.store.states import REPOSITORY, first_state
 
 ROOT = Path(__file__).parents[3]
@@ -143,6 +144,37 @@ async def test_newer_database_is_refused_and_not_touched(tmp_path: Path, later: 
     assert "0001" in str(caught.value)
     assert caught.value.hint is not None
     assert path.read_bytes() == before
+
+
+@pytest.mark.postgres
+async def test_server_is_migrated_in_one_transaction_and_a_newer_one_refused(
+    postgres_server: Server, postgres_database: str, later: Path
+) -> None:
+    url = postgres_server.url(postgres_database)
+
+    def revision() -> list[tuple[object, ...]]:
+        return postgres_server.execute(
+            "SELECT version_num, to_regclass('later') FROM alembic_version", postgres_database
+        )
+
+    old = await Database.open(url)
+    await old.write(repositories.commit, first_state())
+    await old.close()
+    whole = (later / "versions" / "0002_later.py").read_text()
+    broken = LATER.format(more='op.execute("INSERT INTO nowhere VALUES (1)")')
+    (later / "versions" / "0002_later.py").write_text(broken)
+    with pytest.raises(DatabaseFailed, match="nowhere"):
+        await Database.open(url, scripts=later)
+    assert revision() == [("0001", None)]
+
+    (later / "versions" / "0002_later.py").write_text(whole)
+    new = await Database.open(url, scripts=later)
+    assert (new.migrated.before, new.migrated.after, new.migrated.backup) == ("0001", "0002", None)
+    assert (await new.read(repositories.load_summary, REPOSITORY)).generation == 1
+    await new.close()
+    with pytest.raises(SchemaNewer):
+        await Database.open(url)
+    assert revision() == [("0002", "later")]
 
 
 def test_alembic_migrates_from_the_command_line(tmp_path: Path) -> None:
