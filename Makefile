@@ -2,6 +2,7 @@
 #
 #   make demo            watch a repository travel through a local network (REPO=path for one of yours)
 #   make test            formatting, lint, types, and every test that needs no root and no service
+#   make test-postgres   the tests that need a PostgreSQL server; as root on Debian it installs one
 #   make venv            only build .venv, with exactly the locked packages
 #   make model           random lossy schedules of maintainers and replicas (N=20000 SEED=1)
 #   make bench           the figures of docs/benchmarks.md
@@ -17,7 +18,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 UV := $(VENV)/lock/bin/uv
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help venv test demo model bench lock clean check-python
+.PHONY: help venv test test-postgres demo model bench lock clean check-python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -52,6 +53,16 @@ test: venv
 	@echo "==> pytest"
 	@$(BIN)/pytest -q
 
+# Debian's package makes and starts a server of its own where it may; the tests start theirs in a folder of their own.
+test-postgres: venv
+	@$(BIN)/python -m tests.support.postgres || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		echo "==> installing postgresql" && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null && \
+		$(BIN)/python -m tests.support.postgres; }
+	@echo "==> pytest, with a PostgreSQL server"
+	@$(BIN)/pytest -q -m postgres
+
 demo: venv
 	@$(BIN)/guts demo $(if $(REPO),'$(REPO)')
 
@@ -65,7 +76,7 @@ lock: venv
 	@echo "==> resolving pyproject.toml into requirements.lock and requirements-dev.lock"
 	@$(PYTHON) -m venv --clear $(VENV)/lock
 	@$(VENV)/lock/bin/pip --disable-pip-version-check -q install uv
-	@UV_PYTHON_DOWNLOADS=never $(UV) $(COMPILE) pyproject.toml -o requirements.lock
+	@UV_PYTHON_DOWNLOADS=never $(UV) $(COMPILE) --extra postgres pyproject.toml -o requirements.lock
 	@UV_PYTHON_DOWNLOADS=never $(UV) $(COMPILE) --group dev pyproject.toml -o requirements-dev.lock
 	@! grep -n '://' requirements.lock requirements-dev.lock
 

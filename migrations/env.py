@@ -6,13 +6,18 @@ Logging is left as it is: the node has its own.
 from alembic import context
 from sqlalchemy import Connection
 
-from guts.store import dialect
+from guts.store import dialect, lease
 from guts.store.schema import metadata
 
 
 def run(connection: Connection) -> None:
     """Run the wanted revisions in the transaction that ``connection`` is in."""
-    context.configure(connection=connection, target_metadata=metadata, compare_type=True)
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        compare_type=True,
+        include_name=lambda name, kind, _parents: (kind, name) != ("table", lease.TABLE),
+    )
     with context.begin_transaction():
         context.run_migrations()
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from guts.store.transactions import PATIENCE
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -15,6 +17,7 @@ class Patience:
         transfer: for one git child with all that it sends or takes in; a gibibyte at 600 kB/s.
         signing: for a person to find and type the passphrase of the author key.
         sweep: between two looks for publications that nobody signed in time.
+        database: for a database server that went away.
     """
 
     first_byte: float = 60.0
@@ -22,6 +25,7 @@ class Patience:
     transfer: float = 1800.0
     signing: float = 300.0
     sweep: float = 30.0
+    database: float = PATIENCE
 
 
 DEFAULT_PATIENCE: Final = Patience()

@@ -93,7 +93,7 @@ async def running(
     """
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(DataDirectoryLock.acquire(config.paths.data).release)
-        database = await Database.open(config.storage.database_url)
+        database = await Database.open(config.storage.database_url, patience=patience.database)
         stack.push_async_callback(database.close)
         git = Git(dataclasses.replace(DEFAULT_LIMITS, wall_seconds=patience.transfer))
         await git.check_version()

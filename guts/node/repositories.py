@@ -20,6 +20,7 @@ from guts.store import objects as object_table
 from guts.store import repositories as table
 from guts.store.database import Database
 from guts.store.repositories import RepositorySummary, StoredRepository
+from guts.store.transactions import CommitUnknown
 from guts.trust.canonical_refs import CanonicalRefs, ancestor_questions, canonical_refs
 from guts.wire.messages import EncodedRefs
 
@@ -159,6 +160,9 @@ class Repositories:
         self._committing.add(state.repository)
         try:
             return await self.database.write(table.commit, state)
+        except CommitUnknown:
+            # As for who is cancelled: what may have been committed is not swept away.
+            raise
         except StorageFault:
             self._committing.discard(state.repository)
             raise

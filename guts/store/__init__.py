@@ -1,7 +1,7 @@
 """What a node remembers: one SQL database per node.
 
 SQLite (WAL, ``synchronous=FULL``) is the embedded default; a PostgreSQL URL is all that a large operator
-changes. Everything where the two differ is in ``dialect``; nothing else names a database.
+changes. Where the two differ is in ``dialect``, and in ``lease``: one node per PostgreSQL database.
 
 How it is used::
 
@@ -16,13 +16,21 @@ never begin or commit: ``Database`` does, so that any number of them compose int
 Promises:
 
 - *Commit point.* When ``write`` returns, the transaction survives a crash of the process and of the machine
-  (as far as the disk keeps its word about fsync). When it raises, nothing of it is visible.
+  (as far as the disk keeps its word about fsync). When it raises anything but ``CommitUnknown``, nothing of it is
+  visible.
 - *One writer.* Writes run one after another, in the order of the calls, on one thread, each in a transaction
   that takes the write lock at its start. Readers (4 threads) see committed states only, each read one state.
+- *One node.* On PostgreSQL an advisory lock on a connection of its own keeps a second node out (``DatabaseInUse``);
+  SQLite's file is behind the data directory's lock. A lock that was lost is held again before anything is
+  written, and a node whose database another one took meanwhile neither writes nor reads any more.
+- *A server that goes away* is called again for 20 s. What was not committed then is run again, what was is not:
+  the outcome of a commit whose answer was lost is read from the database. Where nobody tells it, the caller gets
+  ``CommitUnknown``, and never a wrong answer. So the functions handed over may be run more than once.
 - *Compare and swap.* ``repositories.commit`` refuses with ``Conflict`` when an author's previous record is no
   longer the newest one, and when the identity chain has moved: of two racing commits exactly one wins.
 - *Upgrades.* An older schema is copied (SQLite's online backup, which includes what only the WAL has), then
-  migrated. A schema that this version does not know is refused, unread and unchanged.
+  migrated. On PostgreSQL no copy is made; the migration is one transaction on either. A schema that
+  this version does not know is refused, unread and unchanged.
 
 Not promised:
 

@@ -1,16 +1,20 @@
 """The database as the node sees it: one writer thread, a few readers, and ``await``."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar, Concatenate, Final, ParamSpec, Self, TypeVar, final
 
 from sqlalchemy import URL, Connection, Engine
 
-from guts.errors import GutsError, StorageFault
-from guts.store import dialect
+from guts.errors import StorageFault
+from guts.store import dialect, transactions
+from guts.store.lease import DatabaseTaken, Lease
 from guts.store.migration import Migrated, migrate
+from guts.store.transactions import PATIENCE, Outage
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,8 +37,13 @@ class Database:
         migrated: what ``open`` had to do to the schema.
     """
 
-    def __init__(self, writer: Engine, readers: Engine, migrated: Migrated) -> None:
+    def __init__(
+        self, writer: Engine, readers: Engine, migrated: Migrated, lease: Lease | None, patience: float
+    ) -> None:
         self.migrated = migrated
+        self._lease = lease
+        self._stopping = threading.Event()
+        self._outage = Outage(self._stopping, patience)
         self._writer = writer
         self._readers = readers
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="guts-store-writer")
@@ -44,42 +53,65 @@ class Database:
         self._closed = False
 
     @classmethod
-    async def open(cls, where: str | Path, *, scripts: Path | None = None) -> Self:
+    async def open(cls, where: str | Path, *, scripts: Path | None = None, patience: float = PATIENCE) -> Self:
         """Return the database at ``where`` (a file's path or a URL), created or migrated as needed.
 
         Args:
             scripts: the folder of the migration scripts, by default this version's own.
+            patience: seconds for which a server that went away later is called again.
 
         Raises:
+            guts.store.lease.DatabaseInUse: another node uses it.
             guts.store.migration.SchemaNewer: a later version of Guts wrote it.
             guts.store.dialect.BadDatabaseUrl: ``where`` names no usable database.
             guts.store.dialect.DatabaseDamaged: the file is not a whole database.
             StorageFault: it can't be opened, copied or migrated.
         """
         url = dialect.parse_url(where)
-        return cls(*await asyncio.to_thread(_open, url, scripts))
+        return cls(*await asyncio.to_thread(_open, url, scripts), patience)
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return ``function(connection, …)``, run in one transaction that is committed when this returns.
 
+        Where a server goes away before the commit, ``function`` is run again: it must find its arguments unchanged.
+
         Raises:
+            guts.store.transactions.CommitUnknown: it may have been committed all the same.
             StorageFault: nothing was committed. So for whatever else ``function`` raises.
         """
+
+        def job() -> T:
+            with _faults(self._writer.url):
+                return transactions.write(
+                    self._writer, self._lease, self._outage, lambda connection: function(connection, *args, **kwargs)
+                )
+
         async with self._write_room:
-            return await self._run(self._write_thread, self._writer, function, *args, **kwargs)
+            return await self._run(self._write_thread, job)
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return ``function(connection, …)``, run on one committed state; it can't write.
+        """Return ``function(connection, …)``, run on one committed state; it can't write, and may be run again.
 
         Raises:
             StorageFault: a statement failed.
         """
+
+        def job() -> T:
+            with _faults(self._readers.url):
+                return transactions.read(
+                    self._readers, self._outage, lambda connection: function(connection, *args, **kwargs)
+                )
+
         async with self._read_room:
-            return await self._run(self._read_threads, self._readers, function, *args, **kwargs)
+            if self._lease is not None and self._lease.taken:
+                raise DatabaseTaken("another node has taken the database over: what it says is not this node's")
+            return await self._run(self._read_threads, job)
 
     async def close(self) -> None:
         """Finish what was begun or is waiting, then close every connection. May be called again."""
         self._closed = True
+        # A server that is away now is not waited for.
+        self._stopping.set()
         await asyncio.to_thread(self._shut_down)
 
     def _shut_down(self) -> None:
@@ -88,42 +120,31 @@ class Database:
         self._readers.dispose()
         # Last, so that SQLite folds the WAL back into the database file.
         self._writer.dispose()
+        if self._lease is not None:
+            self._lease.release()
 
-    async def _run(
-        self,
-        executor: Executor,
-        engine: Engine,
-        function: Callable[Concatenate[Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
+    async def _run(self, executor: Executor, job: Callable[[], T]) -> T:
         if self._closed:
             raise DatabaseClosed("the database is closed")
-
-        def job() -> T:
-            return _transaction(engine, function, *args, **kwargs)
-
         return await asyncio.get_running_loop().run_in_executor(executor, job)
 
 
-def _transaction(
-    engine: Engine, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-) -> T:
+@contextlib.contextmanager
+def _faults(url: URL) -> Iterator[None]:
     try:
-        with engine.begin() as connection:
-            return function(connection, *args, **kwargs)
+        yield
     except dialect.DRIVER_ERRORS as error:
-        raise dialect.fault(error, engine.url) from error
-
-
-def _open(url: URL, scripts: Path | None) -> tuple[Engine, Engine, Migrated]:
-    writer = dialect.create_writer(url)
-    try:
-        migrated = migrate(writer, scripts=scripts)
-    except dialect.DRIVER_ERRORS as error:
-        writer.dispose()
         raise dialect.fault(error, url) from error
-    except GutsError:
-        writer.dispose()
-        raise
-    return writer, dialect.create_readers(url), migrated
+
+
+def _open(url: URL, scripts: Path | None) -> tuple[Engine, Engine, Migrated, Lease | None]:
+    with contextlib.ExitStack() as undo, _faults(url):
+        lease: Lease | None = None
+        if dialect.is_server(url):
+            lease = Lease.acquire(url)
+            undo.callback(lease.release)
+        writer = dialect.create_writer(url)
+        undo.callback(writer.dispose)
+        migrated = migrate(writer, scripts=scripts)
+        undo.pop_all()
+    return writer, dialect.create_readers(url), migrated, lease

@@ -1,7 +1,9 @@
-"""Everything in which SQLite and PostgreSQL differ; the only module that names either.
+"""Everything in which SQLite and PostgreSQL differ; with ``lease``, the only module that names either.
 
 SQLite: the driver's own transaction control is off (it would begin too late, and never before a read), so
 that a writer takes the write lock with ``BEGIN IMMEDIATE`` at its start and a reader has one snapshot.
+
+PostgreSQL 14 or newer, through psycopg 3: the write lock is a row (``guts.store.lease``); readers are REPEATABLE READ.
 """
 
 import contextlib
@@ -12,8 +14,15 @@ from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.pool import NullPool, QueuePool
 
 from guts.errors import DiskFull, StorageFault, UsageError
 
@@ -28,6 +37,31 @@ POSTGRESQL: Final = "postgresql"
 
 DRIVER_ERRORS: Final = (SQLAlchemyError, sqlite3.Error)
 """What using a database raises: a driver's own errors come unwrapped while a connection is being set up."""
+
+DRIVER: Final = "psycopg"
+"""The only PostgreSQL driver: its way of losing a connection is the one that is known here."""
+
+_CONNECTION_SETTINGS: Final[dict[str, object]] = {
+    "connect_timeout": 5,
+    # A server that vanished without a word is noticed in half a minute, not in the two hours of the kernel.
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    # The same at the server, so that it lets go of a vanished node's locks; a commit is on the disk when it is
+    # answered, whatever the server's default; no session is ended for being idle; nobody waits for a lock for ever.
+    "options": (
+        "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
+        "-c synchronous_commit=on -c idle_session_timeout=0 -c lock_timeout=5s"
+    ),
+}
+"""libpq's parameters; the URL overrides each."""
+
+_LOST: Final = ("57P01", "57P02", "57P03", "57P05")
+"""SQLSTATEs of a server that shuts down, crashed, is starting, or ended an idle session (class 08: the connection)."""
+
+_DISK_FULL: Final = "53100"
+"""PostgreSQL's SQLSTATE for it."""
 
 _DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -67,6 +101,10 @@ def parse_url(where: str | Path) -> URL:
         raise BadDatabaseUrl(f"{kind!r} is not a database Guts can use: sqlite or postgresql is needed")
     if kind == SQLITE and (url.database or ":memory:") == ":memory:":
         raise BadDatabaseUrl("a database in memory keeps nothing: name a file")
+    if kind == POSTGRESQL:
+        if url.drivername not in (POSTGRESQL, f"{POSTGRESQL}+{DRIVER}"):
+            raise BadDatabaseUrl(f"{url.drivername} is not a driver Guts can use: write {POSTGRESQL}://…")
+        url = url.set(drivername=f"{POSTGRESQL}+{DRIVER}")
     return url
 
 
@@ -75,9 +113,19 @@ def sqlite_path(url: URL) -> Path | None:
     return Path(url.database or "") if url.get_backend_name() == SQLITE else None
 
 
+def is_server(url: URL) -> bool:
+    """Tell whether the database is a server's, which another node could use too."""
+    return url.get_backend_name() == POSTGRESQL
+
+
 def create_writer(url: URL) -> Engine:
     """Return an engine whose transactions take the write lock when they begin."""
     return _create(url, pool_size=1, begin="BEGIN IMMEDIATE", read_only=False)
+
+
+def create_single(url: URL) -> Engine:
+    """Return an engine for a PostgreSQL connection of its own, without transactions."""
+    return _create_postgresql(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
 
 
 def create_readers(url: URL) -> Engine:
@@ -86,18 +134,12 @@ def create_readers(url: URL) -> Engine:
 
 
 def _create(url: URL, *, pool_size: int, begin: str, read_only: bool) -> Engine:
-    if url.get_backend_name() != SQLITE:
+    if is_server(url):
         isolation = "REPEATABLE READ" if read_only else "READ COMMITTED"
         options = {"postgresql_readonly": True} if read_only else {}
-        try:
-            return create_engine(
-                url, pool_size=pool_size, max_overflow=0, isolation_level=isolation, execution_options=options
-            )
-        except ModuleNotFoundError as error:
-            raise BadDatabaseUrl(
-                f"{url.drivername} needs the package {error.name!r}, which is not installed",
-                hint="install it beside Guts: pip install 'psycopg[binary]'",
-            ) from error
+        return _create_postgresql(
+            url, pool_size=pool_size, max_overflow=0, isolation_level=isolation, execution_options=options
+        )
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -124,6 +166,29 @@ def _create(url: URL, *, pool_size: int, begin: str, read_only: bool) -> Engine:
     return engine
 
 
+def _create_postgresql(url: URL, **options: Any) -> Engine:
+    settings = {name: value for name, value in _CONNECTION_SETTINGS.items() if name not in url.query}
+    try:
+        return create_engine(url, connect_args=settings, **options)
+    except ImportError as error:
+        raise BadDatabaseUrl(
+            f"PostgreSQL needs the package {DRIVER!r}, which is not installed or lacks libpq",
+            hint="install it with Guts: pip install 'guts-node[postgres]'",
+        ) from error
+
+
+def is_lost(error: SQLAlchemyError | sqlite3.Error) -> bool:
+    """Tell whether ``error`` says that the server went away, or is not there: another try may find it."""
+    if not isinstance(error, OperationalError | InterfaceError | InternalError) or isinstance(
+        error.orig, sqlite3.Error
+    ):
+        return False
+    if error.connection_invalidated:
+        return True
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    return state is None or state.startswith("08") or state in _LOST
+
+
 def fault(error: SQLAlchemyError | sqlite3.Error, url: URL) -> StorageFault:
     """Return what to raise for ``error``, raised by the library or the driver on the database at ``url``."""
     where = sqlite_path(url) or url.render_as_string(hide_password=True)
@@ -133,9 +198,12 @@ def fault(error: SQLAlchemyError | sqlite3.Error, url: URL) -> StorageFault:
             f"the database {where} is damaged: {cause}",
             hint="stop the node and put back a copy, or move the file away and seed its repositories again",
         )
-    if isinstance(cause, sqlite3.DatabaseError) and cause.sqlite_errorcode == sqlite3.SQLITE_FULL:
-        return DiskFull(f"the database {where} can't grow: {cause}")
-    return DatabaseFailed(f"the database {where} failed: {cause}")
+    said = " ".join(str(cause).split())
+    if getattr(cause, "sqlstate", None) == _DISK_FULL or (
+        isinstance(cause, sqlite3.Error) and cause.sqlite_errorcode == sqlite3.SQLITE_FULL
+    ):
+        return DiskFull(f"the database {where} can't grow: {said}")
+    return DatabaseFailed(f"the database {where} failed: {said}")
 
 
 def backup(source: Path, target: Path) -> None:

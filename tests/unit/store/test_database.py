@@ -30,25 +30,25 @@ def contacts(connection: Connection) -> list[int]:
     return list(connection.scalars(select(dht_contacts.c.last_seen).order_by(dht_contacts.c.last_seen)))
 
 
-async def test_restart_keeps_everything(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "guts.db")
+async def test_restart_keeps_everything(where: str) -> None:
+    database = await Database.open(where)
     await database.write(repositories.commit, first_state())
     before = await database.read(repositories.load, REPOSITORY)
     await database.close()
 
-    again = await Database.open(tmp_path / "guts.db")
+    again = await Database.open(where)
     assert await again.read(repositories.load, REPOSITORY) == before
     assert again.migrated.backup is None
     await again.close()
 
 
-async def test_settings_of_durability_hold_on_every_connection(database: Database) -> None:
+async def test_settings_of_durability_hold_on_every_connection(sqlite_database: Database) -> None:
     def settings(connection: Connection) -> list[object]:
         names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "query_only")
         return [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names]
 
-    assert await database.write(settings) == ["wal", 2, 1, 5_000, 0]
-    assert await database.read(settings) == ["wal", 2, 1, 5_000, 1]
+    assert await sqlite_database.write(settings) == ["wal", 2, 1, 5_000, 0]
+    assert await sqlite_database.read(settings) == ["wal", 2, 1, 5_000, 1]
 
 
 async def test_failed_write_leaves_nothing(database: Database) -> None:
@@ -62,7 +62,7 @@ async def test_failed_write_leaves_nothing(database: Database) -> None:
     assert await database.read(contacts) == []
 
 
-async def test_full_disk_undoes_the_write_and_the_next_one_works(database: Database) -> None:
+async def test_full_disk_undoes_the_write_and_the_next_one_works(sqlite_database: Database) -> None:
     def limit(connection: Connection, pages: int) -> None:
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
@@ -72,11 +72,11 @@ async def test_full_disk_undoes_the_write_and_the_next_one_works(database: Datab
             add_contact(connection, number)
 
     with pytest.raises(DiskFull, match="full"):
-        await database.write(fill)
-    assert await database.read(contacts) == []
-    await database.write(limit, 2**30)
-    await database.write(add_contact, 1)
-    assert await database.read(contacts) == [1]
+        await sqlite_database.write(fill)
+    assert await sqlite_database.read(contacts) == []
+    await sqlite_database.write(limit, 2**30)
+    await sqlite_database.write(add_contact, 1)
+    assert await sqlite_database.read(contacts) == [1]
 
 
 async def test_callers_own_error_undoes_the_write_and_arrives_unchanged(database: Database) -> None:
@@ -90,7 +90,7 @@ async def test_callers_own_error_undoes_the_write_and_arrives_unchanged(database
 
 
 async def test_reader_cannot_write(database: Database) -> None:
-    with pytest.raises(DatabaseFailed, match="readonly"):
+    with pytest.raises(DatabaseFailed, match=r"read-?only"):
         await database.read(add_contact, 1)
 
 
@@ -179,8 +179,8 @@ async def test_write_that_is_cancelled_while_it_waits_does_not_happen(database: 
     assert await database.read(contacts) == []
 
 
-async def test_close_finishes_what_waits_and_refuses_what_comes(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "guts.db")
+async def test_close_finishes_what_waits_and_refuses_what_comes(where: str, tmp_path: Path) -> None:
+    database = await Database.open(where)
     tasks = [asyncio.create_task(database.write(add_contact, number)) for number in range(20)]
     await asyncio.sleep(0)
     await database.close()
@@ -189,10 +189,10 @@ async def test_close_finishes_what_waits_and_refuses_what_comes(tmp_path: Path) 
         await database.write(add_contact, 99)
     await database.close()
 
-    again = await Database.open(tmp_path / "guts.db")
+    again = await Database.open(where)
     assert await again.read(contacts) == list(range(20))
     await again.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["guts.db"], "the WAL is folded back"
+    assert {path.name for path in tmp_path.iterdir()} <= {"guts.db"}, "the WAL is folded back"
 
 
 HOLDER = """
@@ -205,7 +205,7 @@ connection.execute("COMMIT")
 """
 
 
-async def test_lock_of_another_process_is_waited_for(database: Database, tmp_path: Path) -> None:
+async def test_lock_of_another_process_is_waited_for(sqlite_database: Database, tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path / "guts.db")],
         stdin=subprocess.PIPE,
@@ -215,23 +215,23 @@ async def test_lock_of_another_process_is_waited_for(database: Database, tmp_pat
         assert holder.stdin is not None
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        task = asyncio.create_task(database.write(add_contact, 1))
+        task = asyncio.create_task(sqlite_database.write(add_contact, 1))
         done, _ = await asyncio.wait([task], timeout=0.3)
         assert not done, "the write waits"
         holder.stdin.write("\n")
         holder.stdin.flush()
         await task
-    assert await database.read(contacts) == [1]
+    assert await sqlite_database.read(contacts) == [1]
 
 
-async def test_write_holds_the_lock_from_its_start(database: Database, tmp_path: Path) -> None:
+async def test_write_holds_the_lock_from_its_start(sqlite_database: Database, tmp_path: Path) -> None:
     def other_writer(_connection: Connection) -> None:
         with closing(sqlite3.connect(tmp_path / "guts.db", timeout=0, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
 
     with pytest.raises(DatabaseFailed, match="locked"):
-        await database.write(other_writer)
-    await database.read(other_writer)
+        await sqlite_database.write(other_writer)
+    await sqlite_database.read(other_writer)
 
 
 async def test_process_killed_in_a_write_leaves_the_old_state(tmp_path: Path) -> None:
@@ -287,17 +287,20 @@ async def test_folder_that_is_not_there_is_a_storage_fault(tmp_path: Path) -> No
         await Database.open(tmp_path / "missing" / "guts.db")
 
 
-@pytest.mark.parametrize("url", ["mysql://host/guts", "sqlite://", "sqlite:///:memory:", "http ://"])
+@pytest.mark.parametrize(
+    "url", ["mysql://host/guts", "postgresql+psycopg2://host/guts", "sqlite://", "sqlite:///:memory:", "http ://"]
+)
 async def test_url_of_no_usable_database_is_refused(url: str) -> None:
     with pytest.raises(BadDatabaseUrl):
         await Database.open(url)
 
 
-async def test_driver_that_is_not_installed_is_named_with_what_helps() -> None:
-    with pytest.raises(BadDatabaseUrl, match="psycopg2") as caught:
-        await Database.open("postgresql+psycopg2://guts:secret@localhost/guts")
+async def test_driver_that_is_not_installed_is_named_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(BadDatabaseUrl, match="psycopg") as caught:
+        await Database.open("postgresql://guts:secret@localhost/guts")
     assert caught.value.hint is not None
-    assert "psycopg" in caught.value.hint
+    assert "guts-node[postgres]" in caught.value.hint
     assert "secret" not in str(caught.value)
 
 

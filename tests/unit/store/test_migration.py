@@ -16,11 +16,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
 from guts.errors import ExitStatus
-from guts.store import dialect, repositories
+from guts.store import dialect, lease, repositories
 from guts.store.database import Database
 from guts.store.dialect import DatabaseFailed
 from guts.store.migration import BackupFailed, SchemaNewer, scripts_directory
 from guts.store.schema import metadata
+from tests.support.postgres import Server
 from tests.unit.store.states import REPOSITORY, first_state
 
 ROOT = Path(__file__).parents[3]
@@ -55,8 +56,11 @@ def query(path: Path, sql: str) -> list[tuple[object, ...]]:
 
 
 async def test_new_database_has_exactly_the_schema_of_the_code(database: Database) -> None:
+    def ours(name: str | None, _kind: str, _parents: object) -> bool:
+        return name != lease.TABLE
+
     def difference(connection: Connection) -> Sequence[object]:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "include_name": ours})
         differences: Sequence[object] = compare_metadata(context, metadata)
         return differences
 
@@ -91,8 +95,8 @@ async def test_older_database_is_copied_with_its_wal_and_then_migrated(tmp_path:
     await restored.close()
 
 
-async def test_copy_of_a_database_in_use_is_complete(database: Database, tmp_path: Path) -> None:
-    await database.write(repositories.commit, first_state())
+async def test_copy_of_a_database_in_use_is_complete(sqlite_database: Database, tmp_path: Path) -> None:
+    await sqlite_database.write(repositories.commit, first_state())
     dialect.backup(tmp_path / "guts.db", tmp_path / "copy.db")
     shutil.copy(tmp_path / "guts.db", tmp_path / "file-copy.db")
     assert query(tmp_path / "copy.db", "SELECT name FROM repositories") == [("guts",)]
@@ -140,6 +144,37 @@ async def test_newer_database_is_refused_and_not_touched(tmp_path: Path, later: 
     assert "0001" in str(caught.value)
     assert caught.value.hint is not None
     assert path.read_bytes() == before
+
+
+@pytest.mark.postgres
+async def test_server_is_migrated_in_one_transaction_and_a_newer_one_refused(
+    postgres_server: Server, postgres_database: str, later: Path
+) -> None:
+    url = postgres_server.url(postgres_database)
+
+    def revision() -> list[tuple[object, ...]]:
+        return postgres_server.execute(
+            "SELECT version_num, to_regclass('later') FROM alembic_version", postgres_database
+        )
+
+    old = await Database.open(url)
+    await old.write(repositories.commit, first_state())
+    await old.close()
+    whole = (later / "versions" / "0002_later.py").read_text()
+    broken = LATER.format(more='op.execute("INSERT INTO nowhere VALUES (1)")')
+    (later / "versions" / "0002_later.py").write_text(broken)
+    with pytest.raises(DatabaseFailed, match="nowhere"):
+        await Database.open(url, scripts=later)
+    assert revision() == [("0001", None)]
+
+    (later / "versions" / "0002_later.py").write_text(whole)
+    new = await Database.open(url, scripts=later)
+    assert (new.migrated.before, new.migrated.after, new.migrated.backup) == ("0001", "0002", None)
+    assert (await new.read(repositories.load_summary, REPOSITORY)).generation == 1
+    await new.close()
+    with pytest.raises(SchemaNewer):
+        await Database.open(url)
+    assert revision() == [("0002", "later")]
 
 
 def test_alembic_migrates_from_the_command_line(tmp_path: Path) -> None:
