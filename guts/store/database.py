@@ -8,6 +8,7 @@ from typing import ClassVar, Concatenate, Final, ParamSpec, Self, TypeVar, final
 
 from sqlalchemy import URL, Connection, Engine
 
+from guts.crash import crash_point
 from guts.errors import GutsError, StorageFault
 from guts.store import dialect
 from guts.store.migration import Migrated, migrate
@@ -65,8 +66,16 @@ class Database:
         Raises:
             StorageFault: nothing was committed. So for whatever else ``function`` raises.
         """
+
+        def statements(connection: Connection) -> T:
+            result = function(connection, *args, **kwargs)
+            crash_point("transaction-written")
+            return result
+
         async with self._write_room:
-            return await self._run(self._write_thread, self._writer, function, *args, **kwargs)
+            result = await self._run(self._write_thread, self._writer, statements)
+        crash_point("transaction-committed")
+        return result
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return ``function(connection, …)``, run on one committed state; it can't write.
@@ -119,6 +128,7 @@ def _transaction(
 def _open(url: URL, scripts: Path | None) -> tuple[Engine, Engine, Migrated]:
     writer = dialect.create_writer(url)
     try:
+        dialect.check(writer)
         migrated = migrate(writer, scripts=scripts)
     except dialect.DRIVER_ERRORS as error:
         writer.dispose()
