@@ -58,15 +58,29 @@ class World:
         self.repository = self.publish(self.steady, self.steady_work)
         status = self.steady.guts("node", "status", "--json").json
         (self.address,) = _texts(status["listen"])
-        # What rounds of a start begin with: a node that holds two repositories, at rest.
+        # What rounds begin with, copied for each: a node at rest that holds three repositories, and a replica.
         self.template = Victim(self.new("template"))
         self.template.spawn()
         assert self.template.ready()
-        for _ in range(2):
-            self.publish(self.template, self.work())
-        assert self.template.guts("unseed", self.publish(self.template, self.work())).status == 0
+        self.works = {}
+        for _ in range(3):
+            work = self.work()
+            self.works[self.publish(self.template, work)] = work
+        assert self.template.guts("unseed", min(self.works)).status == 0
         self.held = self.template.states(quiet=True)
         self.template.stop()
+        self.replica = Victim(self.new("replica"))
+        self.replica.spawn()
+        assert self.replica.ready()
+        assert self.replica.guts("seed", self.repository, "--from", self.address).status == 0
+        self.replicated = self.replica.states(quiet=False)
+        self.replica.stop()
+
+    def copy(self, original: Victim, **settings: str) -> Victim:
+        """Return a node with a copy of what ``original``, which is at rest, has on its disk."""
+        victim = Victim(self.new("copy"), **settings)
+        shutil.copytree(original.guts.home, victim.guts.home)
+        return victim
 
     def new(self, name: str) -> Path:
         """Return a path that nothing else has."""
@@ -122,6 +136,7 @@ class Round:
     """One operation of one node, which is killed in it.
 
     Attributes:
+        already: code of the error that the command ends in where it was done before.
         points: crash points that it passes.
         quiet: nobody else speaks to the node.
         victim: the node.
@@ -129,6 +144,7 @@ class Round:
 
     points: ClassVar[tuple[str, ...]]
     quiet: ClassVar[bool] = True
+    already: ClassVar[str] = ""
     victim: Victim
 
     def __init__(self, world: World) -> None:
@@ -167,11 +183,13 @@ class Round:
         assert victim.ready(), "the node starts again"
         self.check(victim.states(quiet=self.quiet), done=False)
         if command:
-            again = victim.guts(*command)
-            assert again.status == 0, f"the operation, done again: {again.err}\n{victim.log}"
+            again = victim.guts(*command, "--json")
+            well = again.status == 0 or again.error["code"] == self.already
+            assert well, f"the operation, done again: {again.err}\n{victim.log}"
         self.check(victim.states(quiet=self.quiet), done=True)
         victim.check_log()
         victim.stop()
+        shutil.rmtree(victim.guts.home)
         return told
 
     def _kill_in_operation(self, command: tuple[object, ...], point: str | None) -> str:
@@ -215,14 +233,13 @@ class Publication(Round):
     points = (*COMMIT, *PUBLISH)
 
     def prepare(self) -> None:
-        self.victim = Victim(self.world.new("publisher"))
-        self.victim.spawn()
-        assert self.victim.ready()
-        self.work = self.world.work()
-        self.repository = self.world.publish(self.victim, self.work)
-        self.before = self.victim.states(quiet=True)[self.repository]
-        self.victim.stop()
-        self.world.change(self.work)
+        world = self.world
+        self.victim = world.copy(world.template)
+        self.repository = max(world.works)
+        self.before = world.held[self.repository]
+        self.work = world.new("work")
+        shutil.copytree(world.works[self.repository], self.work)
+        world.change(self.work)
         self.after = refs(self.work)
 
     def command(self) -> tuple[object, ...]:
@@ -263,12 +280,8 @@ class Sync(Round):
 
     def prepare(self) -> None:
         world = self.world
-        self.victim = Victim(world.new("replica"), GUTS_NETWORK__BOOTSTRAP_NODES=world.address)
-        self.victim.spawn()
-        assert self.victim.ready()
-        assert self.victim.guts("seed", world.repository, "--from", world.address).status == 0
-        self.victim.stop()
-        self.before = self.victim.states(quiet=True)[world.repository]
+        self.victim = world.copy(world.replica, GUTS_NETWORK__BOOTSTRAP_NODES=world.address)
+        self.before = world.replicated[world.repository]
         world.change(world.steady_work)
         world.publish(world.steady, world.steady_work)
         self.after = refs(world.steady_work)
@@ -293,13 +306,13 @@ class Sync(Round):
 class Unseeding(Round):
     """A repository is no longer seeded; its objects and records stay."""
 
+    already = "NOT_SEEDED"
     points = ("seeding-changing", "seeding-changed", "files-written", "file-renamed", "transaction-written",
               "transaction-committed")  # fmt: skip
 
     def prepare(self) -> None:
         world = self.world
-        self.victim = Victim(world.new("copy"))
-        shutil.copytree(world.template.guts.home, self.victim.guts.home)
+        self.victim = world.copy(world.template)
         self.repository = world.rng.choice(sorted(id_ for id_, state in world.held.items() if state.seeding))
 
     def command(self) -> tuple[object, ...]:
@@ -329,8 +342,7 @@ class Migration(Round):
             config.set_main_option("script_location", str(scripts_directory()))
             head = ScriptDirectory.from_config(config).get_current_head()
             (overlay / "migrations" / "versions" / "9999_later.py").write_text(LATER.format(head=head))
-        self.victim = Victim(world.new("older"), PYTHONPATH=str(overlay), PYTHONSAFEPATH="1")
-        shutil.copytree(world.template.guts.home, self.victim.guts.home)
+        self.victim = world.copy(world.template, PYTHONPATH=str(overlay), PYTHONSAFEPATH="1")
 
     def command(self) -> tuple[object, ...]:
         return ()
@@ -355,8 +367,7 @@ class Rebuilding(Round):
 
     def prepare(self) -> None:
         world = self.world
-        self.victim = Victim(world.new("damaged"))
-        shutil.copytree(world.template.guts.home, self.victim.guts.home)
+        self.victim = world.copy(world.template)
         database = self.victim.paths.database
         data = database.read_bytes()
         match world.rng.randrange(4):
