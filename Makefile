@@ -3,6 +3,7 @@
 #   make demo            watch a repository travel through a local network (REPO=path for one of yours)
 #   make test            formatting, lint, types, and every test that needs no root and no service
 #   make venv            only build .venv, with exactly the locked packages
+#   make crash           kill nodes with SIGKILL and look at what is left (N=100 kills; SEED=… for the same again)
 #   make bench           the figures of docs/benchmarks.md
 #   make lock            compute both lock files anew from pyproject.toml
 #   make clean           remove what the other targets made
@@ -16,7 +17,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 UV := $(VENV)/lock/bin/uv
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help venv test demo bench lock clean check-python
+.PHONY: help venv test demo crash bench lock clean check-python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -53,6 +54,9 @@ test: venv
 
 demo: venv
 	@$(BIN)/guts demo $(if $(REPO),'$(REPO)')
+
+crash: venv
+	@$(BIN)/python -m tests.crash --count $(or $(N),100) $(if $(SEED),--seed $(SEED))
 
 bench: venv
 	@$(BIN)/python -m tests.benchmarks

@@ -1,6 +1,6 @@
 """A database that is damaged or gone is made anew; what was accepted is accepted again from the repositories' folders.
 
-A damaged SQLite file is set aside, never deleted: renamed to ``guts.db.damaged-<Unix seconds>``, beside the new one.
+A damaged SQLite file is set aside, never deleted: renamed to ``guts.db.damaged-<Unix milliseconds>``, beside the new one.
 Each repository's ``guts/`` has the signed records; they pass the same checks as when a peer sent them, and so do the
 objects. What only the database had is lost: statistics, scores, bans, receipts, peers and DHT contacts, and replaced
 headers, which a replica that missed thousands of records asks another for.
@@ -45,7 +45,9 @@ async def open_database(where: str) -> Database:
         path = dialect.sqlite_path(dialect.parse_url(where))
         assert path is not None, "only a file is found damaged"
         with disk_faults():
-            aside = await asyncio.to_thread(dialect.set_aside, path, f"{path.name}{SUFFIX}{int(time.time())}")
+            aside = await asyncio.to_thread(
+                dialect.set_aside, path, f"{path.name}{SUFFIX}{time.time_ns() // 1_000_000}"
+            )
         crash_point("database-set-aside")
         log.warning(
             "%s; set aside as %s. A new one is made from the repositories; peers, scores and bans are forgotten",
