@@ -1,6 +1,6 @@
 """A database that is damaged or gone is made anew; what was accepted is accepted again from the repositories' folders.
 
-A damaged SQLite file is set aside, never deleted: renamed to ``guts.db.damaged-<Unix milliseconds>``, beside the new one.
+A damaged SQLite file is set aside, never deleted: renamed to ``guts.db.damaged-<Unix milliseconds>``, beside the new.
 Each repository's ``guts/`` has the signed records; they pass the same checks as when a peer sent them, and so do the
 objects. What only the database had is lost: statistics, scores, bans, receipts, peers and DHT contacts, and replaced
 headers, which a replica that missed thousands of records asks another for.
