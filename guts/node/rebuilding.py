@@ -76,8 +76,9 @@ def accept_again(
     held, new = Held(base.chain, base.records), list[NewRecord]()
     waiting, refused = dict(records), dict[AuthorId, GutsError]()
     # A record may name others that its author had seen: again until none is accepted any more.
-    while waiting.keys() != refused.keys():
-        refused = {}
+    left = -1
+    while len(waiting) != left:
+        left, refused = len(waiting), {}
         for author, (header, entries) in list(waiting.items()):
             try:
                 more = verify(repository, held, (), (), (EncodedRefs(header, entries),), now_ms)
