@@ -23,6 +23,7 @@ Promises:
   longer the newest one, and when the identity chain has moved: of two racing commits exactly one wins.
 - *Upgrades.* An older schema is copied (SQLite's online backup, which includes what only the WAL has), then
   migrated. A schema that this version does not know is refused, unread and unchanged.
+- *Damage is found at start.* A SQLite file is read through when it is opened; ``dialect.set_aside`` renames it.
 
 Not promised:
 
