@@ -5,6 +5,7 @@
 #   make test-postgres   the tests that need a PostgreSQL server; as root on Debian it installs one
 #   make venv            only build .venv, with exactly the locked packages
 #   make model           random lossy schedules of maintainers and replicas (N=20000 SEED=1)
+#   make crash           kill nodes with SIGKILL and look at what is left (N=100 kills; SEED=… for the same again)
 #   make bench           the figures of docs/benchmarks.md
 #   make lock            compute both lock files anew from pyproject.toml
 #   make clean           remove what the other targets made
@@ -18,7 +19,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 UV := $(VENV)/lock/bin/uv
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help venv test test-postgres demo model bench lock clean check-python
+.PHONY: help venv test test-postgres demo model crash bench lock clean check-python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -68,6 +69,9 @@ demo: venv
 
 model: venv
 	@$(BIN)/python -m tests.simulation.trust_model $(or $(N),20000) $(or $(SEED),1)
+
+crash: venv
+	@$(BIN)/python -m tests.crash --count $(or $(N),100) $(if $(SEED),--seed $(SEED))
 
 bench: venv
 	@$(BIN)/python -m tests.benchmarks

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import click
 
 from guts.addresses import RepositoryUrl
+from guts.api.errors import ReportedError
 from guts.cli.answer import Answer, BadAnswer
 from guts.cli.author import author_key
 from guts.cli.session import Session, emit, json_option, pass_session, say, size_text, timeout_option
@@ -130,7 +131,9 @@ class _Publisher:
         known = await source.repository()
         key = author_key(self._session)
         if known is None:
-            subject = _first(key, name or _folder_name(source.path), description, refs)
+            subject = self._begun(await source.genesis(), key) or _first(
+                key, name or _folder_name(source.path), description, refs
+            )
         else:
             if name or description:
                 say("hint: name and description were set by the first publication, and stay")
@@ -151,6 +154,8 @@ class _Publisher:
         }
         if not prepared.flag("unchanged"):
             signature = sign_refs(key, prepared, subject.chain, refs, force=self._force, prune=self._prune)
+            if known is None:
+                await source.set_genesis(base64.b64encode(subject.chain.documents[0]).decode())
             path = f"/v1/publications/{prepared.text('session')}/commit"
             body = {"signature": signature.hex()}
             with waiting(lambda: "the node stores it"):
@@ -160,6 +165,26 @@ class _Publisher:
             await source.set_repository(str(repository))
         await source.add_remote(url)
         return {**result, "seconds": round(time.monotonic() - begun, 3)}
+
+    def _begun(self, document: str | None, key: "SigningKey") -> _Subject | None:
+        """Return the repository whose first publication was cut short; the node may have committed it, or not."""
+        from guts.errors import PeerFault
+        from guts.service.service import NotFollowed
+        from guts.trust.chain import IdentityChain
+
+        try:
+            genesis = base64.b64decode(document or "", validate=True)
+            chain = IdentityChain.from_documents([genesis])
+        except (ValueError, PeerFault):
+            return None
+        if key.author_id not in chain.current.maintainers:
+            return None
+        try:
+            return self._again(chain.repository)
+        except ReportedError as error:
+            if error.told.code != NotFollowed.code:
+                raise
+        return _Subject(chain, genesis, ())
 
     def _again(self, repository: RepositoryId) -> _Subject:
         from guts.trust.chain import IdentityChain

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
+from guts.crash import crash_point
 from guts.errors import DiskFull, StorageFault
 
 TEMPORARY_PREFIX: Final = "tmp_guts_"
@@ -66,8 +67,10 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporaries.append((temporary, name))
+        crash_point("files-written")
         for temporary, name in temporaries:
             os.replace(temporary, directory / name)
+            crash_point("file-renamed")
         sync_directory(directory)
 
 

@@ -19,6 +19,9 @@ from guts.ids import AuthorId, BadId
 
 NAME: Final = "guts"
 
+_SEED: Final = b"seed\n"
+_KEEP: Final = b"keep\n"
+
 # A header of a few hundred bytes and entries of at most 4 MiB (docs/protocol.md §5).
 _REFS_BOUNDS: Final = Bounds(max_bytes=4 * 1024 * 1024 + 65_536, max_list=2, max_bin=4 * 1024 * 1024, max_depth=1)
 
@@ -71,13 +74,13 @@ class RecordsFolder:
                     found[author] = (header, entries)
         return found
 
-    async def write_seeding(self, data: bytes) -> None:
+    async def write_seeding(self, *, seeding: bool) -> None:
         """Keep this node's choice about seeding the repository. Raises: ``DiskFault``."""
-        await asyncio.to_thread(write_files, self.path, {"seeding": data})
+        await asyncio.to_thread(write_files, self.path, {"seeding": _SEED if seeding else _KEEP})
 
-    async def seeding(self) -> bytes | None:
-        """Return the kept choice, or ``None``. Raises: ``DiskFault``."""
-        return (await asyncio.to_thread(_read_all, self.path)).get("seeding")
+    async def seeding(self) -> bool:
+        """Return the kept choice; where none was made, the repository is seeded. Raises: ``DiskFault``."""
+        return (await asyncio.to_thread(_read_all, self.path)).get("seeding") != _KEEP
 
 
 def _read_all(directory: Path) -> dict[str, bytes]:

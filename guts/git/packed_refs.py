@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from guts.crash import crash_point
 from guts.errors import StorageFault
 from guts.git.files import disk_faults, write_files
 from guts.ids import ObjectId
@@ -95,7 +96,9 @@ def write(git_dir: Path, refs: Mapping[str, PackedRef], head: str) -> None:
     if not _HEAD.fullmatch(head_line):
         raise ValueError(f"{head!r} is not the name of a ref")
     data = encode(refs)
+    crash_point("refs-projecting")
     write_files(git_dir, {"HEAD": head_line, FILE_NAME: data})
+    crash_point("refs-projected")
 
 
 def read(git_dir: Path) -> tuple[dict[str, PackedRef], str]:

@@ -29,6 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from guts.crash import crash_point
 from guts.git import ancestry
 from guts.git.command import Git, GitFailed
 from guts.git.faults import CorruptPack, MissingObjects, OverLimit, TooLarge
@@ -146,6 +147,7 @@ class Quarantine:
         pack = IndexedPack(name, source.received, count, unjudged)
         self._packs.append(pack)
         self._checked = False
+        crash_point("quarantine-indexed")
         return pack
 
     async def check(self, tips: Collection[ObjectId]) -> Checked:
@@ -162,6 +164,7 @@ class Quarantine:
         with disk_faults(), _blamed_on_pack(MissingObjects):
             objects, inflated = await inspection.run(tips, has_packs=any(pack.objects for pack in self._packs))
         self._checked = True
+        crash_point("quarantine-checked")
         return Checked(objects, inflated)
 
     def inspection(self) -> Inspection:
@@ -189,6 +192,7 @@ class Quarantine:
         assert self._checked, "check() passed"
         names = [pack.name for pack in self._packs if pack.objects]
         await asyncio.to_thread(self._move, names)
+        crash_point("packs-migrated")
         self.discard()
         return names
 
@@ -206,6 +210,7 @@ class Quarantine:
                     if file.endswith(".idx"):
                         sync_directory(target)
                     os.replace(source / file, target / file)
+                    crash_point("index-renamed" if file.endswith(".idx") else "pack-renamed")
             sync_directory(target)
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable,
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
+from guts.crash import crash_point
 from guts.errors import StorageFault
 from guts.git import ancestry, packed_refs
 from guts.git.ancestry import NotHeld
@@ -82,6 +83,7 @@ class BareRepository:
             ["init", "--quiet", "--bare", "--template=", "--object-format=sha1", str(repository.path)],
             config=["init.defaultBranch=main"],
         )
+        crash_point("repository-initialised")
         await asyncio.to_thread(repository.records.create)
         await asyncio.to_thread(write_files, repository.path, {"config": _CONFIG})
         return repository

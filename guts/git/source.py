@@ -20,6 +20,7 @@ from guts.ids import ObjectId
 
 REMOTE: Final = "guts"
 REPOSITORY_KEY: Final = "guts.repository"
+GENESIS_KEY: Final = "guts.genesis"
 
 _PUBLISHED: Final = ("refs/heads", "refs/tags", "refs/notes")
 
@@ -162,8 +163,18 @@ class SourceRepository:
         return (await self._run("config", "--local", "--get", REPOSITORY_KEY, accept=(0, 1))).strip() or None
 
     async def set_repository(self, repository: str) -> None:
-        """Remember which repository of the network this one is."""
+        """Remember which repository of the network this one is; it was published."""
         await self._run("config", "--local", REPOSITORY_KEY, repository)
+        # 5: there is none.
+        await self._run("config", "--local", "--unset-all", GENESIS_KEY, accept=(0, 5))
+
+    async def genesis(self) -> str | None:
+        """Return the identity document of a first publication that never got to its end."""
+        return (await self._run("config", "--local", "--get", GENESIS_KEY, accept=(0, 1))).strip() or None
+
+    async def set_genesis(self, document: str) -> None:
+        """Remember what is about to be published for the first time, so that trying again makes no second one."""
+        await self._run("config", "--local", GENESIS_KEY, document)
 
     async def add_remote(self, url: str) -> None:
         """Make ``url`` the remote ``guts``, also where there is one of that name.

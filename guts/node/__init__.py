@@ -9,6 +9,7 @@
 - ``Driver`` owns the one bounded queue of events and its one consumer, reads the clocks, runs effects, arms the one
   timer. It is the only caller of the service.
 - ``Repositories`` is where git, the database and trust meet: the commit protocol and the recovery at start.
+- ``rebuilding``: a damaged database is set aside; what a new one does not know is accepted again from the folders.
 - ``transfers`` answers Fetch and Serve, ``refs_reader`` LoadRefs; ``publishing`` takes what a maintainer signs here.
   Pack bytes go between a connection's stream and git, and never through the driver.
 - ``Control`` is what the operator may ask for; ``guts.api`` puts it on a socket.
@@ -19,5 +20,6 @@ one finished event, whatever went wrong; anything that is not an error on purpos
 
 Commit protocol (DESIGN §7): quarantine, checks, rename the pack, records into the repository's folder, SQL transaction
 (the commit point), HEAD and ``packed-refs`` by one rename each, mark as projected, announce. A crash before the
-transaction leaves the old state and leftovers that the next start removes; after it, the next start projects again.
+transaction leaves the old state and leftovers that the next start removes; after it, the next start projects again. Of
+a repository that was new the next start takes in what its folder has, if the records were written: all of it.
 """

@@ -161,7 +161,7 @@ class Control:
         self._check_role()
         stored = await self._repositories.stored(repository)
         if stored is not None and not stored.summary.seeding:
-            await self._repositories.database.write(repository_table.set_seeding, repository, seeding=True)
+            await self._repositories.set_seeding(repository, seeding=True)
             await self._driver.post(Published(repository, Accepted(await self._repositories.known(repository), ())))
         return dict(await self._driver.execute(Seed(repository, tuple(hints), timeout)))
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import ClassVar, Final, Protocol, assert_never
 
 from guts.addresses import Address, BootstrapAddress
@@ -325,6 +325,13 @@ class Driver:
         if repository not in self._listing:
             self._listing.add(repository)
             self._spawn(self._list_objects(repository))
+
+    async def list_all_objects(self, held: Iterable[RepositoryId]) -> None:
+        """Tell what an earlier run left untold, one repository after the other."""
+        for repository in held:
+            if repository not in self._listing:
+                self._listing.add(repository)
+                await self._list_objects(repository)
 
     async def _list_objects(self, repository: RepositoryId) -> None:
         try:

@@ -35,6 +35,7 @@ from guts.node.lock import DataDirectoryLock
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
 from guts.node.publishing import Publishing
+from guts.node.rebuilding import open_database
 from guts.node.repositories import Repositories
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
@@ -93,12 +94,12 @@ async def running(
     """
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(DataDirectoryLock.acquire(config.paths.data).release)
-        database = await Database.open(config.storage.database_url, patience=patience.database)
+        database = await open_database(config.storage.database_url, patience.database)
         stack.push_async_callback(database.close)
         git = Git(dataclasses.replace(DEFAULT_LIMITS, wall_seconds=patience.transfer))
         await git.check_version()
         repositories = Repositories(config.paths.repositories, database, git)
-        held = await repositories.recover()
+        held = await repositories.recover(read_clock().wall)
         tasks = await stack.enter_async_context(_tasks())
         yield await _start(config, key, client, stop, patience, database, repositories, held, tasks, stack)
 
@@ -183,7 +184,7 @@ async def _start(
         config.seeding.sync_interval,
     )
     transfers = Transfers(repositories, read_clock, config.seeding.repo_max, patience)
-    persistence = Persistence(database)
+    persistence = Persistence(repositories)
     driver = Driver(
         Service(peers, GossipProtocol(rng), sync),
         tasks,
@@ -214,6 +215,7 @@ async def _start(
     tasks.create_task(_join(presence, network.bootstrap_nodes, contacts))
     tasks.create_task(presence.run(capabilities, renewed))
     tasks.create_task(publishing.run())
+    tasks.create_task(driver.list_all_objects(held))
     if listener is not None:
         tasks.create_task(listener.run())
         tasks.create_task(dht_state.keep(discovery, database, read_clock))

@@ -8,11 +8,10 @@ from sqlalchemy import Connection
 
 from guts.effects import PeerSeen, ScoreChanged, SeedingStopped
 from guts.errors import StorageFault
+from guts.node.repositories import Repositories
 from guts.records import PeerRecord
 from guts.store import peers as peer_table
-from guts.store import repositories as repository_table
 from guts.store import scores as score_table
-from guts.store.database import Database
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +27,9 @@ Change = PeerSeen | ScoreChanged | SeedingStopped
 class Persistence:
     """The queue of changes and its one writer."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, repositories: Repositories) -> None:
+        self._repositories = repositories
+        self._database = repositories.database
         self._queue: asyncio.Queue[Change] = asyncio.Queue(QUEUE_LIMIT)
         self._running = False
         self._changes = 0
@@ -64,15 +64,18 @@ class Persistence:
 
     async def _write(self, change: Change) -> None:
         try:
-            await self._database.write(_apply, change)
-            if self._changes % PRUNE_EVERY == 0 and not isinstance(change, SeedingStopped):
-                await self._database.write(_prune, change.wall)
+            if isinstance(change, SeedingStopped):
+                await self._repositories.set_seeding(change.repository, seeding=False)
+            else:
+                await self._database.write(_apply, change)
+                if self._changes % PRUNE_EVERY == 0:
+                    await self._database.write(_prune, change.wall)
             self._changes += 1
         except StorageFault as error:
             log.warning("can't keep a %s: %s", type(change).__name__, error)
 
 
-def _apply(connection: Connection, change: Change) -> None:
+def _apply(connection: Connection, change: PeerSeen | ScoreChanged) -> None:
     match change:
         case PeerSeen():
             _peer_seen(connection, change)
@@ -82,8 +85,6 @@ def _apply(connection: Connection, change: Change) -> None:
                 score_table.StoredScore(change.peer, change.fault, change.wall, change.banned_until or None),
                 score_table.ScoreChange(change.wall, change.change, change.reason),
             )
-        case SeedingStopped(repository=repository):
-            repository_table.set_seeding(connection, repository, seeding=False)
         case _:
             assert_never(change)
 

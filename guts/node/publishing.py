@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from guts.clock import Now
+from guts.crash import crash_point
 from guts.errors import ExitStatus, PeerFault, UsageError
 from guts.events import Accepted
 from guts.git.faults import UnsafeTree
@@ -210,6 +211,7 @@ class Publishing:
             name = secrets.token_hex(16)
             deadline = self._clock().mono + self._patience.signing
             self._sessions[name] = _Session(draft, unsigned, bare, quarantine, hold, objects, stack.pop_all(), deadline)
+            crash_point("publication-prepared")
             return Prepared(name, unsigned, records, ancestors)
 
     async def _take_in(self, draft: Draft, quarantine: Quarantine, pack: AsyncIterator[bytes]) -> int:
@@ -284,12 +286,14 @@ class Publishing:
                 raise BadPublication(f"the signed refs are refused: {error}") from error
             except (NotYet, MissingContext):
                 raise Overtaken from None
+            crash_point("publication-signed")
             try:
                 accepted = await self._repositories.commit(
                     session.bare, verified, session.quarantine, session.hold, self._clock().wall
                 )
             except Conflict:
                 raise Overtaken from None
+            crash_point("publication-committed")
             return draft, accepted, session.objects
 
     async def run(self) -> None:

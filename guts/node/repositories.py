@@ -7,15 +7,17 @@ import shutil
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
-from guts.errors import StorageFault, Unavailable
+from guts.crash import crash_point
+from guts.errors import GutsError, StorageFault, Unavailable
 from guts.events import Accepted, Head, Known
 from guts.git.command import Git
 from guts.git.files import disk_faults
 from guts.git.locks import RepositoryLocks, SharedHold
 from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
-from guts.ids import RepositoryId
+from guts.ids import BadId, RepositoryId
 from guts.node.acceptance import NewRecord, Verified
+from guts.node.rebuilding import accept_again
 from guts.store import objects as object_table
 from guts.store import repositories as table
 from guts.store.database import Database
@@ -89,7 +91,7 @@ class Repositories:
         async with creating, self.locks(repository).shared() as hold:
             self._committing.discard(repository)
             stored = await self.stored(repository)
-            kept = stored is not None and await asyncio.to_thread(self.path(repository).exists)
+            kept = await asyncio.to_thread(_is_worth_keeping, self.path(repository), stored is not None)
             if kept and self.is_lost(repository):
                 # Its refs would vouch for objects that are gone; the next start looks again.
                 await self.database.write(table.mark_unprojected, repository)
@@ -114,8 +116,13 @@ class Repositories:
         quarantine: Quarantine,
         hold: SharedHold,
         now_ms: int,
+        *,
+        seeding: bool = True,
     ) -> Accepted:
         """Make ``verified``, whose objects have been checked in ``quarantine``, the state of its repository.
+
+        Args:
+            seeding: whether the repository is followed from now on.
 
         Raises:
             Conflict: the state changed since ``verified`` was made; nothing of it was committed.
@@ -123,6 +130,7 @@ class Repositories:
         """
         chain = verified.chain
         async with hold.commit():
+            crash_point("commit-begun")
             brought = await quarantine.migrate()
             # In threads: dozens of authors with thousands of refs each take seconds.
             questions = sorted(await asyncio.to_thread(ancestor_questions, chain, verified.records))
@@ -135,14 +143,20 @@ class Repositories:
             await bare.records.write_identities(
                 {epoch: chain.documents[epoch] for epoch in (range(chain.epoch + 1) if lost else fresh)}
             )
+            crash_point("identities-kept")
             await bare.records.write_refs(
                 {record.author: (record.header_bytes, record.entries_bytes) for record in written}
             )
-            await bare.records.write_seeding(b"seed\n")
-            state = _accepted(verified, shown, await bare.size(), now_ms)
+            crash_point("signed-refs-kept")
+            await bare.records.write_seeding(seeding=seeding)
+            crash_point("seeding-kept")
+            state = _accepted(verified, shown, await bare.size(), now_ms, seeding=seeding)
             generation = await self._write(state)
+            crash_point("commit-accepted")
             await bare.project(shown.refs, shown.head)
+            crash_point("commit-projected")
             await self.database.write(table.mark_projected, chain.repository, generation)
+            crash_point("commit-marked")
             self._lost.discard(chain.repository)
         log.debug("committed %s, packs %s", chain.repository.short, brought)
         news = tuple(
@@ -167,8 +181,26 @@ class Repositories:
             self._committing.discard(state.repository)
             raise
 
-    async def recover(self) -> dict[RepositoryId, Known]:
+    async def set_seeding(self, repository: RepositoryId, *, seeding: bool) -> None:
+        """Follow a stored repository, or no longer; what is on disk stays.
+
+        In its folder first: the database is the truth, and the folder says what to begin with where it is lost.
+
+        Raises:
+            NotHeld, StorageFault: it was not changed.
+        """
+        async with self.locks(repository).shared() as hold, hold.commit():
+            if not self.is_lost(repository) and await asyncio.to_thread(self.path(repository).exists):
+                await (await self.open(repository)).records.write_seeding(seeding=seeding)
+            crash_point("seeding-changing")
+            await self.database.write(table.set_seeding, repository, seeding=seeding)
+            crash_point("seeding-changed")
+
+    async def recover(self, now_ms: int) -> dict[RepositoryId, Known]:
         """Bring every repository to the state that the database says; return those that are seeded.
+
+        One that the database does not know, for it was lost or put back from a copy, is accepted again from the
+        records in its folder.
 
         One whose directory is gone or damaged is told to the operator and left out: the others are served, and
         seeding it again fetches it whole. To be called before anything else touches a repository.
@@ -178,8 +210,10 @@ class Repositories:
         """
         await asyncio.to_thread(self._root.mkdir, mode=0o700, parents=True, exist_ok=True)
         held: dict[RepositoryId, Known] = {}
+        crash_point("recovery-begun")
+        known = {self.path(summary.id) for summary in await self.database.read(table.load_summaries)}
+        await self._settle_unknown(known, now_ms)
         summaries = await self.database.read(table.load_summaries)
-        await self._remove_beginnings({self.path(summary.id) for summary in summaries})
         for summary in summaries:
             try:
                 await self._recover(summary)
@@ -200,16 +234,44 @@ class Repositories:
             await bare.project(stored.canonical, summary.head or "refs/heads/main")
             await self.database.write(table.mark_projected, summary.id, summary.generation)
 
-    async def _remove_beginnings(self, known: Collection[Path]) -> None:
-        """Remove repositories whose first fetch was cut short by a crash: nothing signed is in them."""
+    async def _settle_unknown(self, known: Collection[Path], now_ms: int) -> None:
+        """Take in what the database does not know; remove what a first fetch began: nothing signed is in it."""
+        taken = 0
         for path in await asyncio.to_thread(sorted, self._root.glob(f"*{SUFFIX}")):
             if path in known:
                 continue
             if await asyncio.to_thread(_has_records, path):
-                log.warning("%s is not in the database; it is left as it is", path)
+                taken += await self._take_in(path, now_ms)
             else:
                 await BareRepository(path, self._git).delete()
                 log.info("removed %s, begun by an earlier run", path.name)
+        if taken:
+            log.warning("repositories that the database did not know, taken in from their folders: %d", taken)
+
+    async def _take_in(self, path: Path, now_ms: int) -> bool:
+        """Accept again what is in the repository at ``path``; tell whether that succeeded."""
+        try:
+            repository = RepositoryId.parse(path.name.removesuffix(SUFFIX))
+        except BadId:
+            log.warning("%s is no repository of this node; it is left as it is", path)
+            return False
+        try:
+            bare = await self.open(repository)
+            await bare.recover()
+            documents, records = await bare.records.identities(), await bare.records.refs()
+            verified, refused = await asyncio.to_thread(accept_again, repository, documents, records, now_ms)
+            async with self.locks(repository).shared() as hold, bare.quarantine() as quarantine:
+                await quarantine.check(verified.tips)
+                seeding = await bare.records.seeding()
+                await self.commit(bare, verified, quarantine, hold, now_ms, seeding=seeding)
+        except GutsError as error:
+            log.error("%s is left as it is: %s; moved away, guts seed %s fetches it again", path, error, repository)
+            return False
+        for author, why in refused.items():
+            log.warning("%s: the record of %s is not accepted again: %s", repository.short, author.short, why)
+        log.info("%s (%s) is in the database again", verified.chain.current.name, repository)
+        crash_point("repository-taken-in")
+        return True
 
     async def list_objects(self, repository: RepositoryId) -> None:
         """Write id, type and size of every object that is not told yet into the database.
@@ -238,7 +300,9 @@ class Repositories:
         await self.database.write(object_table.mark_listed, repository, pack)
 
 
-def _accepted(verified: Verified, shown: CanonicalRefs, size: int, now_ms: int) -> table.AcceptedState:
+def _accepted(
+    verified: Verified, shown: CanonicalRefs, size: int, now_ms: int, *, seeding: bool
+) -> table.AcceptedState:
     chain = verified.chain
     return table.AcceptedState(
         repository=chain.repository,
@@ -251,7 +315,7 @@ def _accepted(verified: Verified, shown: CanonicalRefs, size: int, now_ms: int) 
         signed_refs=tuple(_new_signed_refs(new) for new in verified.new),
         canonical=shown.refs,
         head=shown.head,
-        seeding=True,
+        seeding=seeding,
         size=size,
         now_ms=now_ms,
     )
@@ -264,6 +328,10 @@ def _new_signed_refs(new: NewRecord) -> table.NewSignedRefs:
         (new.replaced.seq, new.replaced.hash) if new.replaced is not None else None,
         tuple(table.Header(author, h.header.seq, h.header.hash, h.encoded) for h in new.bridge),
     )
+
+
+def _is_worth_keeping(path: Path, stored: bool) -> bool:
+    return path.exists() if stored else _has_records(path)
 
 
 def _has_records(path: Path) -> bool:

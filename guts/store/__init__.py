@@ -31,6 +31,7 @@ Promises:
 - *Upgrades.* An older schema is copied (SQLite's online backup, which includes what only the WAL has), then
   migrated. On PostgreSQL no copy is made; the migration is one transaction on either. A schema that
   this version does not know is refused, unread and unchanged.
+- *Damage is found at start.* A SQLite file is read through when it is opened; ``dialect.set_aside`` renames it.
 
 Not promised:
 

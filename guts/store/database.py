@@ -10,6 +10,7 @@ from typing import ClassVar, Concatenate, Final, ParamSpec, Self, TypeVar, final
 
 from sqlalchemy import URL, Connection, Engine
 
+from guts.crash import crash_point
 from guts.errors import StorageFault
 from guts.store import dialect, transactions
 from guts.store.lease import DatabaseTaken, Lease
@@ -80,14 +81,19 @@ class Database:
             StorageFault: nothing was committed. So for whatever else ``function`` raises.
         """
 
+        def statements(connection: Connection) -> T:
+            result = function(connection, *args, **kwargs)
+            crash_point("transaction-written")
+            return result
+
         def job() -> T:
             with _faults(self._writer.url):
-                return transactions.write(
-                    self._writer, self._lease, self._outage, lambda connection: function(connection, *args, **kwargs)
-                )
+                return transactions.write(self._writer, self._lease, self._outage, statements)
 
         async with self._write_room:
-            return await self._run(self._write_thread, job)
+            result = await self._run(self._write_thread, job)
+        crash_point("transaction-committed")
+        return result
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return ``function(connection, …)``, run on one committed state; it can't write, and may be run again.
@@ -145,6 +151,7 @@ def _open(url: URL, scripts: Path | None) -> tuple[Engine, Engine, Migrated, Lea
             undo.callback(lease.release)
         writer = dialect.create_writer(url)
         undo.callback(writer.dispose)
+        dialect.check(writer)
         migrated = migrate(writer, scripts=scripts)
         undo.pop_all()
     return writer, dialect.create_readers(url), migrated, lease

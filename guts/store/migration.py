@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
 import guts
+from guts.crash import crash_point
 from guts.errors import ExitStatus, StorageFault, UsageError
 from guts.store import dialect
 
@@ -105,6 +106,8 @@ def migrate(writer: Engine, *, scripts: Path | None = None) -> Migrated:
         backup = _copy(writer, head) if before is not None else None
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, head)
+        crash_point("schema-migrated")
+    crash_point("schema-committed")
     return Migrated(before, head, backup)
 
 

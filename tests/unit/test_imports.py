@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE: Final = Path(__file__).parents[2] / "guts"
 
-_VALUES: Final = {"ids", "errors", "clock", "addresses", "canonical"}
+_VALUES: Final = {"ids", "errors", "clock", "addresses", "canonical", "crash"}
 _KEYS: Final = {"identity", "records", "config", "keystore"}
 _PURE_PACKAGES: Final = {"noise", "wire", "trust", "peers", "gossip", "sync", "service"}
 _PURE: Final = _PURE_PACKAGES | {"events", "effects"}
@@ -208,7 +208,8 @@ def purity_faults(source: Source) -> list[str]:
     faults = [
         f"{source.name}:{line} imports {name}"
         for line, name in source.imports()
-        if name.split(".")[0] in IMPURE_MODULES or name in ("pathlib.PosixPath", "random.SystemRandom")
+        if name.split(".")[0] in IMPURE_MODULES
+        or name in ("pathlib.PosixPath", "random.SystemRandom", "guts.crash.crash_point")
     ]
     for line, name in source.uses():
         if (source.name, name) in FACTORIES:
@@ -371,6 +372,7 @@ def test_import_along_the_order_passes(name: str, text: str) -> None:
     [
         "import asyncio",
         "from time import monotonic",
+        "from guts.crash import crash_point",
         "import os.path",
         "import random\nrandom.random()",
         "import random as r\nr.shuffle([])",

@@ -127,13 +127,13 @@ async def test_fsck_sees_damage(repository: BareRepository, made: Made) -> None:
 async def test_keeps_records(repository: BareRepository) -> None:
     author = AuthorId(bytes(range(32)))
     records = repository.records
-    assert (await records.identities(), await records.refs(), await records.seeding()) == ([], {}, None)
+    assert (await records.identities(), await records.refs(), await records.seeding()) == ([], {}, True)
     await records.write_identities({10: b"ten", 9: b"nine"})
     await records.write_refs({author: (b"header", b"entries")})
     await records.write_refs({author: (b"newer", b"entries")})
-    await records.write_seeding(b"all")
+    await records.write_seeding(seeding=False)
     (records.path / "refs" / "stray").write_bytes(b"x")
     again = await BareRepository.open(repository.path)
     assert await again.records.identities() == [b"nine", b"ten"]
     assert await again.records.refs() == {author: (b"newer", b"entries")}
-    assert await again.records.seeding() == b"all"
+    assert not await again.records.seeding()

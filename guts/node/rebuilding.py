@@ -1,0 +1,97 @@
+"""A database that is damaged or gone is made anew; what was accepted is accepted again from the repositories' folders.
+
+A damaged SQLite file is set aside, never deleted: renamed to ``guts.db.damaged-<Unix milliseconds>``, beside the new.
+Each repository's ``guts/`` has the signed records; they pass the same checks as when a peer sent them, and so do the
+objects. What only the database had is lost: statistics, scores, bans, receipts, peers and DHT contacts, and replaced
+headers, which a replica that missed thousands of records asks another for.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from guts.crash import crash_point
+from guts.errors import GutsError, StorageFault
+from guts.git.files import disk_faults
+from guts.ids import AuthorId, RepositoryId
+from guts.node.acceptance import Held, NewRecord, Verified, verify
+from guts.store import dialect
+from guts.store.database import Database
+from guts.store.dialect import DatabaseDamaged
+from guts.wire.messages import EncodedRefs
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".damaged-"
+
+
+class NothingAccepted(StorageFault):
+    """The folder of a repository has no record that can be accepted."""
+
+    code: ClassVar[str] = "NOTHING_ACCEPTED"
+
+
+async def open_database(where: str, patience: float) -> Database:
+    """Open the database; a SQLite file that is damaged is set aside, and a new one made in its place.
+
+    Args:
+        patience: seconds that an outage of a server may last.
+
+    Raises:
+        StorageFault, UsageError: as ``Database.open``, but for ``DatabaseDamaged``.
+    """
+    try:
+        return await Database.open(where, patience=patience)
+    except DatabaseDamaged as error:
+        path = dialect.sqlite_path(dialect.parse_url(where))
+        assert path is not None, "only a file is found damaged"
+        with disk_faults():
+            aside = await asyncio.to_thread(
+                dialect.set_aside, path, f"{path.name}{SUFFIX}{time.time_ns() // 1_000_000}"
+            )
+        crash_point("database-set-aside")
+        log.warning(
+            "%s; set aside as %s. A new one is made from the repositories; peers, scores and bans are forgotten",
+            error,
+            aside,
+        )
+    return await Database.open(where, patience=patience)
+
+
+def accept_again(
+    repository: RepositoryId,
+    documents: Sequence[bytes],
+    records: Mapping[AuthorId, tuple[bytes, bytes]],
+    now_ms: int,
+) -> tuple[Verified, Mapping[AuthorId, GutsError]]:
+    """Return the state that ``documents`` and ``records`` (header, entries) add up to, and why others don't count.
+
+    Pure, and possibly slow: for a thread.
+
+    Raises:
+        PeerFault, Unavailable: the documents are no identity of ``repository``.
+        NothingAccepted: no record counts.
+    """
+    base = verify(repository, None, tuple(documents), (), (), now_ms)
+    assert base is not None, "documents are new where nothing is held"
+    held, new = Held(base.chain, base.records), list[NewRecord]()
+    waiting, refused = dict(records), dict[AuthorId, GutsError]()
+    # A record may name others that its author had seen: again until none is accepted any more.
+    left = -1
+    while len(waiting) != left:
+        left, refused = len(waiting), {}
+        for author, (header, entries) in list(waiting.items()):
+            try:
+                more = verify(repository, held, (), (), (EncodedRefs(header, entries),), now_ms)
+            except GutsError as error:
+                refused[author] = error
+                continue
+            del waiting[author]
+            if more is not None:
+                held = Held(held.chain, more.records)
+                new += more.new
+    if not new:
+        raise NothingAccepted("; ".join(map(str, refused.values())) or "there is no record")
+    return Verified(base.chain, 0, tuple(new), held.records), refused

@@ -1,0 +1,48 @@
+"""What was accepted once is accepted again, in whichever order the files of a folder come."""
+
+import itertools
+
+import pytest
+
+from guts.ids import AuthorId
+from guts.node.rebuilding import NothingAccepted, accept_again
+from guts.trust.canonical_refs import canonical_refs
+from guts.trust.signed_refs import SignedRefs
+from tests.unit.trust.world import ALICE, BOB, CAROL, MAIN, NOW, by_hand, chain, oid, publish, records
+
+IDENTITY = chain(ALICE, BOB, CAROL)
+FIRST = publish(IDENTITY, ALICE, None, {MAIN: oid(1)})
+SECOND = publish(IDENTITY, BOB, None, {MAIN: oid(2)}, now=NOW + 1, others=[FIRST])
+THIRD = publish(IDENTITY, CAROL, None, {MAIN: oid(3)}, now=NOW + 2, others=[FIRST, SECOND])
+EVERYTHING = records(FIRST, SECOND, THIRD)
+
+
+def folder(*signed: SignedRefs) -> dict[AuthorId, tuple[bytes, bytes]]:
+    return {record.author: (record.header_bytes, record.entries_bytes) for record in signed}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([FIRST, SECOND, THIRD])))
+def test_records_that_saw_each_other_are_accepted_in_any_order(order: tuple[SignedRefs, ...]) -> None:
+    verified, refused = accept_again(IDENTITY.repository, IDENTITY.documents, folder(*order), NOW + 3)
+
+    assert not refused
+    assert dict(verified.records) == EVERYTHING
+    assert records(*(new.record for new in verified.new)) == EVERYTHING
+    assert all(new.replaced is None for new in verified.new)
+    shown = canonical_refs(verified.chain, verified.records, frozenset())
+    assert shown.refs == canonical_refs(IDENTITY, EVERYTHING, frozenset()).refs
+
+
+def test_record_that_can_not_be_accepted_keeps_no_other_out() -> None:
+    future = by_hand(IDENTITY, CAROL, {}, seq=NOW + 30 * 24 * 3600 * 1000)
+    verified, refused = accept_again(IDENTITY.repository, IDENTITY.documents, folder(FIRST, SECOND, future), NOW + 3)
+
+    assert dict(verified.records) == records(FIRST, SECOND)
+    assert list(refused) == [future.author]
+
+
+def test_folder_without_a_record_that_counts_is_told() -> None:
+    future = by_hand(IDENTITY, CAROL, {}, seq=NOW + 30 * 24 * 3600 * 1000)
+    for signed in ([], [future]):
+        with pytest.raises(NothingAccepted):
+            accept_again(IDENTITY.repository, IDENTITY.documents, folder(*signed), NOW + 3)
