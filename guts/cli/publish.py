@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # PyNaCl and asyncio's subprocesses are loaded by the command
 
 UNNAMED: Final = "repository"
 MAX_NAME: Final = 100
+MAX_ATTEMPTS: Final = 5
+"""How often a publication is made anew because somebody else's came in between: more than a busy day needs."""
 
 
 class NotPublished(UsageError):
@@ -120,7 +122,6 @@ class _Publisher:
         self._client = session.client()
 
     async def publish(self, directory: Path, name: str | None, description: str) -> Mapping[str, object]:
-        from guts.cli.signing import sign_refs
         from guts.git.source import SourceRepository
 
         begun = time.monotonic()
@@ -128,8 +129,24 @@ class _Publisher:
         refs = await source.refs()
         # Before anybody types a passphrase: is there a node at all?
         self._client.get("/v1/status")
-        known = await source.repository()
         key = author_key(self._session)
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                result = await self._attempt(source, refs, key, name, description)
+                break
+            except ReportedError as error:
+                from guts.node.publishing import Overtaken
+
+                if error.told.code != Overtaken.code or attempt == MAX_ATTEMPTS:
+                    raise
+        return {**result, "seconds": round(time.monotonic() - begun, 3)}
+
+    async def _attempt(
+        self, source: "SourceRepository", refs: "SourceRefs", key: "SigningKey", name: str | None, description: str
+    ) -> dict[str, object]:
+        from guts.cli.signing import sign_refs
+
+        known = await source.repository()
         if known is None:
             subject = self._begun(await source.genesis(), key) or _first(
                 key, name or _folder_name(source.path), description, refs
@@ -164,7 +181,7 @@ class _Publisher:
         if known is None:
             await source.set_repository(str(repository))
         await source.add_remote(url)
-        return {**result, "seconds": round(time.monotonic() - begun, 3)}
+        return result
 
     def _begun(self, document: str | None, key: "SigningKey") -> _Subject | None:
         """Return the repository whose first publication was cut short; the node may have committed it, or not."""

@@ -50,17 +50,22 @@ class MissingContext(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The accepted state of a repository, decoded."""
+    """The accepted state of a repository, decoded.
+
+    Attributes:
+        generation: how many commits made it; 0: it was not stored yet.
+    """
 
     chain: IdentityChain
     records: Mapping[AuthorId, SignedRefs]
+    generation: int = 0
 
     @classmethod
     def of(cls, stored: StoredRepository) -> "Held":
         """Decode what the database keeps; it was verified when it came, and is again."""
         chain = IdentityChain.from_documents([document.encoded for document in stored.documents])
         records = (SignedRefs.decode(row.header, row.entries) for row in stored.signed_refs)
-        return cls(chain, {record.author: record for record in records})
+        return cls(chain, {record.author: record for record in records}, stored.summary.generation)
 
     @property
     def tips(self) -> frozenset[ObjectId]:
@@ -98,12 +103,14 @@ class Verified:
         first_new_document: index in the chain of the first document that is new here.
         new: the records that are new; at least one, unless documents are.
         records: the newest record of every author, the new ones in their place.
+        generation: of the state that this one follows, and no other.
     """
 
     chain: IdentityChain
     first_new_document: int
     new: tuple[NewRecord, ...]
     records: Mapping[AuthorId, SignedRefs]
+    generation: int
 
     @property
     def tips(self) -> frozenset[ObjectId]:
@@ -154,11 +161,12 @@ def verify(
             raise _stranger(chain, header)
         offered.append(SignedRefs.decode(encoded.header, encoded.entries))
     new, obstacle = _accept_all(chain, newest, offered, headers, now_ms)
-    if not new and chain.epoch < first_new:
+    # Nobody follows a repository for the sake of its documents alone, while its records wait.
+    if not new and (chain.epoch < first_new or (held is None and obstacle is not None)):
         if obstacle is not None:
             raise obstacle
         return None
-    return Verified(chain, first_new, tuple(new), newest)
+    return Verified(chain, first_new, tuple(new), newest, 0 if held is None else held.generation)
 
 
 def _accept_all(

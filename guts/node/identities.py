@@ -46,7 +46,7 @@ async def apply_document(
     chain = extended(held.chain, document)
     if chain.epoch == held.chain.epoch:
         return chain, None
-    verified = Verified(chain, held.chain.epoch + 1, (), held.records)
+    verified = Verified(chain, held.chain.epoch + 1, (), held.records, held.generation)
     async with repositories.writing(repository) as (bare, hold), bare.quarantine() as quarantine:
         await quarantine.check(())  # it brings no objects, and those of the records were checked when they came
         try:

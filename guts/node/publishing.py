@@ -154,6 +154,7 @@ class Prepared:
 class _Session:
     draft: Draft
     unsigned: UnsignedRefs
+    generation: int
     bare: BareRepository
     quarantine: Quarantine
     hold: SharedHold
@@ -210,7 +211,10 @@ class Publishing:
                 return None
             name = secrets.token_hex(16)
             deadline = self._clock().mono + self._patience.signing
-            self._sessions[name] = _Session(draft, unsigned, bare, quarantine, hold, objects, stack.pop_all(), deadline)
+            generation = held.generation if held is not None else 0
+            self._sessions[name] = _Session(
+                draft, unsigned, generation, bare, quarantine, hold, objects, stack.pop_all(), deadline
+            )
             crash_point("publication-prepared")
             return Prepared(name, unsigned, records, ancestors)
 
@@ -272,6 +276,9 @@ class Publishing:
         async with session.resources:
             draft = session.draft
             held = await self._held(draft.repository)
+            if (held.generation if held is not None else 0) != session.generation:
+                # What the author signs has seen all that is here, or two who push at once are in conflict.
+                raise Overtaken
             documents = (draft.genesis,) if held is None and draft.genesis is not None else ()
             try:
                 record = session.unsigned.attach(draft.author, signature)

@@ -94,4 +94,4 @@ def accept_again(
                 new += more.new
     if not new:
         raise NothingAccepted("; ".join(map(str, refused.values())) or "there is no record")
-    return Verified(base.chain, 0, tuple(new), held.records), refused
+    return Verified(base.chain, 0, tuple(new), held.records, 0), refused

@@ -131,6 +131,9 @@ class Repositories:
         chain = verified.chain
         async with hold.commit():
             crash_point("commit-begun")
+            # Canonical refs are made from all records: also another author's must not have come in between.
+            if await self._generation(chain.repository) != verified.generation:
+                raise table.Conflict(f"{chain.repository.short} has moved on")
             brought = await quarantine.migrate()
             # In threads: dozens of authors with thousands of refs each take seconds.
             questions = sorted(await asyncio.to_thread(ancestor_questions, chain, verified.records))
@@ -168,6 +171,12 @@ class Repositories:
             for new in verified.new
         )
         return Accepted(await self.known(chain.repository), news)
+
+    async def _generation(self, repository: RepositoryId) -> int:
+        try:
+            return (await self.database.read(table.load_summary, repository)).generation
+        except table.NotHeld:
+            return 0
 
     async def _write(self, state: table.AcceptedState) -> int:
         # Whoever is cancelled here does not know: the transaction goes on in its thread.

@@ -86,7 +86,7 @@ class Transfers:
         held = await asyncio.to_thread(Held.of, stored) if stored is not None else None
         verified = await asyncio.to_thread(self._verify, repository, held, effect.candidate)
         if verified is None and held is not None and self._repositories.is_lost(repository):
-            verified = Verified(held.chain, held.chain.epoch + 1, (), held.records)
+            verified = Verified(held.chain, held.chain.epoch + 1, (), held.records, held.generation)
         if verified is None:
             return NothingNew(await self._repositories.known(repository) if stored is not None else Known())
         async with self._repositories.writing(repository) as (bare, hold), bare.quarantine() as quarantine:

@@ -1,5 +1,6 @@
 """Several maintainers on real nodes: who may publish, whose commits are never lost, how an identity changes."""
 
+import asyncio
 import base64
 import copy
 import time
@@ -10,7 +11,7 @@ import pytest
 
 from guts.identity import SigningKey
 from guts.node.identities import BadIdentity, IdentityMoved
-from guts.node.publishing import NonFastForward
+from guts.node.publishing import NonFastForward, Overtaken
 from guts.service.service import NotFollowed
 from guts.trust.authoring import CannotPublish
 from guts.trust.chain import IdentityChain
@@ -87,6 +88,37 @@ async def test_what_others_published_stays_until_it_is_pruned(world: World) -> N
     await ada.publish(node)
     assert await refs(node, ada) == {MAIN: str(bo.tip())}
     await node.shows_what_it_says(ada.repository)
+
+
+async def test_publication_that_another_maintainers_came_before_is_made_anew(world: World) -> None:
+    """Or the refs shown would be those of a state without the other's record, and replicas would differ."""
+    node = await world.node("node")
+    ada, bo = await pair(node, world)
+    await ada.publish(node)
+    git(ada.path, "branch", "adas")
+    git(bo.path, "branch", "bos")
+    prepared = await ada.prepare(node)
+    await bo.publish(node)
+    with pytest.raises(Overtaken):
+        await node.node.control.commit(str(prepared["session"]), ada.sign(prepared))
+    await node.shows_what_it_says(ada.repository)
+    await ada.publish(node)
+    shown = {MAIN: str(ada.tip()), "refs/heads/adas": str(ada.tip()), "refs/heads/bos": str(ada.tip())}
+    assert await refs(node, ada) == shown
+    await node.shows_what_it_says(ada.repository)
+
+
+async def test_what_a_replica_fetches_while_another_record_is_committed_counts_with_it(world: World) -> None:
+    node, other = await world.node("node"), await world.node("other")
+    ada, bo = await pair(node, world)
+    await other.seed(ada.repository, node.hint)
+    git(ada.path, "branch", "adas")
+    git(bo.path, "branch", "bos")
+    await asyncio.gather(ada.publish(node), bo.publish(other))
+    shown = {ref: ada.tip() for ref in (MAIN, "refs/heads/adas", "refs/heads/bos")}
+    for replica in (node, other):
+        await eventually(lambda replica=replica: replica.has(ada.repository, shown))
+        await replica.shows_what_it_says(ada.repository)
 
 
 async def test_commits_in_conflict_are_lost_by_force_alone(world: World) -> None:
