@@ -7,10 +7,8 @@ from typing import ClassVar, Final, assert_never
 from guts.addresses import Address, BootstrapAddress
 from guts.effects import (
     Candidate,
-    Dial,
     Effect,
     Fetch,
-    FindProviders,
     Persist,
     Provide,
     Reply,
@@ -33,6 +31,7 @@ from guts.sync.agenda import Agenda
 from guts.sync.fetches import Fetches, RunningFetch, pause
 from guts.sync.goal import NOT_HELD, Goal, NoLongerFollowed, Waiter
 from guts.sync.questions import Questions
+from guts.sync.search import WANTED_HOLDERS, Search
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SUBSCRIPTIONS
 from guts.wire.messages import (
     Error,
@@ -48,21 +47,6 @@ from guts.wire.messages import (
 
 ASK_INTERVAL: Final = 60.0
 """Seconds between two rounds of anti-entropy for one repository: gossip is for speed, this for certainty."""
-
-SEARCH_INTERVAL: Final = 300.0
-"""Seconds between two lookups for a repository with too few connected holders, ± half."""
-
-MAX_SEARCHES: Final = 4
-"""Lookups at a time of our own accord, for all repositories together: each is a hundred datagrams. Those for a
-command come on top."""
-
-WANTED_HOLDERS: Final = 3
-"""Other holders of a followed repository to be connected to, as a best effort."""
-
-MAX_DIALS_PER_GOAL: Final = 8
-MAX_WAITING_DIALS: Final = 256
-"""Targets per goal that wait for one of those dials to end: what four holders of the DHT may tell at most, 64 records
-each. One record with eight dead addresses would otherwise keep every other holder out."""
 
 RETRY_AFTER_TROUBLE: Final = 15.0
 """Seconds, ± half, before a peer whose transfer failed is asked again for that repository."""
@@ -108,7 +92,7 @@ class RepoSync:
         self._rng = rng
         self._questions = Questions(self._query)
         self._agenda = Agenda()
-        self._searching: set[RepositoryId] = set()
+        self._search = Search(rng)
         for repository, known in held.items():
             goal = self.goals[repository] = Goal(repository, known, held=True, next_search=now)
             self._agenda.schedule(goal, now + rng.uniform(0.0, ask_interval))
@@ -142,14 +126,14 @@ class RepoSync:
         effects: list[Effect] = []
         if goal is None:
             goal, effects = self._follow(repository, now)
-        effects += self._dial(goal, hints)
+        effects += self._search.dial(goal, hints)
         for peer in self._questions.peers():
             effects += self.ask(peer, [repository], now)
         if goal.held:
             # It is here, if not the newest of it: what was missed while it was not followed comes behind.
             return [*effects, goal.reply(waiter, now)]
         self._wait(goal, waiter)
-        return effects + self._search(goal, now)
+        return effects + self._search.look_up(goal, now)
 
     def sync_now(self, repository: RepositoryId, waiter: Waiter, now: float) -> list[Effect]:
         """Ask every ready holder of a held repository now; look for holders where there is none."""
@@ -164,7 +148,7 @@ class RepoSync:
         for peer in holders:
             effects += self.ask(peer, [repository], now)
         if not holders:
-            effects += self._search(goal, now)
+            effects += self._search.look_up(goal, now)
         return effects + self._settle(goal, now)
 
     def drop(self, repository: RepositoryId) -> list[Effect]:
@@ -444,15 +428,6 @@ class RepoSync:
 
     # --- lookups and dials ----------------------------------------------------------------------------------
 
-    def _search(self, goal: Goal, now: float) -> list[Effect]:
-        if goal.searching:
-            return []
-        goal.searching = True
-        goal.asked = 0
-        goal.next_search = now + self._jittered(SEARCH_INTERVAL)
-        self._searching.add(goal.repository)
-        return [FindProviders(goal.repository)]
-
     def holder_found(
         self, repository: RepositoryId, peer: PeerId, addresses: Iterable[Address], now: float
     ) -> list[Effect]:
@@ -464,60 +439,28 @@ class RepoSync:
             return self.ask(peer, [repository], now)
         if self._has_holders(goal):
             return []
-        return self._dial(goal, [BootstrapAddress(address.ip, address.port, peer) for address in addresses])
+        return self._search.dial(goal, [BootstrapAddress(address.ip, address.port, peer) for address in addresses])
 
     def _has_holders(self, goal: Goal) -> bool:
         if not goal.held or goal.waiters:
             return False
         return len(list(self._holders(goal.repository))) >= WANTED_HOLDERS
 
-    def _dial(self, goal: Goal, targets: Iterable[BootstrapAddress]) -> list[Effect]:
-        for rank, target in enumerate(targets):
-            if target in goal.dials or target in goal.to_dial:
-                continue
-            if len(goal.to_dial) >= MAX_WAITING_DIALS:
-                last = max(goal.to_dial, key=goal.to_dial.__getitem__)
-                if goal.to_dial[last] <= rank:
-                    continue
-                del goal.to_dial[last]
-            goal.to_dial[target] = rank
-        return self._dial_waiting(goal)
-
-    def _dial_waiting(self, goal: Goal) -> list[Effect]:
-        """Dial what waits, as far as there is room; nobody knows which of one rank is honest, so chance decides."""
-        effects: list[Effect] = []
-        while goal.to_dial and len(goal.dials) < MAX_DIALS_PER_GOAL:
-            rank = min(goal.to_dial.values())
-            target = self._rng.choice([target for target, waits in goal.to_dial.items() if waits == rank])
-            del goal.to_dial[target]
-            goal.dials[target] = None
-            effects.append(Dial(target))
-        return effects
-
     def lookup_finished(self, event: LookupFinished, now: float) -> list[Effect]:
         """Note that a lookup has ended."""
-        self._searching.discard(event.repository)
         goal = self.goals.get(event.repository)
-        if goal is None:
-            return []
-        goal.searching = False
-        goal.asked = event.asked
-        return self._settle(goal, now)
+        self._search.lookup_ended(event, goal)
+        return self._settle(goal, now) if goal is not None else []
 
     def dial_ended(self, target: BootstrapAddress, outcome: PeerId | GutsError, now: float) -> list[Effect]:
         """Note the end of a dial: who is ready now, or why nobody is."""
         effects: list[Effect] = []
         for goal in [goal for goal in self.goals.values() if target in goal.dials]:
-            del goal.dials[target]
             if isinstance(outcome, PeerId):
                 effects += self.ask(outcome, [goal.repository], now)
-                for other in [other for other in goal.to_dial if other.peer == outcome]:
-                    del goal.to_dial[other]
             else:
                 goal.note(target, str(outcome))
-            if self._has_holders(goal):
-                goal.to_dial.clear()
-            effects += self._dial_waiting(goal)
+            effects += self._search.dial_ended(goal, target, outcome, enough=self._has_holders(goal))
             effects += self._settle(goal, now)
         return effects
 
@@ -550,8 +493,8 @@ class RepoSync:
         willing = [peer for peer in holders if goal.willing(peer, now)]
         if willing and not rested:
             effects += self.ask(self._rng.choice(willing), [goal.repository], now)
-        if len(holders) < WANTED_HOLDERS and now >= goal.next_search and len(self._searching) < MAX_SEARCHES:
-            effects += self._search(goal, now)
+        if len(holders) < WANTED_HOLDERS and self._search.may_look_up(goal, now):
+            effects += self._search.look_up(goal, now)
         resting = [goal.retry_after[peer] for peer in goal.resting]
         self._agenda.schedule(goal, min([now + self._jittered(self._ask_interval), *resting]))
         return effects + self._settle(goal, now)

@@ -40,17 +40,13 @@ from guts.sync.fetches import MAX_FETCHES
 from guts.sync.goal import NoLongerFollowed, NoProviders, ProvidersUnreachable, SyncTimedOut, Waiter
 from guts.sync.questions import ANSWER_TIMEOUT, MAX_QUESTIONS_PER_PEER
 from guts.sync.reposync import (
-    MAX_DIALS_PER_GOAL,
-    MAX_SEARCHES,
-    MAX_WAITING_DIALS,
     RETRY_AFTER_FAULT,
     RETRY_AFTER_STORAGE,
     RETRY_AFTER_TROUBLE,
-    SEARCH_INTERVAL,
-    WANTED_HOLDERS,
     RepoSync,
     UnsolicitedAnswer,
 )
+from guts.sync.search import MAX_DIALS_PER_GOAL, MAX_SEARCHES, MAX_WAITING_DIALS, SEARCH_INTERVAL, WANTED_HOLDERS
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_QUERIES, MAX_SUBSCRIPTIONS
 from guts.wire.messages import (
     EncodedRefs,
