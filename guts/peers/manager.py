@@ -123,11 +123,6 @@ class PeerManager:
             known = self.peers[peer] = PeerState(peer)
         return known
 
-    def random_peers(self, count: int, among: Iterable[PeerId], exclude: PeerId | None = None) -> list[PeerId]:
-        """Return at most ``count`` of the peers ``among``, drawn without repetition."""
-        candidates = sorted(peer for peer in among if peer != exclude)
-        return self._rng.sample(candidates, min(count, len(candidates)))
-
     def peers_with_repository(self, repository: RepositoryId) -> list[PeerState]:
         """Return the ready peers known to hold ``repository``."""
         return [state for c in self.ready() if (state := self.peers[c.peer]) and repository in state.repositories]

@@ -400,9 +400,3 @@ def load_canonical(connection: Connection, repository: RepositoryId) -> dict[str
         select(canonical_refs.c.ref, canonical_refs.c.oid).where(canonical_refs.c.repository == repository)
     )
     return {ref: ObjectId(oid) for ref, oid in sorted(rows, key=lambda row: str(row[0]).encode())}
-
-
-def load_unprojected(connection: Connection) -> list[RepositoryId]:
-    """Return the repositories whose git refs may lag behind: the work of a start after a crash."""
-    rows = connection.scalars(select(repositories.c.id).where(repositories.c.projected.is_(False)))
-    return [RepositoryId(row) for row in rows]

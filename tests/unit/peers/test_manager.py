@@ -476,7 +476,7 @@ def test_bare_door_whose_node_is_connected_otherwise_is_dialled_once_and_no_more
 # --- who is there -------------------------------------------------------------------------------------------
 
 
-def test_names_subscribers_holders_and_random_peers_among_the_ready() -> None:
+def test_names_subscribers_and_holders_among_the_ready() -> None:
     peers = manager()
     for number, peer in enumerate((1, 2, 3)):
         accept(peers, number, peer)
@@ -488,10 +488,6 @@ def test_names_subscribers_holders_and_random_peers_among_the_ready() -> None:
     assert peers.subscribers(repository(2)) == []
     assert [state.id for state in peers.peers_with_repository(repository(1))] == [IDS[2]]
     assert peers.broadcast(Ping(1)) == [Send(ConnectionId(number), Ping(1)) for number in range(3)]
-    everybody = [connection.peer for connection in peers.ready()]
-    assert sorted(peers.random_peers(9, everybody)) == IDS[1:4]
-    assert sorted(peers.random_peers(9, everybody, exclude=IDS[2])) == [IDS[1], IDS[3]]
-    assert len(peers.random_peers(2, everybody)) == 2
 
 
 def test_subscriptions_and_holdings_are_noted_up_to_a_bound() -> None:
