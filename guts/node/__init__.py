@@ -10,7 +10,8 @@
   timer. It is the only caller of the service.
 - ``Repositories`` is where git, the database and trust meet: the commit protocol and the recovery at start.
 - ``rebuilding``: a damaged database is set aside; what a new one does not know is accepted again from the folders.
-- ``transfers`` answers Fetch and Serve, ``refs_reader`` LoadRefs; ``publishing`` takes what a maintainer signs here.
+- ``transfers`` answers Fetch and Serve, ``refs_reader`` LoadRefs; ``publishing`` takes what a maintainer signs here,
+  where ``signing`` finds the node fit for it.
   Pack bytes go between a connection's stream and git, and never through the driver.
 - ``Control`` is what the operator may ask for; ``guts.api`` puts it on a socket.
 - ``Node`` starts these in order and stops them in the reverse.

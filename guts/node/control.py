@@ -22,6 +22,7 @@ from guts.node.persistence import Persistence
 from guts.node.presence import Presence
 from guts.node.publishing import Draft, Publishing
 from guts.node.repositories import Repositories
+from guts.node.signing import make_ready
 from guts.service.service import NotFollowed
 from guts.store import objects as object_table
 from guts.store import repositories as repository_table
@@ -250,7 +251,9 @@ class Control:
     async def prepare(self, header: Json, pack: AsyncIterator[bytes]) -> Json:
         """Take a publication in; return what is to be signed. Raises: ``UsageError``, ``StorageFault``."""
         self._check_role()
-        prepared = await self._publishing.prepare(Draft.parse(header), pack)
+        draft = Draft.parse(header)
+        await make_ready(self._driver, draft.repository, self._clock())
+        prepared = await self._publishing.prepare(draft, pack)
         if prepared is None:
             return {"unchanged": True, "seq": 0}
         unsigned = prepared.unsigned

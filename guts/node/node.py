@@ -80,7 +80,13 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def running(
-    config: Config, key: SigningKey, *, client: bool, stop: asyncio.Event, patience: Patience = DEFAULT_PATIENCE
+    config: Config,
+    key: SigningKey,
+    *,
+    client: bool,
+    stop: asyncio.Event,
+    patience: Patience = DEFAULT_PATIENCE,
+    clock: Callable[[], Now] = read_clock,
 ) -> AsyncIterator[Node]:
     """Run a node for as long as the context lasts.
 
@@ -99,9 +105,9 @@ async def running(
         git = Git(dataclasses.replace(DEFAULT_LIMITS, wall_seconds=patience.transfer))
         await git.check_version()
         repositories = Repositories(config.paths.repositories, database, git)
-        held = await repositories.recover(read_clock().wall)
+        held = await repositories.recover(clock().wall)
         tasks = await stack.enter_async_context(_tasks())
-        yield await _start(config, key, client, stop, patience, database, repositories, held, tasks, stack)
+        yield await _start(config, key, client, stop, patience, clock, database, repositories, held, tasks, stack)
 
 
 @contextlib.asynccontextmanager
@@ -129,6 +135,7 @@ async def _start(
     client: bool,
     stop: asyncio.Event,
     patience: Patience,
+    clock: Callable[[], Now],
     database: Database,
     repositories: Repositories,
     held: dict[RepositoryId, Known],
@@ -138,7 +145,7 @@ async def _start(
     rng = random.SystemRandom()
     network = config.network
     static = KeyPair.generate()
-    discovery = Discovery(key=key, clock=read_clock, rng=rng, client_mode=client)
+    discovery = Discovery(key=key, clock=clock, rng=rng, client_mode=client)
     dialler = functools.partial(dial, key=key, network=network.network_name, static=static)
     incoming: list[Callable[[TcpConnection], Awaitable[None]]] = []
 
@@ -158,9 +165,9 @@ async def _start(
         advertised = network.advertise or await _own_addresses(listener.address, network.bootstrap_nodes)
     stack.push_async_callback(discovery.close)
 
-    presence = Presence(discovery, key, advertised, read_clock)
+    presence = Presence(discovery, key, advertised, clock)
     capabilities = () if client else ("bootstrap",) if network.role == "bootstrap" else ("seed",)
-    now = read_clock()
+    now = clock()
     peers = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
@@ -183,12 +190,12 @@ async def _start(
         now.mono,
         config.seeding.sync_interval,
     )
-    transfers = Transfers(repositories, read_clock, config.seeding.repo_max, patience)
+    transfers = Transfers(repositories, clock, config.seeding.repo_max, patience)
     persistence = Persistence(repositories)
     driver = Driver(
         Service(peers, GossipProtocol(rng), sync),
         tasks,
-        read_clock,
+        clock,
         dialler,
         presence,
         repositories,
@@ -201,12 +208,12 @@ async def _start(
     async def renewed(peer_record: bytes) -> None:
         await driver.post(AddressesChanged(peer_record))
 
-    publishing = Publishing(repositories, read_clock, config.seeding.repo_max, patience)
+    publishing = Publishing(repositories, clock, config.seeding.repo_max, patience)
     stack.push_async_callback(publishing.close)
 
     contacts = await dht_state.restore(discovery, database, now.wall)
     presence.provide_all(held)
-    stack.push_async_callback(_save_dht, discovery, database)
+    stack.push_async_callback(_save_dht, discovery, database, clock)
     stack.push_async_callback(persistence.drain)
     stack.push_async_callback(driver.stop)
     tasks.create_task(persistence.run())
@@ -218,9 +225,9 @@ async def _start(
     tasks.create_task(driver.list_all_objects(held))
     if listener is not None:
         tasks.create_task(listener.run())
-        tasks.create_task(dht_state.keep(discovery, database, read_clock))
+        tasks.create_task(dht_state.keep(discovery, database, clock))
     listening = () if listener is None else (listener.address,)
-    control = Control(config, driver, repositories, publishing, presence, persistence, read_clock, listening, stop.set)
+    control = Control(config, driver, repositories, publishing, presence, persistence, clock, listening, stop.set)
     return Node(control, repositories)
 
 
@@ -265,5 +272,5 @@ async def _join(presence: Presence, bootstrap: tuple[BootstrapAddress, ...], con
         await asyncio.sleep(JOIN_RETRY)
 
 
-async def _save_dht(discovery: Discovery, database: Database) -> None:
-    await dht_state.save(discovery, database, read_clock().wall)
+async def _save_dht(discovery: Discovery, database: Database, clock: Callable[[], Now]) -> None:
+    await dht_state.save(discovery, database, clock().wall)

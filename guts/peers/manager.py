@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
@@ -141,6 +142,11 @@ class PeerManager:
         """Return one ``Send`` of ``message`` for every ready peer."""
         return [Send(connection.id, message) for connection in self.ready()]
 
+    def clock_offset(self, now: Now) -> int | None:
+        """Return by how many milliseconds the peers' clocks are ahead of ours, the median; ``None``: nobody is here."""
+        offsets = [connection.clock_at_zero + int(now.mono * 1000) - now.wall for connection in self.ready()]
+        return statistics.median_low(offsets) if offsets else None
+
     def deadline(self, now: float) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity where nothing is pending."""
         times = [c.next_ping if c.ready else c.opened_at + HELLO_TIMEOUT for c in self._open()]
@@ -242,6 +248,7 @@ class PeerManager:
             raise InvalidRecord("the hello carries another node's record")
         connection.start_nonce = hello.start_nonce
         connection.software = hello.software
+        connection.clock_at_zero = hello.time_ms - int(now.mono * 1000)
         if connection.dialled is not None:
             self._dialling.greeted(connection.dialled, connection.peer)
         state = self.state(connection.peer)

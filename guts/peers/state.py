@@ -53,6 +53,7 @@ class PeerConnection:
         closing: we have told the driver to close it; what still comes over it is not looked at.
         farewell: why it was closed on purpose, and by whom.
         start_nonce: of the peer's process; another one later means that it restarted.
+        clock_at_zero: what the peer's clock showed, by its hello, when our monotonic clock was at 0; Unix ms.
         next_ping: monotonic seconds.
         ping: nonce and send time of the Ping that has not been answered yet.
         rtt: seconds, of the last answered Ping.
@@ -70,6 +71,7 @@ class PeerConnection:
     closing: bool = False
     farewell: SaidGoodbye | None = None
     start_nonce: bytes = b""
+    clock_at_zero: int = 0
     software: str = ""
     next_ping: float = 0.0
     ping: tuple[int, float] | None = None

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from guts.addresses import Address, BootstrapAddress, RepositoryUrl
 from guts.app import clone
+from guts.clock import Now
 from guts.config import Config
 from guts.git.source import SourceRepository
 from guts.identity import SigningKey, domain
 from guts.ids import ObjectId, PeerId, RepositoryId
 from guts.keystore import load_or_create_node_key
 from guts.node.limits import Patience
-from guts.node.node import Node, running
+from guts.node.node import Node, read_clock, running
 from guts.store import repositories as table
 from guts.store import scores as score_table
 from guts.trust.chain import IdentityChain
@@ -68,6 +69,7 @@ class RunningNode:
     config: Config
     patience: Patience = field(default_factory=Patience)
     client: bool = False
+    clock: Callable[[], Now] = read_clock
     _node: Node | None = None
     _task: "asyncio.Task[None] | None" = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -85,7 +87,9 @@ class RunningNode:
 
     async def _run(self, started: "asyncio.Future[Node]") -> None:
         key = load_or_create_node_key(self.config.network.keypair)
-        async with running(self.config, key, client=self.client, stop=self._stop, patience=self.patience) as node:
+        async with running(
+            self.config, key, client=self.client, stop=self._stop, patience=self.patience, clock=self.clock
+        ) as node:
             started.set_result(node)
             await self._stop.wait()
 

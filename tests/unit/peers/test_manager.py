@@ -1,5 +1,6 @@
 """Greeting, duplicates, room, keep-alive and upkeep, as exact lists of effects."""
 
+import dataclasses
 import math
 import random
 
@@ -488,6 +489,19 @@ def test_names_subscribers_and_holders_among_the_ready() -> None:
     assert peers.subscribers(repository(2)) == []
     assert [state.id for state in peers.peers_with_repository(repository(1))] == [IDS[2]]
     assert peers.broadcast(Ping(1)) == [Send(ConnectionId(number), Ping(1)) for number in range(3)]
+
+
+def test_offset_of_the_clock_is_the_median_of_what_ready_peers_said() -> None:
+    peers = manager()
+    assert peers.clock_offset(START) is None
+    for number, offset in ((1, 90_000), (2, -5), (3, 10**15)):
+        connection = connect(peers, inbound(number, number), START)
+        if number == 3:
+            assert peers.clock_offset(START) == -5, "of two the lower one"
+        run(peers, peers.hello(connection, dataclasses.replace(hello_of(number), time_ms=WALL + offset), START))
+    assert peers.clock_offset(at(0)) == 90_000
+    # Ours is set back by a minute: then theirs are ahead by as much more.
+    assert peers.clock_offset(dataclasses.replace(at(500), wall=at(440).wall)) == 150_000
 
 
 def test_subscriptions_and_holdings_are_noted_up_to_a_bound() -> None:
