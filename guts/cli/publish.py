@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -64,6 +64,7 @@ class NotAMaintainer(UsageError):
 @click.option("--description", metavar="TEXT", default="", help="First time: one line of text.")
 @click.option("--force", is_flag=True, help="Also refs whose new commits do not contain the old ones.")
 @click.option("--prune", is_flag=True, help="Also delete refs that others published and that are not here.")
+@click.option("--head", metavar="BRANCH", help="The branch that a clone checks out (default: the same as before).")
 @timeout_option(3600)
 @json_option
 @pass_session
@@ -75,13 +76,14 @@ def publish(
     description: str,
     force: bool,
     prune: bool,
+    head: str | None,
     timeout: float,
 ) -> None:
     """Publish the git repository in DIRECTORY (default: here): its branches, tags and notes.
 
     Again after new commits: signs the new tips. A ref that is gone here is deleted if it was you who published it.
     """
-    result = asyncio.run(_Publisher(session, timeout, force, prune).publish(directory, name, description))
+    result = asyncio.run(_Publisher(session, timeout, force, prune, head).publish(directory, name, description))
     verb = "unchanged" if result["unchanged"] else "published"
     emit(as_json, result, [f"{verb} {result['repository']}", f"clone: guts clone {result['url']}"])
 
@@ -114,11 +116,12 @@ class _Subject:
 class _Publisher:
     """One run of ``guts publish``."""
 
-    def __init__(self, session: Session, timeout: float, force: bool, prune: bool) -> None:
+    def __init__(self, session: Session, timeout: float, force: bool, prune: bool, head: str | None) -> None:
         self._session = session
         self._timeout = timeout
         self._force = force
         self._prune = prune
+        self._head = head
         self._client = session.client()
 
     async def publish(self, directory: Path, name: str | None, description: str) -> Mapping[str, object]:
@@ -127,6 +130,8 @@ class _Publisher:
         begun = time.monotonic()
         source = await SourceRepository.open(directory)
         refs = await source.refs()
+        if self._head is not None:
+            refs = _headed(refs, self._head)
         # Before anybody types a passphrase: is there a node at all?
         self._client.get("/v1/status")
         key = author_key(self._session)
@@ -170,7 +175,8 @@ class _Publisher:
             "refs": len(refs.refs),
         }
         if not prepared.flag("unchanged"):
-            signature = sign_refs(key, prepared, subject.chain, refs, force=self._force, prune=self._prune)
+            asked = {"force": self._force, "prune": self._prune, "move_head": self._head is not None}
+            signature = sign_refs(key, prepared, subject.chain, refs, **asked)
             if known is None:
                 await source.set_genesis(base64.b64encode(subject.chain.documents[0]).decode())
             path = f"/v1/publications/{prepared.text('session')}/commit"
@@ -225,6 +231,7 @@ class _Publisher:
             "author": str(key.author_id),
             "refs": {name: str(oid) for name, oid in refs.refs.items()},
             "head": refs.head,
+            "move_head": self._head is not None,
             "force": sorted(refs.refs) if self._force else [],
             "prune": self._prune,
         }
@@ -268,6 +275,14 @@ def _first(key: "SigningKey", name: str, description: str, refs: "SourceRefs") -
         ) from None
     genesis = document.sign(key)
     return _Subject(IdentityChain.from_documents([genesis]), genesis, ())
+
+
+def _headed(refs: "SourceRefs", branch: str) -> "SourceRefs":
+    """Return ``refs`` with HEAD on ``branch``. Raises: ``click.UsageError``: there is none of that name."""
+    head = f"refs/heads/{branch.removeprefix('refs/heads/')}"
+    if head not in refs.refs:
+        raise click.UsageError(f"there is no branch {branch!r} here to be HEAD")
+    return replace(refs, head=head)
 
 
 def _folder_name(path: Path) -> str:

@@ -29,20 +29,27 @@ class NotAsked(GutsError):
 
 
 def sign_refs(
-    key: "SigningKey", prepared: Answer, chain: "IdentityChain", refs: "SourceRefs", *, force: bool, prune: bool
+    key: "SigningKey",
+    prepared: Answer,
+    chain: "IdentityChain",
+    refs: "SourceRefs",
+    *,
+    force: bool = False,
+    prune: bool = False,
+    move_head: bool = False,
 ) -> bytes:
     """Return the signature over what the node prepared.
 
     Args:
         chain: the identity documents of the repository, checked.
         refs: of the author's own copy.
-        force, prune: what else the author asked for.
+        force, prune, move_head: what else the author asked for.
 
     Raises:
         NotAsked: it is not the record that makes the author's refs those of the repository.
     """
     from guts.identity import domain
-    from guts.trust.authoring import prepare_refs, wanted_refs
+    from guts.trust.authoring import prepare_refs, wanted_head, wanted_refs
     from guts.trust.entries import Entries
     from guts.trust.signed_refs import KIND, Header
 
@@ -57,12 +64,15 @@ def sign_refs(
     wanted = dict(refs.refs)
     if not prune:
         wanted = wanted_refs(chain, key.author_id, previous, wanted, others=others, ancestors=ancestors)
+    head = refs.head
+    if not move_head:
+        head = wanted_head(chain, key.author_id, previous, wanted, head, others=others)
     expected = prepare_refs(
         chain,
         key.author_id,
         previous,
         wanted,
-        refs.head,
+        head,
         header.time_ms,
         forced={ref for ref, entry in entries.refs.items() if entry.forced == header.seq} if force else set(),
         others=others,

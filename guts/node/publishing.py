@@ -28,7 +28,7 @@ from guts.node.limits import Patience
 from guts.node.repositories import Repositories
 from guts.node.transfers import check_forced
 from guts.store.repositories import Conflict
-from guts.trust.authoring import UnsignedRefs, check_maintainer, prepare_refs, wanted_refs
+from guts.trust.authoring import UnsignedRefs, check_maintainer, prepare_refs, wanted_head, wanted_refs
 from guts.trust.canonical_refs import AncestorFacts, ancestor_questions, canonical_refs
 from guts.trust.chain import IdentityChain
 from guts.trust.signed_refs import SignedRefs
@@ -86,7 +86,8 @@ class Draft:
     Attributes:
         genesis: the signed genesis document, for a repository that the node does not hold.
         refs: all refs of the author's own copy.
-        head: full name of the branch that a clone checks out.
+        head: full name of the branch that the copy is on; see ``guts.trust.authoring.wanted_head``.
+        move_head: a clone shall check out ``head``, whatever it checks out now.
         force: refs that may lose commits.
         prune: refs that the copy lacks go away, also those that somebody else published; otherwise see
             ``guts.trust.authoring.wanted_refs``.
@@ -97,6 +98,7 @@ class Draft:
     genesis: bytes | None
     refs: Mapping[str, ObjectId]
     head: str
+    move_head: bool
     force: frozenset[str]
     prune: bool
 
@@ -130,6 +132,7 @@ class Draft:
             document,
             oids,
             head,
+            header.get("move_head") is True,
             frozenset(str(name) for name in force),
             header.get("prune") is True,
         )
@@ -351,12 +354,15 @@ def _next_record(
     wanted = draft.refs
     if not draft.prune:
         wanted = wanted_refs(chain, draft.author, previous, draft.refs, others=others, ancestors=ancestors)
+    head = draft.head
+    if not draft.move_head:
+        head = wanted_head(chain, draft.author, previous, wanted, head, others=others)
     return prepare_refs(
         chain,
         draft.author,
         previous,
         wanted,
-        draft.head,
+        head,
         now_ms,
         forced=forced,
         others=others,

@@ -9,7 +9,7 @@ from typing import ClassVar, Final, final
 from guts.errors import ExitStatus, UsageError
 from guts.ids import AuthorId, ObjectId
 from guts.records import Signed
-from guts.trust.canonical_refs import AncestorFacts, canonical_refs, counting, within_limit
+from guts.trust.canonical_refs import AncestorFacts, canonical_head, canonical_refs, counting, within_limit
 from guts.trust.chain import IdentityChain
 from guts.trust.entries import MAX_ENTRIES_BYTES, MAX_REFS, Entries, Entry, Seen
 from guts.trust.ref_names import is_branch, is_ref_name, parents
@@ -143,6 +143,23 @@ def wanted_refs(
         if is_ref_name(ref) and (ref in contested or ref not in own or own[ref].oid != oid)
     }
     return {**kept, **refs}
+
+
+def wanted_head(
+    chain: IdentityChain,
+    author: AuthorId,
+    previous: SignedRefs | None,
+    wanted: Mapping[str, ObjectId],
+    head: str,
+    *,
+    others: Mapping[AuthorId, SignedRefs] = _NOBODY,
+) -> str:
+    """Return the ``head`` of ``prepare_refs`` for an author whose own copy is on the branch ``head``.
+
+    Which branch somebody works on is nobody else's concern: what a clone checks out stays, as long as it is there.
+    """
+    shown = canonical_head(chain, others if previous is None else {**others, author: previous})
+    return shown if shown in wanted else head
 
 
 def own_moves(

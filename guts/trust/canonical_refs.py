@@ -131,6 +131,11 @@ def canonical_refs(
     return CanonicalRefs(MappingProxyType(ordered), _head(chain, counted), tuple(conflicts))
 
 
+def canonical_head(chain: IdentityChain, records: Mapping[AuthorId, SignedRefs]) -> str:
+    """Return the ``head`` of ``canonical_refs``, which needs no facts about ancestors."""
+    return _head(chain, counting(chain, records))
+
+
 def _claims(counted: list[SignedRefs]) -> dict[str, list[_Claim[ObjectId]]]:
     """Return, by ref, the values that survive, in order of precedence; refs without one are left out."""
     by_ref: dict[str, list[_Claim[ObjectId | None]]] = {}

@@ -166,6 +166,19 @@ def test_new_branch_at_an_old_commit_needs_no_objects(node: Node, work: Path) ->
     assert refs["refs/heads/old"] == git(work, "rev-parse", "HEAD~1")
 
 
+def test_head_is_moved_by_name_alone(node: Node, work: Path) -> None:
+    assert node(2)("publish", work).status == 0
+    git(work, "switch", "-q", "-c", "topic")
+    commit(work, "on a topic")
+    published = node(2)("publish", work, "--json").json
+    assert node(2)("inspect", published["repository"], "--json").json["head"] == "refs/heads/main"
+    missing = node(2)("publish", work, "--head", "tpoic")
+    assert missing.status == ExitStatus.USAGE
+    assert "no branch 'tpoic'" in missing.err
+    assert node(2)("publish", work, "--head", "topic").status == 0
+    assert node(2)("inspect", published["repository"], "--json").json["head"] == "refs/heads/topic"
+
+
 def test_deleted_branch_goes_away(node: Node, work: Path) -> None:
     git(work, "branch", "gone")
     repository = published(node(2), work)

@@ -87,6 +87,30 @@ async def test_lost_commits_need_force_and_are_marked(world: World) -> None:
     await replica.shows_what_it_says(maintainer.repository)
 
 
+async def test_head_stays_on_its_branch_until_that_is_gone_or_another_is_asked_for(world: World) -> None:
+    node = await world.node("node")
+    maintainer = world.maintainer()
+
+    async def head() -> str | None:
+        await maintainer.publish(node)
+        await node.shows_what_it_says(maintainer.repository)
+        stored = await node.node.repositories.stored(maintainer.repository)
+        assert stored is not None
+        return stored.summary.head
+
+    assert await head() == MAIN
+    git(maintainer.path, "switch", "-q", "-c", "topic")
+    maintainer.commit("on a topic")
+    assert await head() == MAIN
+    prepared = await maintainer.prepare(node, move_head=True)
+    await node.node.control.commit(str(prepared["session"]), maintainer.sign(prepared))
+    assert await head() == "refs/heads/topic"
+    git(maintainer.path, "switch", "-q", "main")
+    assert await head() == "refs/heads/topic"
+    git(maintainer.path, "branch", "-q", "-D", "topic")
+    assert await head() == MAIN
+
+
 async def test_many_refs_travel_though_their_record_is_too_large_for_gossip(world: World) -> None:
     node = await world.node("node")
     replica = await world.node("replica", seeding__sync_interval="1h")

@@ -290,7 +290,7 @@ class Maintainer:
             found[name] = ObjectId(bytes.fromhex(oid))
         return found
 
-    async def prepare(self, node: RunningNode, *force: str) -> dict[str, object]:
+    async def prepare(self, node: RunningNode, *force: str, move_head: bool = False) -> dict[str, object]:
         """Take the first of the two steps."""
         known = await node.node.repositories.stored(self.repository)
         tips: list[str] = []
@@ -306,6 +306,7 @@ class Maintainer:
             "author": str(self.key.author_id),
             "refs": {name: str(oid) for name, oid in refs.items()},
             "head": git(self.path, "symbolic-ref", "HEAD"),
+            "move_head": move_head,
             "force": list(force),
         }
         source = await SourceRepository.open(self.path)

@@ -105,3 +105,13 @@ def test_node_that_works_with_what_nobody_signed_gets_no_signature() -> None:
     for record in (elsewhere, stranger, forged):
         with pytest.raises(NotAsked):
             signs(prepared(next_of_alice(mine, other=record), [ALICES, record]), mine)
+
+
+def test_branch_that_the_author_is_on_becomes_head_only_where_that_was_asked_for() -> None:
+    mine = SourceRefs({MAIN: oid(1), DEV: oid(2), "refs/heads/mine": oid(3)}, DEV)
+    unsigned = prepare_refs(TWO, ALICE.author_id, ALICES, mine.refs, DEV, NOW + 5, others={BOB.author_id: BOBS})
+    assert unsigned is not None
+    answer = prepared(unsigned, [ALICES, BOBS])
+    with pytest.raises(NotAsked):
+        sign_refs(ALICE, answer, TWO, mine)
+    assert sign_refs(ALICE, answer, TWO, mine, move_head=True)
