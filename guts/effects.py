@@ -82,6 +82,7 @@ class Candidate:
     documents: tuple[bytes, ...]
     bridge: tuple[bytes, ...]
     records: tuple[EncodedRefs, ...]
+    proofs: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,12 +43,18 @@ class Known:
     Attributes:
         epoch: of the newest identity document; -1 where nothing is known yet.
         identity_hash: its hash; empty where nothing is known yet.
-        heads: the newest accepted record of each author.
+        heads: the newest record of each author that counts.
+        splits: the seq from which the records of an author whose history split do not count, by author.
     """
 
     epoch: int = -1
     identity_hash: bytes = b""
     heads: tuple[tuple[AuthorId, Head], ...] = ()
+    splits: tuple[tuple[AuthorId, int], ...] = ()
+
+    def split(self, author: AuthorId) -> int | None:
+        """Return where the history of ``author`` split, or ``None``."""
+        return next((seq for known, seq in self.splits if known == author), None)
 
     def head(self, author: AuthorId) -> Head | None:
         """Return the newest accepted record of ``author``, or ``None``."""
@@ -140,10 +146,12 @@ class Accepted:
     Attributes:
         known: the state after the commit.
         news: the authors whose record is new, with the record itself.
+        proofs: that authors signed two histories, as far as they are new: author, seq of the split, proof.
     """
 
     known: Known
     news: tuple[tuple[AuthorId, Head, EncodedRefs], ...]
+    proofs: tuple[tuple[AuthorId, int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -71,6 +71,14 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
         for temporary, name in temporaries:
             os.replace(temporary, directory / name)
             crash_point("file-renamed")
+        sync_directory(directory)
+
+
+def remove_files(directory: Path, names: Iterable[str]) -> None:
+    """Remove files of ``directory``, where they are there; durable on return. Raises: ``DiskFault``."""
+    with disk_faults():
+        for name in names:
+            (directory / name).unlink(missing_ok=True)
         sync_directory(directory)
 
 

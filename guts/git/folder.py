@@ -4,7 +4,7 @@ The database is the truth while it lives; from these files it can be rebuilt. Th
 reads them back verifies them again.
 
 Layout: ``identity/<epoch>``, ``refs/<author>`` (the signed header and entries as one canonical pair),
-``seeding``. Every write is atomic and durable.
+``proofs/<author>`` (that the author signed two histories), ``seeding``. Every write is atomic and durable.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Final
 
 from guts import canonical
 from guts.canonical import Bounds, NotCanonical
-from guts.git.files import disk_faults, sync_directory, write_files
+from guts.git.files import disk_faults, remove_files, sync_directory, write_files
 from guts.ids import AuthorId, BadId
 
 NAME: Final = "guts"
@@ -37,11 +37,12 @@ class RecordsFolder:
         self.path = path
         self._identity = path / "identity"
         self._refs = path / "refs"
+        self._proofs = path / "proofs"
 
     def create(self) -> None:
         """Make the folder; whole or not is all the same, it can be made again."""
         with disk_faults():
-            for directory in (self.path, self._identity, self._refs):
+            for directory in (self.path, self._identity, self._refs, self._proofs):
                 directory.mkdir(exist_ok=True)
             sync_directory(self.path)
             sync_directory(self.path.parent)
@@ -59,6 +60,25 @@ class RecordsFolder:
         """Keep the newest signed refs of authors: (header, entries) each. Raises: ``DiskFault``."""
         files = {str(author): canonical.encode([header, entries]) for author, (header, entries) in records.items()}
         await asyncio.to_thread(write_files, self._refs, files)
+
+    async def write_proofs(self, proofs: Mapping[AuthorId, bytes]) -> None:
+        """Keep these proofs of equivocation, by author, and no others. Raises: ``DiskFault``."""
+        await asyncio.to_thread(self._write_proofs, {str(author): proof for author, proof in proofs.items()})
+
+    def _write_proofs(self, files: Mapping[str, bytes]) -> None:
+        kept = _read_all(self._proofs) if self._proofs.exists() else {}
+        if kept == files:
+            return
+        with disk_faults():
+            self._proofs.mkdir(exist_ok=True)
+        write_files(self._proofs, files)
+        remove_files(self._proofs, sorted(kept.keys() - files.keys()))
+
+    async def proofs(self) -> list[bytes]:
+        """Return the proofs. Raises: ``DiskFault``."""
+        if not await asyncio.to_thread(self._proofs.exists):
+            return []
+        return list((await asyncio.to_thread(_read_all, self._proofs)).values())
 
     async def refs(self) -> dict[AuthorId, tuple[bytes, bytes]]:
         """Return (header, entries) by author; files that are none are passed over. Raises: ``DiskFault``."""

@@ -14,7 +14,7 @@ from guts.events import ConnectionId
 from guts.ids import RepositoryId
 from guts.wire import codec
 from guts.wire.limits import MAX_NEW_COMMIT_BYTES
-from guts.wire.messages import Gossip, NewCommit, NewRepository
+from guts.wire.messages import Gossip, NewCommit, NewProof, NewRepository
 
 TOPIC_REPOSITORIES: Final = "repositories"
 FANOUT: Final = 6
@@ -27,6 +27,9 @@ SEEN_SECONDS: Final = 600.0
 
 ENVELOPE_BYTES: Final = 128
 """What a NewCommit has around its record: two keys, a hash, a number and lengths, 121 at the most."""
+
+
+News = NewCommit | NewRepository | NewProof
 
 
 class InvalidGossip(PeerFault):
@@ -46,10 +49,12 @@ def message_id(gossip: Gossip) -> bytes:
     return hashlib.sha256(gossip.topic.encode() + b"\0" + gossip.data).digest()
 
 
-def envelope(news: NewCommit | NewRepository) -> Gossip:
+def envelope(news: News) -> Gossip:
     """Return ``news`` in its envelope; a record too large for gossip is left out."""
     if isinstance(news, NewRepository):
         return Gossip(TOPIC_REPOSITORIES, codec.encode(news))
+    if isinstance(news, NewProof):
+        return Gossip(repository_topic(news.repository), codec.encode(news))
     data = codec.encode(brief(news))
     if news.record is not None:
         record = canonical.encode([news.record.header, news.record.entries])
@@ -63,7 +68,7 @@ def brief(news: NewCommit) -> NewCommit:
     return replace(news, record=None)
 
 
-def open_envelope(gossip: Gossip) -> NewCommit | NewRepository:
+def open_envelope(gossip: Gossip) -> News:
     """Return the news in ``gossip``.
 
     Raises:
@@ -71,7 +76,9 @@ def open_envelope(gossip: Gossip) -> NewCommit | NewRepository:
         guts.canonical.NotCanonical, guts.wire.codec.BadMessage: not a message at all.
     """
     match codec.decode(gossip.data):
-        case NewCommit(repository=repository) as news if gossip.topic == repository_topic(repository):
+        case (NewCommit(repository=repository) | NewProof(repository=repository)) as news if (
+            gossip.topic == repository_topic(repository)
+        ):
             return news
         case NewRepository() as news if gossip.topic == TOPIC_REPOSITORIES:
             return news
@@ -98,7 +105,7 @@ class GossipProtocol:
         self._seen[identifier] = now
         return True
 
-    def announce(self, news: NewCommit | NewRepository, listeners: Iterable[ConnectionId], now: float) -> list[Send]:
+    def announce(self, news: News, listeners: Iterable[ConnectionId], now: float) -> list[Send]:
         """Return the sends of ``news`` to ``listeners``, and mark it as seen.
 
         ``FANOUT`` of them, drawn at random, get all of it; the rest are only told that there is news, and ask

@@ -4,7 +4,7 @@ Pure, and possibly slow (thousands of signatures, megabytes of entries): callers
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, assert_never
 
 from guts.errors import GutsError, Unavailable
@@ -28,11 +28,13 @@ from guts.trust.acceptance import (
     Unseen,
     WrongRepository,
     accept,
+    freezes,
     ref_changes,
 )
-from guts.trust.canonical_refs import within_limit
 from guts.trust.chain import IdentityChain
+from guts.trust.equivocation import EquivocationProof
 from guts.trust.signed_refs import Header, SignedHeader, SignedRefs
+from guts.trust.standing import counts
 from guts.wire.messages import EncodedRefs
 
 
@@ -53,11 +55,14 @@ class Held:
     """The accepted state of a repository, decoded.
 
     Attributes:
+        records: the newest record of each author that counts.
+        proofs: of equivocation, by author; those that no identity document has settled.
         generation: how many commits made it; 0: it was not stored yet.
     """
 
     chain: IdentityChain
     records: Mapping[AuthorId, SignedRefs]
+    proofs: Mapping[AuthorId, EquivocationProof] = field(default_factory=dict)
     generation: int = 0
 
     @classmethod
@@ -65,7 +70,13 @@ class Held:
         """Decode what the database keeps; it was verified when it came, and is again."""
         chain = IdentityChain.from_documents([document.encoded for document in stored.documents])
         records = (SignedRefs.decode(row.header, row.entries) for row in stored.signed_refs)
-        return cls(chain, {record.author: record for record in records}, stored.summary.generation)
+        proofs = (EquivocationProof.decode(row.encoded) for row in stored.equivocations)
+        return cls(
+            chain,
+            {record.author: record for record in records},
+            {proof.author: proof for proof in proofs},
+            stored.summary.generation,
+        )
 
     @property
     def tips(self) -> frozenset[ObjectId]:
@@ -101,8 +112,11 @@ class Verified:
     Attributes:
         chain: with the new documents.
         first_new_document: index in the chain of the first document that is new here.
-        new: the records that are new; at least one, unless documents are.
+        new: the records that are new, in the order in which they replace others.
         records: the newest record of every author, the new ones in their place.
+        proofs: of equivocation, those held and those new.
+        new_proofs: the authors whose proof is new here.
+        withdrawn: records of which none that is held takes the place, though they don't count any more.
         generation: of the state that this one follows, and no other.
     """
 
@@ -110,12 +124,21 @@ class Verified:
     first_new_document: int
     new: tuple[NewRecord, ...]
     records: Mapping[AuthorId, SignedRefs]
-    generation: int
+    proofs: Mapping[AuthorId, EquivocationProof] = field(default_factory=dict)
+    new_proofs: frozenset[AuthorId] = frozenset()
+    withdrawn: tuple[SignedRefs, ...] = ()
+    generation: int = 0
 
     @property
     def tips(self) -> frozenset[ObjectId]:
         """Every object that a record, new or held, points at."""
         return _tips(self.records)
+
+
+def follow(held: Held, chain: IdentityChain) -> Verified:
+    """Return the state that follows on ``held`` with the documents of ``chain``, and without any new record."""
+    proofs = {author: proof for author, proof in held.proofs.items() if freezes(chain, proof)}
+    return Verified(chain, held.chain.epoch + 1, (), held.records, proofs, generation=held.generation)
 
 
 def _tips(records: Mapping[AuthorId, SignedRefs]) -> frozenset[ObjectId]:
@@ -129,28 +152,31 @@ def verify(
     bridge: tuple[bytes, ...],
     records: tuple[EncodedRefs, ...],
     now_ms: int,
+    proofs: tuple[bytes, ...] = (),
 ) -> Verified | None:
     """Return what is new in an offer, or ``None`` where nothing is.
 
     Records may come in any order. One that can't be accepted now does not keep others out: what it lacks is raised
-    only where nothing else is new.
+    only where nothing else is new. One that does not fit with what is held makes a proof of equivocation; which record
+    of that author counts then is for ``guts.node.history`` to find.
 
     Raises:
         PeerFault: what no honest peer offers.
         MissingContext: documents, headers or records in between are missing.
-        NotYet: a record from the future, or by an author whose history split.
+        NotYet: a record from the future, or under another identity document than ours.
     """
-    if held is not None:
-        chain, first_new = held.chain, held.chain.epoch + 1
-    elif documents:
-        chain, first_new = IdentityChain.from_documents([documents[0]]), 0
+    if held is None:
+        if not documents:
+            raise MissingContext("no identity document is known or offered")
+        held, first_new = Held(IdentityChain.from_documents([documents[0]]), {}), 0
     else:
-        raise MissingContext("no identity document is known or offered")
+        first_new = held.chain.epoch + 1
+    chain = held.chain
     if chain.repository != repository:
         raise WrongRepository("identity documents of another repository")
     for document in documents:
         chain = chain.extend(document)
-    newest = dict(held.records) if held is not None else {}
+    newest = dict(held.records)
     headers = [SignedHeader.decode(header) for header in bridge]
     authors = {author for document in chain.history for author in document.maintainers}
     offered = []
@@ -160,23 +186,41 @@ def verify(
         if header.author not in authors:
             raise _stranger(chain, header)
         offered.append(SignedRefs.decode(encoded.header, encoded.entries))
-    new, obstacle = _accept_all(chain, newest, offered, headers, now_ms)
+    split = {author: proof for author, proof in held.proofs.items() if freezes(chain, proof)}
+    for proof in map(EquivocationProof.decode, proofs):
+        if proof.first.header.repository != repository:
+            raise WrongRepository("proof about another repository")
+        # Who is no maintainer here may be one by a document that is to come; the proof is told again then.
+        if proof.author in authors:
+            _put(chain, split, proof)
+    new, obstacle = _accept_all(chain, newest, split, offered, headers, now_ms)
+    new_proofs = frozenset(author for author, proof in split.items() if held.proofs.get(author) != proof)
     # Nobody follows a repository for the sake of its documents alone, while its records wait.
-    if not new and (chain.epoch < first_new or (held is None and obstacle is not None)):
+    if not new and not new_proofs and (chain.epoch < first_new or (not first_new and obstacle is not None)):
         if obstacle is not None:
             raise obstacle
         return None
-    return Verified(chain, first_new, tuple(new), newest, 0 if held is None else held.generation)
+    return Verified(chain, first_new, tuple(new), newest, split, new_proofs, generation=held.generation)
+
+
+def _put(chain: IdentityChain, proofs: dict[AuthorId, EquivocationProof], proof: EquivocationProof) -> bool:
+    """Keep ``proof``, if none of an earlier split is held and no document has settled it; tell whether it was kept."""
+    held = proofs.get(proof.author)
+    if not freezes(chain, proof) or (held is not None and held.split_seq <= proof.split_seq):
+        return False
+    proofs[proof.author] = proof
+    return True
 
 
 def _accept_all(
     chain: IdentityChain,
     newest: dict[AuthorId, SignedRefs],
+    proofs: dict[AuthorId, EquivocationProof],
     offered: list[SignedRefs],
     headers: list[SignedHeader],
     now_ms: int,
 ) -> tuple[list[NewRecord], Unavailable | None]:
-    """Put what can be accepted of ``offered`` into ``newest``.
+    """Put what can be accepted of ``offered`` into ``newest``, and what it proves into ``proofs``.
 
     Returns:
         What was accepted, and what the first of the others lacks.
@@ -186,7 +230,7 @@ def _accept_all(
     """
     new: list[NewRecord] = []
     while True:
-        found, obstacle = _accept_together(chain, newest, offered, headers, now_ms)
+        found, obstacle = _accept_together(chain, newest, proofs, offered, headers, now_ms)
         if not found:
             return new, obstacle
         new += found
@@ -198,6 +242,7 @@ def _accept_all(
 def _accept_together(
     chain: IdentityChain,
     newest: Mapping[AuthorId, SignedRefs],
+    proofs: dict[AuthorId, EquivocationProof],
     offered: list[SignedRefs],
     headers: list[SignedHeader],
     now_ms: int,
@@ -218,13 +263,17 @@ def _accept_together(
         for record in candidates:
             replaced = newest.get(record.author)
             between = tuple(header for header in headers if header.header.author == record.author)
-            counts = replaced is not None and within_limit(chain, replaced)
-            known = Known(replaced.seq, replaced.hash) if replaced is not None and counts else None
-            decision = accept(chain, known, record, between, now_ms, others=together)
+            proof = proofs.get(record.author)
+            valid = replaced is not None and counts(chain, proof, replaced.header)
+            known = Known(replaced.seq, replaced.hash) if replaced is not None and valid else None
+            decision = accept(chain, known, record, between, now_ms, others=together, proofs=proofs)
+            if isinstance(decision, Fork):
+                assert replaced is not None, "nothing splits off from nothing"
+                _put(chain, proofs, decision.proof(replaced.signed_header))
             if isinstance(decision, New):
                 kept.append(record)
                 if record.author not in found or found[record.author].record.seq < record.seq:
-                    counted = replaced if replaced is not None and _binds(chain, replaced, record) else None
+                    counted = replaced if valid and replaced is not None and _binds(chain, replaced, record) else None
                     found[record.author] = NewRecord(record, replaced, counted, between)
             else:
                 obstacle = obstacle or _lack(record, decision)
@@ -248,24 +297,24 @@ def _stranger(chain: IdentityChain, header: Header) -> GutsError:
 
 
 def _binds(chain: IdentityChain, held: SignedRefs, record: SignedRefs) -> bool:
-    """Tell whether what ``record`` changes is to be judged by ``held``.
+    """Tell whether what ``record`` changes is to be judged by ``held``, which counts.
 
-    Not where an identity document has cut ``held`` off, or names a record between the two as the one to go on from.
+    Not where an identity document names a record between the two as the one to go on from.
     """
     decreed = chain.last_limit(held.author)
-    return within_limit(chain, held) and (decreed is None or not held.seq < decreed.seq <= record.seq)
+    return decreed is None or not held.seq < decreed.seq <= record.seq
 
 
 def _lack(record: SignedRefs, decision: Decision) -> Unavailable | None:
     """Return why ``record`` can't be accepted yet; ``None``: it never will, or has been."""
     match decision:
-        case New() | Duplicate() | Stale() | PastLimit() | Suspended():
+        case New() | Duplicate() | Stale() | PastLimit() | Suspended() | Fork():
             return None
         case NeedsIdentity() | Gap() | Unseen():
             return MissingContext(f"a record by {record.author.short} needs more: {type(decision).__name__}")
         case Ahead():
             return NotYet(f"a record by {record.author.short} is ahead of this node's clock")
-        case Fork() | OtherIdentity():
-            return NotYet(f"{record.author.short} signed two histories; the one that came first stays")
+        case OtherIdentity():
+            return NotYet(f"a record of {record.author.short} under another document of that epoch than ours")
         case _:
             assert_never(decision)

@@ -8,7 +8,8 @@ from guts.clock import Now
 from guts.errors import ExitStatus, PeerFault, UsageError
 from guts.events import Accepted
 from guts.ids import RepositoryId
-from guts.node.acceptance import Held, Verified
+from guts.node.acceptance import Held, follow
+from guts.node.history import settle
 from guts.node.repositories import Repositories
 from guts.service.service import NotFollowed
 from guts.store.repositories import Conflict
@@ -46,7 +47,7 @@ async def apply_document(
     chain = extended(held.chain, document)
     if chain.epoch == held.chain.epoch:
         return chain, None
-    verified = Verified(chain, held.chain.epoch + 1, (), held.records, held.generation)
+    verified = await settle(repositories.database, held, follow(held, chain))
     async with repositories.writing(repository) as (bare, hold), bare.quarantine() as quarantine:
         await quarantine.check(())  # it brings no objects, and those of the records were checked when they came
         try:

@@ -57,6 +57,20 @@ class NonFastForward(UsageError):
         )
 
 
+class HistorySplit(UsageError):
+    """The author's key signed two histories, so that neither counts."""
+
+    code: ClassVar[str] = "HISTORY_SPLIT"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+    def __init__(self, repository: RepositoryId, author: AuthorId, split: int) -> None:
+        super().__init__(
+            f"your key has signed two histories of {repository}, as happens after a restore from a backup: what it "
+            f"signed since seq {split} does not count on any replica, and nothing more can be published with it",
+            hint=f"the maintainers say from which record it goes on: guts identity reaffirm {author} {repository} FILE",
+        )
+
+
 class NoSuchSession(UsageError):
     """The publication was committed, was forgotten, or never was."""
 
@@ -198,12 +212,15 @@ class Publishing:
         async with contextlib.AsyncExitStack() as stack:
             bare, hold = await stack.enter_async_context(self._repositories.writing(draft.repository))
             # Nobody sends gigabytes to be told that they have no say.
-            check_maintainer(await asyncio.to_thread(_chain, draft, await self._held(draft.repository)), draft.author)
+            held = await self._held(draft.repository)
+            check_maintainer(await asyncio.to_thread(_chain, draft, held), draft.author)
+            _check_split(draft, held)
             quarantine = await stack.enter_async_context(bare.quarantine())
             objects = await self._take_in(draft, quarantine, pack)
             # Afresh: others may have published while the pack came in.
             held = await self._held(draft.repository)
             chain = await asyncio.to_thread(_chain, draft, held)
+            _check_split(draft, held)
             records = dict(held.records) if held is not None else {}
             ancestors = await self._ancestors(chain, records, quarantine)
             forced = await self._forced(draft, chain, records, ancestors, quarantine)
@@ -339,6 +356,12 @@ def _chain(draft: Draft, held: Held | None) -> IdentityChain:
     if chain.repository != draft.repository:
         raise BadPublication("the identity document is another repository's")
     return chain
+
+
+def _check_split(draft: Draft, held: Held | None) -> None:
+    """Raises: ``HistorySplit``: the author can't go on."""
+    if held is not None and (proof := held.proofs.get(draft.author)) is not None:
+        raise HistorySplit(draft.repository, draft.author, proof.split_seq)
 
 
 def _next_record(

@@ -2,8 +2,9 @@
 
 A damaged SQLite file is set aside, never deleted: renamed to ``guts.db.damaged-<Unix milliseconds>``, beside the new.
 Each repository's ``guts/`` has the signed records; they pass the same checks as when a peer sent them, and so do the
-objects. What only the database had is lost: statistics, scores, bans, receipts, peers and DHT contacts, and replaced
-headers, which a replica that missed thousands of records asks another for.
+objects, and what proves that an author signed two histories. What only the database had is lost: statistics, scores,
+bans, receipts, peers and DHT contacts, and older records: who needs one gets it, or the headers that lead on from it,
+from another replica.
 """
 
 import asyncio
@@ -64,9 +65,10 @@ def accept_again(
     repository: RepositoryId,
     documents: Sequence[bytes],
     records: Mapping[AuthorId, tuple[bytes, bytes]],
+    proofs: Sequence[bytes],
     now_ms: int,
 ) -> tuple[Verified, Mapping[AuthorId, GutsError]]:
-    """Return the state that ``documents`` and ``records`` (header, entries) add up to, and why others don't count.
+    """Return the state that documents, records (header, entries) and proofs add up to, and why other records don't.
 
     Pure, and possibly slow: for a thread.
 
@@ -74,9 +76,9 @@ def accept_again(
         PeerFault, Unavailable: the documents are no identity of ``repository``.
         NothingAccepted: no record counts.
     """
-    base = verify(repository, None, tuple(documents), (), (), now_ms)
+    base = verify(repository, None, tuple(documents), (), (), now_ms, tuple(proofs))
     assert base is not None, "documents are new where nothing is held"
-    held, new = Held(base.chain, base.records), list[NewRecord]()
+    held, new = Held(base.chain, base.records, base.proofs), list[NewRecord]()
     waiting, refused = dict(records), dict[AuthorId, GutsError]()
     # A record may name others that its author had seen: again until none is accepted any more.
     left = -1
@@ -90,8 +92,8 @@ def accept_again(
                 continue
             del waiting[author]
             if more is not None:
-                held = Held(held.chain, more.records)
+                held = Held(held.chain, more.records, more.proofs)
                 new += more.new
     if not new:
         raise NothingAccepted("; ".join(map(str, refused.values())) or "there is no record")
-    return Verified(base.chain, 0, tuple(new), held.records, 0), refused
+    return Verified(base.chain, 0, tuple(new), held.records, held.proofs), refused

@@ -1,13 +1,26 @@
 """``RefsReader``: what a GetRefs asks for, read from the database; no more of it than the answer needs."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from guts.ids import AuthorId, RepositoryId
+from guts.records import Signed
+from guts.store import history
 from guts.store import repositories as table
 from guts.store.database import Database
-from guts.wire.limits import KIB, MAX_DOCUMENTS, MAX_HEADERS, MAX_ITEMS, MAX_QUERIES, MAX_RECORDS, MAX_REFS_BYTES
+from guts.trust.signed_refs import MAX_HEADER_BYTES, Header
+from guts.wire.limits import (
+    KIB,
+    MAX_DOCUMENTS,
+    MAX_HEADERS,
+    MAX_ITEMS,
+    MAX_QUERIES,
+    MAX_RECORDS,
+    MAX_REFS_BYTES,
+    MAX_SPLITS,
+)
 from guts.wire.messages import EncodedRefs, RecordQuery, RefsAnswer, RefsQuery, RefsStatus
 
 ANSWER_BUDGET: Final = MAX_REFS_BYTES - 32 * KIB
@@ -35,6 +48,13 @@ class _Answer:
     documents: list[bytes] = field(default_factory=list)
     headers: list[bytes] = field(default_factory=list)
     records: list[EncodedRefs] = field(default_factory=list)
+    proofs: list[bytes] = field(default_factory=list)
+
+    def add_proof(self, proof: bytes) -> bool:
+        if len(self.proofs) >= MAX_SPLITS or not self._fits(_cost(proof)):
+            return False
+        self.proofs.append(proof)
+        return True
 
     def add_document(self, document: bytes) -> bool:
         if len(self.documents) >= MAX_DOCUMENTS or not self._fits(_cost(document)):
@@ -104,12 +124,19 @@ class RefsReader:
             wanted = {query.author} if summary.authors.get(query.author, (-1,))[0] == query.seq else set()
             complete = await self._add_records(answer, repository, wanted, {})
         else:
-            known = {head.author: head.seq for head in query.known}
-            newer = {author for author, (seq, _) in summary.authors.items() if known.get(author, -1) < seq}
+            known = {head.author: (head.seq, head.hash) for head in query.known}
+            newer = {author for author, newest in summary.authors.items() if _is_newer(newest, known.get(author))}
             complete = await self._add_documents(answer, query, summary.epoch)
+            if summary.splits:
+                complete = complete and await self._add_proofs(answer, query)
             complete = complete and await self._add_records(answer, repository, newer, known)
         result = RefsAnswer(
-            repository, RefsStatus.HELD, tuple(answer.documents), tuple(answer.headers), tuple(answer.records)
+            repository,
+            RefsStatus.HELD,
+            tuple(answer.documents),
+            tuple(answer.headers),
+            tuple(answer.records),
+            tuple(answer.proofs),
         )
         return result, answer.spent, complete
 
@@ -119,14 +146,63 @@ class RefsReader:
         documents = await self._database.read(table.load_documents, query.repository, from_epoch=query.documents)
         return all(answer.add_document(document.encoded) for document in documents)
 
+    async def _add_proofs(self, answer: _Answer, query: RefsQuery) -> bool:
+        """Add what the asker does not know of authors who signed two histories."""
+        known = {split.author: split.seq for split in query.splits}
+        proofs = await self._database.read(history.load_proofs, query.repository)
+        return all(
+            answer.add_proof(proof.encoded)
+            for proof in proofs
+            if proof.author not in known or proof.split < known[proof.author]
+        )
+
     async def _add_records(
-        self, answer: _Answer, repository: RepositoryId, authors: set[AuthorId], known: dict[AuthorId, int]
+        self,
+        answer: _Answer,
+        repository: RepositoryId,
+        authors: set[AuthorId],
+        known: dict[AuthorId, tuple[int, bytes]],
     ) -> bool:
         for author in sorted(authors):
             row = await self._database.read(table.load_signed_refs_of, repository, author)
-            bridge: tuple[table.Header, ...] = ()
+            bridge: list[bytes] = []
             if author in known:
-                bridge = await self._database.read(table.load_headers, repository, author, above_seq=known[author])
-            if not answer.add_record(EncodedRefs(row.header, row.entries), [header.encoded for header in bridge]):
+                bridge = await self._bridge(repository, row, known[author])
+            if not answer.add_record(EncodedRefs(row.header, row.entries), bridge):
                 return False
         return True
+
+    async def _bridge(
+        self, repository: RepositoryId, newest: table.SignedRefs, known: tuple[int, bytes]
+    ) -> list[bytes]:
+        """Return the headers that lead from ``known`` (seq, hash) to the author's newest record, oldest first.
+
+        Where ``known`` is not among them, the last one that is older comes too: it shows that the history has split.
+        """
+        seq, digest = known
+        rows = await self._database.read(history.load_headers, repository, newest.author, above_seq=seq)
+        bridge, before = await asyncio.to_thread(_leading, rows, newest.header)
+        if before != digest and newest.seq > seq:
+            older = await self._database.read(history.load_header, repository, newest.author, before)
+            bridge = [*([older.encoded] if older is not None else []), *bridge]
+        return bridge
+
+
+def _is_newer(newest: tuple[int, bytes], known: tuple[int, bytes] | None) -> bool:
+    """Tell whether an author's newest record is news to who knows ``known``, or another one of that seq."""
+    return known is None or newest[0] > known[0] or (newest[0] == known[0] and newest[1] != known[1])
+
+
+def _leading(rows: Sequence[history.Header], newest: bytes) -> tuple[list[bytes], bytes]:
+    """Return those of ``rows`` that lead to ``newest``, oldest first, and the hash of the header before them."""
+    headers = {row.hash: row.encoded for row in rows}
+    found: list[bytes] = []
+    previous = _previous(newest)
+    while (parent := headers.pop(previous, None)) is not None:
+        found.append(parent)
+        previous = _previous(parent)
+    return found[::-1], previous
+
+
+def _previous(header: bytes) -> bytes:
+    return Header.decode_body(Signed.decode(header, MAX_HEADER_BYTES).body).previous

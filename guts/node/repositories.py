@@ -21,9 +21,12 @@ from guts.node.rebuilding import accept_again
 from guts.store import objects as object_table
 from guts.store import repositories as table
 from guts.store.database import Database
+from guts.store.history import Equivocation, Header
 from guts.store.repositories import RepositorySummary, StoredRepository
 from guts.store.transactions import CommitUnknown
 from guts.trust.canonical_refs import CanonicalRefs, ancestor_questions, canonical_refs
+from guts.trust.deltas import make_delta
+from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import EncodedRefs
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ SUFFIX = ".git"
 def known_of(summary: RepositorySummary) -> Known:
     """Return what the service keeps of a stored repository."""
     heads = tuple((author, Head(seq, digest)) for author, (seq, digest) in sorted(summary.authors.items()))
-    return Known(summary.epoch, summary.identity_hash, heads)
+    return Known(summary.epoch, summary.identity_hash, heads, tuple(sorted(summary.splits.items())))
 
 
 class Repositories:
@@ -147,13 +150,16 @@ class Repositories:
                 {epoch: chain.documents[epoch] for epoch in (range(chain.epoch + 1) if lost else fresh)}
             )
             crash_point("identities-kept")
+            await bare.records.write_proofs({author: proof.encode() for author, proof in verified.proofs.items()})
             await bare.records.write_refs(
                 {record.author: (record.header_bytes, record.entries_bytes) for record in written}
             )
+            # The file of a record that is withdrawn stays: accepted again, it would not count any more than now.
             crash_point("signed-refs-kept")
             await bare.records.write_seeding(seeding=seeding)
             crash_point("seeding-kept")
-            state = _accepted(verified, shown, await bare.size(), now_ms, seeding=seeding)
+            size = await bare.size()
+            state = await asyncio.to_thread(_accepted, verified, shown, size, now_ms, seeding=seeding)
             generation = await self._write(state)
             crash_point("commit-accepted")
             await bare.project(shown.refs, shown.head)
@@ -170,7 +176,11 @@ class Repositories:
             )
             for new in verified.new
         )
-        return Accepted(await self.known(chain.repository), news)
+        proofs = tuple(
+            (author, verified.proofs[author].split_seq, verified.proofs[author].encode())
+            for author in sorted(verified.new_proofs)
+        )
+        return Accepted(await self.known(chain.repository), news, proofs)
 
     async def _generation(self, repository: RepositoryId) -> int:
         try:
@@ -268,7 +278,8 @@ class Repositories:
             bare = await self.open(repository)
             await bare.recover()
             documents, records = await bare.records.identities(), await bare.records.refs()
-            verified, refused = await asyncio.to_thread(accept_again, repository, documents, records, now_ms)
+            proofs = await bare.records.proofs()
+            verified, refused = await asyncio.to_thread(accept_again, repository, documents, records, proofs, now_ms)
             async with self.locks(repository).shared() as hold, bare.quarantine() as quarantine:
                 await quarantine.check(verified.tips)
                 seeding = await bare.records.seeding()
@@ -321,7 +332,10 @@ def _accepted(
             table.IdentityDocument(epoch, chain.history[epoch].hash, chain.documents[epoch])
             for epoch in range(verified.first_new_document, chain.epoch + 1)
         ),
-        signed_refs=tuple(_new_signed_refs(new) for new in verified.new),
+        signed_refs=(*map(_new_signed_refs, verified.new), *map(_withdrawn, verified.withdrawn)),
+        equivocations=tuple(
+            Equivocation(author, proof.split_seq, proof.encode()) for author, proof in verified.proofs.items()
+        ),
         canonical=shown.refs,
         head=shown.head,
         seeding=seeding,
@@ -331,12 +345,18 @@ def _accepted(
 
 
 def _new_signed_refs(new: NewRecord) -> table.NewSignedRefs:
-    record, author = new.record, new.record.author
+    record, author, replaced = new.record, new.record.author, new.replaced
     return table.NewSignedRefs(
+        author,
         table.SignedRefs(author, record.seq, record.hash, record.header_bytes, record.entries_bytes),
-        (new.replaced.seq, new.replaced.hash) if new.replaced is not None else None,
-        tuple(table.Header(author, h.header.seq, h.header.hash, h.encoded) for h in new.bridge),
+        (replaced.seq, replaced.hash) if replaced is not None else None,
+        make_delta(replaced.entries, record.entries) if replaced is not None else None,
+        tuple(Header(author, h.header.seq, h.header.hash, h.encoded) for h in new.bridge),
     )
+
+
+def _withdrawn(record: SignedRefs) -> table.NewSignedRefs:
+    return table.NewSignedRefs(record.author, None, (record.seq, record.hash), make_delta(record.entries, None))
 
 
 def _is_worth_keeping(path: Path, stored: bool) -> bool:

@@ -16,7 +16,8 @@ from guts.git.repository import NotARepository
 from guts.ids import ObjectId, RepositoryId
 from guts.net.stream import Stream
 from guts.net.tcp import TcpConnection
-from guts.node.acceptance import Held, MissingContext, Verified, verify
+from guts.node.acceptance import Held, MissingContext, Verified, follow, verify
+from guts.node.history import settle
 from guts.node.limits import Patience
 from guts.node.repositories import Repositories
 from guts.store.repositories import Conflict
@@ -86,9 +87,10 @@ class Transfers:
         held = await asyncio.to_thread(Held.of, stored) if stored is not None else None
         verified = await asyncio.to_thread(self._verify, repository, held, effect.candidate)
         if verified is None and held is not None and self._repositories.is_lost(repository):
-            verified = Verified(held.chain, held.chain.epoch + 1, (), held.records, held.generation)
+            verified = follow(held, held.chain)
         if verified is None:
             return NothingNew(await self._repositories.known(repository) if stored is not None else Known())
+        verified = await settle(self._repositories.database, held, verified)
         async with self._repositories.writing(repository) as (bare, hold), bare.quarantine() as quarantine:
             tips = verified.tips
             missing = tips - await bare.has(tips)
@@ -109,7 +111,10 @@ class Transfers:
             return await self._repositories.commit(bare, verified, quarantine, hold, self._clock().wall)
 
     def _verify(self, repository: RepositoryId, held: Held | None, candidate: Candidate) -> Verified | None:
-        return verify(repository, held, candidate.documents, candidate.bridge, candidate.records, self._clock().wall)
+        now_ms = self._clock().wall
+        return verify(
+            repository, held, candidate.documents, candidate.bridge, candidate.records, now_ms, candidate.proofs
+        )
 
     @contextlib.asynccontextmanager
     async def _requested(

@@ -46,7 +46,7 @@ from guts.events import (
     Unseed,
     Woke,
 )
-from guts.gossip.protocol import GossipProtocol, envelope, open_envelope
+from guts.gossip.protocol import GossipProtocol, News, envelope, open_envelope
 from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
@@ -66,6 +66,7 @@ from guts.wire.messages import (
     HelloAck,
     Message,
     NewCommit,
+    NewProof,
     NewRepository,
     Objects,
     ObjectsStatus,
@@ -209,7 +210,7 @@ class Service:
                 return []
             case Gossip():
                 return self._gossip(connection, message, now)
-            case NewCommit() | NewRepository():
+            case NewCommit() | NewRepository() | NewProof():
                 return self._news(connection, message, now)
             case Goodbye():
                 return self.peers.goodbye(connection, message)
@@ -302,9 +303,12 @@ class Service:
             return []
         return self._news(connection, open_envelope(message), now)
 
-    def _news(self, connection: PeerConnection, news: NewCommit | NewRepository, now: Now) -> list[Effect]:
+    def _news(self, connection: PeerConnection, news: News, now: Now) -> list[Effect]:
         if news.repository not in self.sync.goals:
             return []
+        if isinstance(news, NewProof):
+            self.peers.state(connection.peer).holds(news.repository)
+            return self.sync.proof_news(connection.peer, connection.id, news, now.mono)
         if isinstance(news, NewCommit):
             self.peers.state(connection.peer).holds(news.repository)
             return self.sync.news(connection.peer, connection.id, news, now.mono)
@@ -348,15 +352,20 @@ class Service:
     def _announce(
         self, repository: RepositoryId, accepted: Accepted, before: int | None, source: ConnectionId | None, now: Now
     ) -> list[Effect]:
-        """Tell those who want to know what is new since epoch ``before``, but not the one who told us."""
-        listeners = [
-            state.connection.id
-            for state in self.peers.subscribers(repository)
-            if state.connection is not None and state.connection.id != source
+        """Tell those who want to know what is new since epoch ``before``, but not the one who told us.
+
+        Proof that an author signed two histories is for that one too: it may have told us of one of the two. So is
+        news of an identity document: a record may count again by it that we have kept and the other one has not.
+        """
+        everybody = [
+            state.connection.id for state in self.peers.subscribers(repository) if state.connection is not None
         ]
+        listeners = [connection for connection in everybody if connection != source]
         effects: list[Effect] = []
         if before is None or before < accepted.known.epoch:
-            effects += self.gossip.announce(self._new_repository(repository, accepted), listeners, now.mono)
+            effects += self.gossip.announce(self._new_repository(repository, accepted), everybody, now.mono)
+        for author, split, proof in accepted.proofs:
+            effects += self.gossip.announce(NewProof(repository, author, split, proof), everybody, now.mono)
         for author, head, record in accepted.news:
             commit = NewCommit(repository, author, head.seq, head.hash, record)
             effects += self.gossip.announce(commit, listeners, now.mono)

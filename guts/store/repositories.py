@@ -8,17 +8,15 @@ names the generation it wrote, so that a projection that was overtaken is never 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, final
+from typing import ClassVar, final
 
 from sqlalchemy import Connection, Row, delete, select, update
 
 from guts.errors import StorageFault
 from guts.ids import AuthorId, ObjectId, RepositoryId
-from guts.store.dialect import insert_or_ignore
-from guts.store.schema import canonical_refs, identity_documents, kept_headers, repositories, signed_refs
-
-KEPT_HEADERS: Final = 1_000
-"""Replaced headers kept per author, so that a replica that missed as many can still check the chain."""
+from guts.store import history
+from guts.store.history import Equivocation, Header
+from guts.store.schema import canonical_refs, equivocations, identity_documents, repositories, signed_refs
 
 
 class Conflict(StorageFault):
@@ -50,24 +48,8 @@ class IdentityDocument:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Header:
-    """An accepted header of an author, without its entries.
-
-    Attributes:
-        hash: its 32-byte record hash.
-        encoded: the signed bytes.
-    """
-
-    author: AuthorId
-    seq: int
-    hash: bytes
-    encoded: bytes
-
-
-@final
-@dataclass(frozen=True, slots=True)
 class SignedRefs:
-    """The newest accepted record of an author.
+    """The newest record of an author that counts.
 
     Attributes:
         hash: the header's 32-byte record hash.
@@ -88,12 +70,16 @@ class NewSignedRefs:
     """An author's record to commit, in the place of the one that it was checked against.
 
     Attributes:
+        record: ``None``: none of the author's records that are held counts any more.
         previous: (seq, hash) that must still be the author's newest; ``None``: the author must have none.
+        delta: makes the entries of ``previous`` of those of ``record``, or of nothing; ``None`` where there is none.
         bridging: headers between ``previous`` and this one, kept with it.
     """
 
-    record: SignedRefs
+    author: AuthorId
+    record: SignedRefs | None
     previous: tuple[int, bytes] | None
+    delta: bytes | None = None
     bridging: tuple[Header, ...] = ()
 
 
@@ -104,6 +90,7 @@ class AcceptedState:
 
     Attributes:
         documents: identity documents that are new here, epochs rising by one from the newest one held.
+        equivocations: proofs to keep; replaces what was there.
         canonical: every canonical ref, conflict refs too; replaces what was there.
         head: name of the ref that HEAD points to, if it points to one.
         size: bytes of the repository on disk.
@@ -115,6 +102,7 @@ class AcceptedState:
     description: str
     documents: tuple[IdentityDocument, ...]
     signed_refs: tuple[NewSignedRefs, ...]
+    equivocations: tuple[Equivocation, ...]
     canonical: Mapping[str, ObjectId]
     head: str | None
     seeding: bool
@@ -129,7 +117,8 @@ class RepositorySummary:
 
     Attributes:
         identity_hash: hash of the newest identity document.
-        authors: (seq, hash) of each author's newest record.
+        authors: (seq, hash) of each author's newest record that counts.
+        splits: the seq from which the records of an author whose history split do not count, where one did.
         generation: number of commits so far.
         projected: whether git's refs show ``generation``.
         updated: of the newest commit, Unix milliseconds.
@@ -148,6 +137,7 @@ class RepositorySummary:
     updated: int
     size: int
     authors: Mapping[AuthorId, tuple[int, bytes]]
+    splits: Mapping[AuthorId, int]
 
 
 @final
@@ -158,6 +148,7 @@ class StoredRepository:
     summary: RepositorySummary
     documents: tuple[IdentityDocument, ...]
     signed_refs: tuple[SignedRefs, ...]
+    equivocations: tuple[Equivocation, ...]
     canonical: Mapping[str, ObjectId]
 
 
@@ -170,6 +161,7 @@ def commit(connection: Connection, state: AcceptedState) -> int:
     generation = _commit_identity(connection, state)
     for new in state.signed_refs:
         _replace_signed_refs(connection, state.repository, new)
+    history.replace_proofs(connection, state.repository, state.equivocations)
     key = {"repository": state.repository}
     connection.execute(delete(canonical_refs).where(canonical_refs.c.repository == state.repository))
     if state.canonical:
@@ -219,37 +211,24 @@ def _commit_identity(connection: Connection, state: AcceptedState) -> int:
 
 
 def _replace_signed_refs(connection: Connection, repository: RepositoryId, new: NewSignedRefs) -> None:
-    record = new.record
-    key = {"repository": repository, "author": record.author}
-    values = {"seq": record.seq, "hash": record.hash, "header": record.header, "entries": record.entries}
-    mine = (signed_refs.c.repository == repository) & (signed_refs.c.author == record.author)
+    record, author = new.record, new.author
+    key = {"repository": repository, "author": author}
+    mine = (signed_refs.c.repository == repository) & (signed_refs.c.author == author)
     row = connection.execute(
         select(signed_refs.c.seq, signed_refs.c.hash, signed_refs.c.header).where(mine)
     ).one_or_none()
     newest = None if row is None else (int(row.seq), bytes(row.hash))
     if newest != new.previous:
-        raise Conflict(f"the newest record of {record.author.short}… is no longer the one this was checked against")
-    kept = [{**key, "seq": h.seq, "hash": h.hash, "header": h.encoded} for h in new.bridging]
-    if row is None:
+        raise Conflict(f"the newest record of {author.short}… is no longer the one this was checked against")
+    kept = [history.KeptRecord(header) for header in new.bridging]
+    if row is not None:
+        base = b"" if record is None else record.hash
+        kept.append(history.KeptRecord(Header(author, row.seq, row.hash, row.header), base, new.delta))
+        connection.execute(delete(signed_refs).where(mine))
+    if record is not None:
+        values = {"seq": record.seq, "hash": record.hash, "header": record.header, "entries": record.entries}
         connection.execute(signed_refs.insert().values(**key, **values))
-    else:
-        connection.execute(update(signed_refs).where(mine).values(**values))
-        kept.append({**key, "seq": row.seq, "hash": row.hash, "header": row.header})
-    insert_or_ignore(connection, kept_headers, kept)
-    _prune_headers(connection, repository, record.author)
-
-
-def _prune_headers(connection: Connection, repository: RepositoryId, author: AuthorId) -> None:
-    mine = (kept_headers.c.repository == repository) & (kept_headers.c.author == author)
-    newest_to_go = (
-        select(kept_headers.c.seq)
-        .where(mine)
-        .order_by(kept_headers.c.seq.desc())
-        .offset(KEPT_HEADERS)
-        .limit(1)
-        .scalar_subquery()
-    )
-    connection.execute(delete(kept_headers).where(mine, kept_headers.c.seq <= newest_to_go))
+    history.keep(connection, repository, author, kept, None if record is None else record.hash)
 
 
 def mark_projected(connection: Connection, repository: RepositoryId, generation: int) -> bool:
@@ -286,8 +265,13 @@ def load_summaries(connection: Connection) -> list[RepositorySummary]:
         select(signed_refs.c.repository, signed_refs.c.author, signed_refs.c.seq, signed_refs.c.hash)
     ):
         authors.setdefault(repository, {})[AuthorId(author)] = (seq, digest)
+    splits: dict[bytes, dict[AuthorId, int]] = {}
+    for repository, author, split in connection.execute(
+        select(equivocations.c.repository, equivocations.c.author, equivocations.c.split)
+    ):
+        splits.setdefault(repository, {})[AuthorId(author)] = split
     rows = connection.execute(select(repositories).order_by(repositories.c.name, repositories.c.id))
-    return [_summary(row, authors.get(row.id, {})) for row in rows]
+    return [_summary(row, authors.get(row.id, {}), splits.get(row.id, {})) for row in rows]
 
 
 def load_summary(connection: Connection, repository: RepositoryId) -> RepositorySummary:
@@ -300,10 +284,13 @@ def load_summary(connection: Connection, repository: RepositoryId) -> Repository
             signed_refs.c.repository == repository
         )
     )
-    return _summary(row, {AuthorId(author): (seq, digest) for author, seq, digest in authors})
+    splits = {proof.author: proof.split for proof in history.load_proofs(connection, repository)}
+    return _summary(row, {AuthorId(author): (seq, digest) for author, seq, digest in authors}, splits)
 
 
-def _summary(row: Row[*tuple[object, ...]], authors: Mapping[AuthorId, tuple[int, bytes]]) -> RepositorySummary:
+def _summary(
+    row: Row[*tuple[object, ...]], authors: Mapping[AuthorId, tuple[int, bytes]], splits: Mapping[AuthorId, int]
+) -> RepositorySummary:
     return RepositorySummary(
         id=RepositoryId(row.id),
         name=row.name,
@@ -318,6 +305,7 @@ def _summary(row: Row[*tuple[object, ...]], authors: Mapping[AuthorId, tuple[int
         updated=row.updated,
         size=row.size,
         authors=authors,
+        splits=splits,
     )
 
 
@@ -331,6 +319,7 @@ def load(connection: Connection, repository: RepositoryId) -> StoredRepository:
         load_summary(connection, repository),
         load_documents(connection, repository),
         load_signed_refs(connection, repository),
+        history.load_proofs(connection, repository),
         load_canonical(connection, repository),
     )
 
@@ -348,7 +337,7 @@ def load_documents(
 
 
 def load_signed_refs(connection: Connection, repository: RepositoryId) -> tuple[SignedRefs, ...]:
-    """Return the newest record of every author, in order of their keys."""
+    """Return the newest record that counts of every author, in order of their keys."""
     rows = connection.execute(
         select(
             signed_refs.c.author,
@@ -366,7 +355,7 @@ def load_signed_refs(connection: Connection, repository: RepositoryId) -> tuple[
 
 
 def load_signed_refs_of(connection: Connection, repository: RepositoryId, author: AuthorId) -> SignedRefs:
-    """Return the newest record of one author. Raises: ``NotHeld``: there is none here."""
+    """Return the newest record that counts of one author. Raises: ``NotHeld``: there is none here."""
     row = connection.execute(
         select(signed_refs.c.seq, signed_refs.c.hash, signed_refs.c.header, signed_refs.c.entries).where(
             signed_refs.c.repository == repository, signed_refs.c.author == author
@@ -375,23 +364,6 @@ def load_signed_refs_of(connection: Connection, repository: RepositoryId, author
     if row is None:
         raise NotHeld(f"{repository.short}… by {author.short}… is not held here")
     return SignedRefs(author, row.seq, row.hash, row.header, row.entries)
-
-
-def load_headers(
-    connection: Connection, repository: RepositoryId, author: AuthorId, *, above_seq: int = -1
-) -> tuple[Header, ...]:
-    """Return the kept headers of ``author`` with a seq above ``above_seq``, oldest first, without the newest
-    record's own."""
-    rows = connection.execute(
-        select(kept_headers.c.seq, kept_headers.c.hash, kept_headers.c.header)
-        .where(
-            kept_headers.c.repository == repository,
-            kept_headers.c.author == author,
-            kept_headers.c.seq > above_seq,
-        )
-        .order_by(kept_headers.c.seq)
-    )
-    return tuple(Header(author, *row) for row in rows)
 
 
 def load_canonical(connection: Connection, repository: RepositoryId) -> dict[str, ObjectId]:

@@ -126,7 +126,7 @@ identity_documents: Final = Table(
 
 
 class SignedRefsColumns(TypedColumns):
-    """The newest accepted record of each author."""
+    """The newest record of each author that counts."""
 
     repository: Named[bytes] = Column(LargeBinary, ForeignKey("repositories.id", ondelete="CASCADE"))
     author: Named[bytes] = Column(LargeBinary)
@@ -139,18 +139,37 @@ class SignedRefsColumns(TypedColumns):
 signed_refs: Final = Table("signed_refs", metadata, SignedRefsColumns, PrimaryKeyConstraint("repository", "author"))
 
 
-class HeaderColumns(TypedColumns):
-    """Accepted headers that newer ones replaced: they prove a chain, and bridge gaps of others."""
+class KeptRecordColumns(TypedColumns):
+    """Headers of authors that do not count now: they prove a chain, bridge gaps of others, and may count again.
+
+    Where the entries are kept too, ``delta`` makes them of those of the record ``base`` (empty: of nothing).
+    """
 
     repository: Named[bytes] = Column(LargeBinary, ForeignKey("repositories.id", ondelete="CASCADE"))
     author: Named[bytes] = Column(LargeBinary)
     seq: Named[int] = Column(BigInteger)
     hash: Named[bytes] = Column(LargeBinary)
     header: Named[bytes] = Column(LargeBinary)
+    base: Named[bytes | None] = Column(LargeBinary)
+    delta: Named[bytes | None] = Column(LargeBinary)
 
 
-kept_headers: Final = Table(
-    "kept_headers", metadata, HeaderColumns, PrimaryKeyConstraint("repository", "author", "seq")
+kept_records: Final = Table(
+    "kept_records", metadata, KeptRecordColumns, PrimaryKeyConstraint("repository", "author", "seq", "hash")
+)
+
+
+class EquivocationColumns(TypedColumns):
+    """Proof that an author signed two histories: one for each author, of the earliest split."""
+
+    repository: Named[bytes] = Column(LargeBinary, ForeignKey("repositories.id", ondelete="CASCADE"))
+    author: Named[bytes] = Column(LargeBinary)
+    split: Named[int] = Column(BigInteger)
+    encoded: Named[bytes] = Column(LargeBinary)
+
+
+equivocations: Final = Table(
+    "equivocations", metadata, EquivocationColumns, PrimaryKeyConstraint("repository", "author")
 )
 
 

@@ -23,8 +23,15 @@ QUERY_BYTES: Final = 96
 HEAD_BYTES: Final = 80
 """The most that one known head takes in a query: author, seq, hash and lengths."""
 
+SPLIT_BYTES: Final = 48
+"""The most that one known split takes: author, seq and lengths."""
+
 MESSAGE_OVERHEAD: Final = 128
 """The most that a GetRefs takes without its queries."""
+
+
+def _size(query: RefsQuery) -> int:
+    return QUERY_BYTES + HEAD_BYTES * len(query.known) + SPLIT_BYTES * len(query.splits)
 
 
 @dataclass(slots=True)
@@ -127,7 +134,7 @@ class Questions:
         while line.waiting and len(queries) < MAX_QUERIES:
             repository = next(iter(line.waiting))
             query = self._query(repository)
-            size = QUERY_BYTES + HEAD_BYTES * len(query.known) if query is not None else 0
+            size = _size(query) if query is not None else 0
             if queries and size > room:
                 break
             del line.waiting[repository]

@@ -32,12 +32,14 @@ from guts.sync.fetches import Fetches, RunningFetch, pause
 from guts.sync.goal import NOT_HELD, Goal, NoLongerFollowed, Waiter
 from guts.sync.questions import Questions
 from guts.sync.search import WANTED_HOLDERS, Search
-from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SUBSCRIPTIONS
+from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SPLITS, MAX_SUBSCRIPTIONS
 from guts.wire.messages import (
     Error,
     ErrorCode,
     KnownHead,
+    KnownSplit,
     NewCommit,
+    NewProof,
     Refs,
     RefsAnswer,
     RefsQuery,
@@ -230,7 +232,8 @@ class RepoSync:
         # An author who is left out is only told again.
         heads = goal.known.heads[:MAX_KNOWN_HEADS]
         known = tuple(KnownHead(author, head.seq, head.hash) for author, head in heads)
-        return RefsQuery(repository, goal.known.epoch + 1, goal.known.identity_hash, known)
+        splits = tuple(KnownSplit(author, seq) for author, seq in goal.known.splits[:MAX_SPLITS])
+        return RefsQuery(repository, goal.known.epoch + 1, goal.known.identity_hash, known, splits)
 
     # --- answers --------------------------------------------------------------------------------------------
 
@@ -264,8 +267,8 @@ class RepoSync:
     def _answer(self, goal: Goal, peer: PeerId, answer: RefsAnswer, partial: bool, now: float) -> list[Effect]:
         if answer.status is not RefsStatus.HELD:
             goal.note(peer, NOT_HELD)
-        elif answer.documents or answer.records:
-            candidate = Candidate(answer.documents, answer.headers, answer.records)
+        elif answer.documents or answer.records or answer.proofs:
+            candidate = Candidate(answer.documents, answer.headers, answer.records, answer.proofs)
             return self._fetch(goal, peer, candidate, now, asked=True, partial=partial)
         elif goal.held:
             goal.confirmed = True
@@ -293,11 +296,21 @@ class RepoSync:
         if goal is None:
             return []
         head = goal.known.head(news.author)
-        if head is not None and head.seq >= news.seq:
+        if head is not None and (head.seq > news.seq or (head.seq, head.hash) == (news.seq, news.hash)):
             return []
         if news.record is not None and goal.held and self._questions.connection(peer) == connection:
             return self._fetch(goal, peer, Candidate((), (), (news.record,)), now, asked=False, partial=False)
         return self._ask_afresh(goal, peer, now)
+
+    def proof_news(self, peer: PeerId, connection: ConnectionId, news: NewProof, now: float) -> list[Effect]:
+        """Take a NewProof: have it looked at, where no split of that author is known from before it."""
+        goal = self.goals.get(news.repository)
+        if goal is None or not goal.held or self._questions.connection(peer) != connection:
+            return []
+        split = goal.known.split(news.author)
+        if split is not None and split <= news.seq:
+            return []
+        return self._fetch(goal, peer, Candidate((), (), (), (news.proof,)), now, asked=False, partial=False)
 
     def _ask_afresh(self, goal: Goal, peer: PeerId, now: float) -> list[Effect]:
         if peer in goal.asking:
@@ -370,9 +383,11 @@ class RepoSync:
 
     def _finished(self, goal: Goal, transfer: RunningFetch, event: FetchFinished, now: float) -> list[Effect]:
         match event.outcome:
-            case Accepted(known=known):
+            case Accepted(known=known, proofs=proofs):
                 effects = self._committed(goal, known)
-                return effects + (self._ask_afresh(goal, transfer.peer, now) if transfer.partial else [])
+                # Who has lost what counted of an author, for a proof of two histories, may get what counts now.
+                more = transfer.partial or proofs
+                return effects + (self._ask_afresh(goal, transfer.peer, now) if more else [])
             case NothingNew(known=known) if known.epoch >= 0:
                 # Where it was not held, it was committed for an earlier goal of this name.
                 return self._committed(goal, known)

@@ -9,6 +9,7 @@ out.
 - ``acceptance``: what a replica does with a snapshot that it is offered (``accept``), and which ref changes
   need an ancestor check by git before they count.
 - ``equivocation``: portable proof that an author signed two histories.
+- ``standing``: which older record counts where the newest does not; ``deltas``: how older ones are kept.
 - ``canonical_refs``: the refs of the repository, as a pure function of all snapshots.
 - ``authoring``: the next snapshot of an author.
 

@@ -156,6 +156,7 @@ class Fork:
 Decision = New | Duplicate | Stale | Ahead | NeedsIdentity | OtherIdentity | PastLimit | Suspended | Unseen | Gap | Fork
 
 _NOBODY: Final[Mapping[AuthorId, int]] = MappingProxyType({})
+_NO_PROOFS: Final[Mapping[AuthorId, EquivocationProof]] = MappingProxyType({})
 
 
 def accept(
@@ -166,7 +167,7 @@ def accept(
     now_ms: int,
     *,
     others: Mapping[AuthorId, int] = _NOBODY,
-    proof: EquivocationProof | None = None,
+    proofs: Mapping[AuthorId, EquivocationProof] = _NO_PROOFS,
 ) -> Decision:
     """Decide about ``candidate``.
 
@@ -177,7 +178,8 @@ def accept(
         bridge: headers of the author that lead to the candidate, oldest first; empty where none came along.
         now_ms: Unix milliseconds.
         others: the highest seq known here of each other maintainer.
-        proof: of this author's equivocation, if one is held.
+        proofs: of equivocation, those that are held, by author. Nobody waits for what an author whose history split
+            had published.
 
     Raises:
         WrongRepository, NotMaintainer, InvalidBridge: what no honest peer relays.
@@ -194,7 +196,7 @@ def accept(
         raise NotMaintainer("a record by somebody who is no maintainer")
     if past_limit(chain, header):
         return PastLimit()
-    if proof is not None and header.seq >= proof.split_seq and not settles(chain, proof):
+    if suspended(chain, proofs.get(header.author), header):
         return Suspended()
     if known is not None and header.seq <= known.seq:
         if header.seq < known.seq:
@@ -206,7 +208,7 @@ def accept(
     unseen = tuple(
         (author, seq)
         for author, last in candidate.entries.seen.pairs
-        if others.get(author, 0) < (seq := _reachable(chain, author, last))
+        if others.get(author, 0) < (seq := _reachable(chain, author, last)) and not freezes(chain, proofs.get(author))
     )
     if unseen:
         return Unseen(unseen)
@@ -231,6 +233,16 @@ def settles(chain: IdentityChain, proof: EquivocationProof) -> bool:
         return True
     headers = (proof.first.header, proof.second.header)
     return any(past_limit(chain, header) for header in headers)
+
+
+def freezes(chain: IdentityChain, proof: EquivocationProof | None) -> bool:
+    """Tell whether the author whom ``proof`` is about can't go on: no identity document has settled the split."""
+    return proof is not None and not settles(chain, proof)
+
+
+def suspended(chain: IdentityChain, proof: EquivocationProof | None, header: Header) -> bool:
+    """Tell whether ``header`` is on a branch of a split history, and no document has said which one counts."""
+    return proof is not None and header.seq >= proof.split_seq and not settles(chain, proof)
 
 
 def past_limit(chain: IdentityChain, header: Header) -> bool:

@@ -23,6 +23,7 @@ from guts.wire.messages import (
     HelloAck,
     Message,
     NewCommit,
+    NewProof,
     NewRepository,
     Objects,
     Ping,
@@ -46,6 +47,7 @@ _TYPES: Final[dict[int, type[Message]]] = {
     12: Subscribe,
     18: Goodbye,
     19: Error,
+    20: NewProof,
 }
 _NUMBERS: Final[dict[type[Layout], int]] = {message: number for number, message in _TYPES.items()}
 _MAX_BYTES: Final[dict[int, int]] = {

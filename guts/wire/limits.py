@@ -95,6 +95,12 @@ MAX_HEADERS: Final = 1_024
 MAX_RECORDS: Final = 64
 """Full records in one answer: 32 maintainers and 32 removed ones."""
 
+MAX_SPLITS: Final = MAX_KNOWN_HEADS
+"""Authors whose history split: in one query, and proofs of that in one answer."""
+
+MAX_PROOF_BYTES: Final = 3 * MAX_HEADER_BYTES + 64
+"""Proof that an author signed two histories: three signed headers. It always fits the data of one Gossip."""
+
 SLICES_BYTES: Final = 8
 """One bit for each of the 64 slices."""
 

@@ -82,6 +82,7 @@ _PEER_RECORD: Final = Bytes(0, limits.MAX_PEER_RECORD_BYTES)
 _SOFTWARE: Final = Text(0, limits.MAX_SOFTWARE_BYTES)
 _TEXT: Final = Text(0, limits.MAX_TEXT_BYTES)
 _CAPABILITIES: Final = ListOf(Text(1, limits.MAX_CAPABILITY_BYTES), limits.MAX_CAPABILITIES)
+_PROOF: Final = Bytes(1, limits.MAX_PROOF_BYTES)
 _REPOSITORY: Final = Id(RepositoryId)
 _AUTHOR: Final = Id(AuthorId)
 _REPOSITORIES: Final = ListOf(_REPOSITORY, limits.MAX_SUBSCRIPTIONS)
@@ -181,12 +182,25 @@ class KnownHead(Layout):
 
 @final
 @dataclass(frozen=True, slots=True)
+class KnownSplit(Layout):
+    """The asker has proof that the history of an author split at ``seq``."""
+
+    FIELDS: ClassVar[tuple[Field, ...]] = (_AUTHOR, _SEQ)
+
+    author: AuthorId
+    seq: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class RefsQuery(Layout):
     """Asks for what is newer than what the asker knows of a repository.
 
     Attributes:
         documents: how many identity documents it has; 0 for none.
         identity_hash: hash of the newest of them; empty for none.
+        known: the newest record of each author that counts there.
+        splits: of the authors who signed two histories.
     """
 
     FIELDS: ClassVar[tuple[Field, ...]] = (
@@ -194,12 +208,14 @@ class RefsQuery(Layout):
         _COUNT,
         _HASH_OR_EMPTY,
         ListOf(Part(KnownHead), limits.MAX_KNOWN_HEADS),
+        ListOf(Part(KnownSplit), limits.MAX_SPLITS),
     )
 
     repository: RepositoryId
     documents: int
     identity_hash: bytes
     known: tuple[KnownHead, ...]
+    splits: tuple[KnownSplit, ...] = ()
 
 
 @final
@@ -253,6 +269,7 @@ class RefsAnswer(Layout):
         documents: signed identity documents in order of epoch.
         headers: signed refs headers that bridge from what the asker knows, oldest first.
         records: the newest record of each author who has a newer one.
+        proofs: that an author signed two histories, of an earlier split than the asker knows.
     """
 
     FIELDS: ClassVar[tuple[Field, ...]] = (
@@ -261,6 +278,7 @@ class RefsAnswer(Layout):
         ListOf(Bytes(1, limits.MAX_DOCUMENT_BYTES), limits.MAX_DOCUMENTS),
         ListOf(Bytes(1, limits.MAX_HEADER_BYTES), limits.MAX_HEADERS),
         ListOf(Part(EncodedRefs), limits.MAX_RECORDS),
+        ListOf(_PROOF, limits.MAX_SPLITS),
     )
 
     repository: RepositoryId
@@ -268,6 +286,7 @@ class RefsAnswer(Layout):
     documents: tuple[bytes, ...] = ()
     headers: tuple[bytes, ...] = ()
     records: tuple[EncodedRefs, ...] = ()
+    proofs: tuple[bytes, ...] = ()
 
 
 @final
@@ -357,8 +376,21 @@ class NewRepository(Layout):
 
 @final
 @dataclass(frozen=True, slots=True)
+class NewProof(Layout):
+    """News: an author signed two histories, which split at ``seq``; ``proof`` shows it."""
+
+    FIELDS: ClassVar[tuple[Field, ...]] = (_REPOSITORY, _AUTHOR, _SEQ, _PROOF)
+
+    repository: RepositoryId
+    author: AuthorId
+    seq: int
+    proof: bytes
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Gossip(Layout):
-    """The envelope of news: ``data`` is an encoded NewCommit or NewRepository."""
+    """The envelope of news: ``data`` is an encoded NewCommit, NewRepository or NewProof."""
 
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Text(1, limits.MAX_TOPIC_BYTES),
@@ -427,6 +459,7 @@ Message = (
     | Objects
     | NewCommit
     | NewRepository
+    | NewProof
     | Gossip
     | Subscribe
     | Goodbye

@@ -28,8 +28,9 @@ async def keep(database: Database, number: int, documents: int) -> RepositoryId:
         description="",
         documents=tuple(table.IdentityDocument(epoch, os.urandom(32), os.urandom(SMALL)) for epoch in range(documents)),
         signed_refs=(
-            table.NewSignedRefs(table.SignedRefs(author, 1, os.urandom(32), os.urandom(270), b"x"), None, ()),
+            table.NewSignedRefs(author, table.SignedRefs(author, 1, os.urandom(32), os.urandom(270), b"x"), None),
         ),
+        equivocations=(),
         canonical={},
         head="refs/heads/main",
         seeding=True,

@@ -424,9 +424,17 @@ async def test_record_of_tomorrow_waits_and_nobody_is_blamed(world: World) -> No
 
 async def test_second_history_of_an_author_does_not_replace_the_first(world: World) -> None:
     replica, maintainer, holder, _ = await follower(world)
-    other = sign(maintainer, now=9_000)
-    holder.offer = holder.offer.with_record(other)
-    await _nothing_changes(replica, maintainer, holder)
+    holder.offer = holder.offer.with_record(sign(maintainer, now=9_000))
+
+    async def has_proof() -> bool:
+        stored = await replica.node.repositories.stored(maintainer.repository)
+        return stored is not None and [proof.split for proof in stored.equivocations] == [2_000]
+
+    async with holder.visiting(replica):
+        await eventually(has_proof)
+    # Neither counts, and the one from before the two histories part was never here.
+    assert await replica.canonical(maintainer.repository) == {}
+    await replica.shows_what_it_says(maintainer.repository)
     assert await replica.reasons(holder.key.peer_id) == []
 
 

@@ -18,8 +18,10 @@ from guts.wire.messages import (
     Hello,
     HelloAck,
     KnownHead,
+    KnownSplit,
     Message,
     NewCommit,
+    NewProof,
     NewRepository,
     Objects,
     ObjectsStatus,
@@ -50,7 +52,7 @@ EXAMPLES: Final[dict[str, Message]] = {
     "GetRefs": GetRefs(
         1,
         (
-            RefsQuery(REPOSITORY, 2, HASH, (KnownHead(AUTHOR, TIME_MS, HASH),)),
+            RefsQuery(REPOSITORY, 2, HASH, (KnownHead(AUTHOR, TIME_MS, HASH),), (KnownSplit(AUTHOR, TIME_MS),)),
             RecordQuery(OTHER_REPOSITORY, AUTHOR, TIME_MS),
         ),
         b"cursor",
@@ -59,7 +61,7 @@ EXAMPLES: Final[dict[str, Message]] = {
     "Refs": Refs(
         1,
         (
-            RefsAnswer(REPOSITORY, RefsStatus.HELD, (b"document",), (b"bridge",), (RECORD,)),
+            RefsAnswer(REPOSITORY, RefsStatus.HELD, (b"document",), (b"bridge",), (RECORD,), (b"proof",)),
             RefsAnswer(OTHER_REPOSITORY, RefsStatus.NOT_HELD),
         ),
         b"cursor",
@@ -69,6 +71,7 @@ EXAMPLES: Final[dict[str, Message]] = {
     "NewCommit": NewCommit(REPOSITORY, AUTHOR, TIME_MS, HASH, RECORD),
     "NewCommit, without the record": NewCommit(REPOSITORY, AUTHOR, TIME_MS, HASH),
     "NewRepository": NewRepository(REPOSITORY, 3, HASH, b"peer record"),
+    "NewProof": NewProof(REPOSITORY, AUTHOR, TIME_MS, b"proof"),
     "Gossip": Gossip("repositories", b"an encoded NewRepository"),
     "Subscribe": Subscribe((REPOSITORY,), (OTHER_REPOSITORY,)),
     "Goodbye": Goodbye(GoodbyeCode.FULL, "all 50 places are taken", 60),
@@ -97,7 +100,8 @@ def _text(high: int, low: int = 0) -> st.SearchStrategy[str]:
 _capabilities = st.lists(_text(32, 1), max_size=8).map(tuple)
 _records = st.builds(EncodedRefs, st.binary(min_size=1, max_size=1024), st.binary(min_size=1, max_size=2048))
 _heads = st.lists(st.builds(KnownHead, _author, _seq, _hash), max_size=4).map(tuple)
-_queries = st.builds(RefsQuery, _repository, _uint32, st.one_of(st.just(b""), _hash), _heads) | st.builds(
+_splits = st.lists(st.builds(KnownSplit, _author, _seq), max_size=4).map(tuple)
+_queries = st.builds(RefsQuery, _repository, _uint32, st.one_of(st.just(b""), _hash), _heads, _splits) | st.builds(
     RecordQuery, _repository, _author, _seq
 )
 _blobs = st.lists(st.binary(min_size=1, max_size=1024), max_size=4).map(tuple)
@@ -108,6 +112,7 @@ _answers = st.builds(
     _blobs,
     _blobs,
     st.lists(_records, max_size=3).map(tuple),
+    _blobs,
 )
 _hello = st.tuples(_version, _version).flatmap(
     lambda pair: st.builds(
@@ -136,6 +141,7 @@ MESSAGES: Final[st.SearchStrategy[Message]] = st.one_of(
     st.builds(Objects, _request, st.sampled_from(ObjectsStatus), _retry),
     st.builds(NewCommit, _repository, _author, _seq, _hash, st.none() | _records),
     st.builds(NewRepository, _repository, _uint32, _hash, _peer_record),
+    st.builds(NewProof, _repository, _author, _seq, st.binary(min_size=1, max_size=limits.MAX_PROOF_BYTES)),
     st.builds(Gossip, _text(80, 1), st.binary(min_size=1, max_size=limits.MAX_GOSSIP_BYTES)),
     st.builds(Subscribe, _repositories, _repositories),
     st.builds(Goodbye, st.sampled_from(GoodbyeCode), _text(256), _retry),

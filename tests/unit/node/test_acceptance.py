@@ -4,14 +4,16 @@ import itertools
 
 import pytest
 
+from guts.errors import PeerFault
 from guts.node.acceptance import Held, MissingContext, NotYet, Verified, verify
-from guts.trust.acceptance import MAX_AHEAD_MS
+from guts.trust.acceptance import MAX_AHEAD_MS, WrongRepository
 from guts.trust.canonical_refs import canonical_refs
 from guts.trust.chain import IdentityChain
+from guts.trust.equivocation import EquivocationProof
 from guts.trust.identity_document import AuthorPoint, InvalidIdentity
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import EncodedRefs
-from tests.unit.trust.world import ALICE, BOB, CAROL, DEV, EVE, MAIN, NOW, chain, oid, publish, records
+from tests.unit.trust.world import ALICE, BOB, CAROL, DEV, EVE, MAIN, NOW, by_hand, chain, oid, publish, records
 
 THREE = chain(ALICE, BOB, CAROL, threshold=2)
 
@@ -61,28 +63,84 @@ def test_record_that_must_wait_keeps_no_other_out() -> None:
         offer(Held(THREE, records(carol)), ahead, carol)
 
 
-def test_two_writers_restored_from_one_backup_keep_no_other_out() -> None:
+def split() -> tuple[SignedRefs, SignedRefs, SignedRefs]:
+    """Return a record of Alice and the two that she signed after it, at two nodes restored from one backup."""
     common = publish(THREE, ALICE, None, {MAIN: oid(1)})
     one = publish(THREE, ALICE, common, {MAIN: oid(2)}, now=NOW + 1)
     two = publish(THREE, ALICE, common, {MAIN: oid(3)}, now=NOW + 2)
+    return common, one, two
+
+
+def test_two_writers_restored_from_one_backup_make_a_proof_and_keep_no_other_out() -> None:
+    common, one, two = split()
     carol = publish(THREE, CAROL, None, {DEV: oid(9)})
-    with pytest.raises(NotYet, match="two histories"):
-        offer(Held(THREE, records(one)), two, bridge=(common,))
     verified = offer(Held(THREE, records(one)), two, carol, bridge=(common,))
     assert verified is not None
+    assert verified.new_proofs == {ALICE.author_id}
+    proof = verified.proofs[ALICE.author_id]
+    assert (proof.first, proof.second, proof.split_seq) == (one.signed_header, two.signed_header, one.seq)
     assert verified.records == records(one, carol)
-    # The maintainers say which one counts, and every replica follows, whichever it had met first.
+    # Told of the proof, and no record, any other replica comes to the same; told again, to nothing.
+    for held in (Held(THREE, records(one)), Held(THREE, records(two)), Held(THREE, {})):
+        told = verify(THREE.repository, held, (), (), (), NOW, (proof.encode(),))
+        assert told is not None
+        assert dict(told.proofs) == {ALICE.author_id: proof}
+        again = Held(THREE, held.records, told.proofs)
+        assert verify(THREE.repository, again, (), (), (), NOW, (proof.encode(),)) is None
+
+
+def test_maintainers_say_which_branch_counts_and_every_replica_follows() -> None:
+    common, one, two = split()
     point = AuthorPoint(ALICE.author_id, two.seq, two.hash)
     after = THREE.extend(THREE.successor(created_ms=NOW, nonce=bytes(16), reaffirmed=(point,)).sign(BOB, CAROL))
     on = publish(after, ALICE, two, {MAIN: oid(4)}, now=NOW + 3)
-    for met in (one, two, common):
-        for newest in (two, on):
-            verified = offer(
-                Held(THREE, records(met)), newest, identity=after, bridge=(common, two)[: 1 + (newest is on)]
-            )
-            assert verified is not None
-            assert canonical_refs(after, verified.records).refs[MAIN] == newest.entries.refs[MAIN].oid
-            assert all(change.allowed or met in (two, common) for new in verified.new for change in new.changes())
+    proof = EquivocationProof.of(one.signed_header, two.signed_header, common.signed_header)
+    for met, newest, proofs in itertools.product((one, two, common), (two, on), ({}, {ALICE.author_id: proof})):
+        verified = offer(
+            Held(THREE, records(met), proofs), newest, identity=after, bridge=(common, two)[: 1 + (newest is on)]
+        )
+        assert verified is not None
+        assert canonical_refs(after, verified.records).refs[MAIN] == newest.entries.refs[MAIN].oid
+        assert all(change.allowed or met in (two, common) for new in verified.new for change in new.changes())
+        assert not verified.proofs, "settled"
+
+
+def test_earliest_split_is_what_is_kept() -> None:
+    first = publish(THREE, ALICE, None, {MAIN: oid(1)})
+    early, common = (publish(THREE, ALICE, first, {MAIN: oid(n)}, now=NOW + n) for n in (2, 3))
+    one, two = (publish(THREE, ALICE, common, {MAIN: oid(n)}, now=NOW + n) for n in (4, 5))
+    late = EquivocationProof.of(one.signed_header, two.signed_header, common.signed_header)
+    earlier = EquivocationProof.of(early.signed_header, common.signed_header, first.signed_header)
+    for order in itertools.permutations([late, earlier]):
+        held = Held(THREE, records(one))
+        for proof in order:
+            told = verify(THREE.repository, held, (), (), (), NOW, (proof.encode(),))
+            held = held if told is None else Held(THREE, told.records, told.proofs)
+        assert dict(held.proofs) == {ALICE.author_id: earlier}
+
+
+def test_nobody_waits_for_what_a_suspended_author_had_published() -> None:
+    common, one, two = split()
+    proof = EquivocationProof.of(one.signed_header, two.signed_header, common.signed_header)
+    bob = publish(THREE, BOB, None, {DEV: oid(5)}, others=[one])
+    with pytest.raises(MissingContext):
+        offer(Held(THREE, records(common)), bob)
+    verified = offer(Held(THREE, records(common), {ALICE.author_id: proof}), one, bob)
+    assert verified is not None
+    assert verified.records == records(common, bob)
+
+
+def test_proof_that_proves_nothing_is_a_fault_and_one_about_a_stranger_is_passed_over() -> None:
+    common, one, two = split()
+    proof = EquivocationProof.of(one.signed_header, two.signed_header, common.signed_header)
+    with pytest.raises(PeerFault):
+        verify(THREE.repository, Held(THREE, {}), (), (), (), NOW, (proof.encode()[:-1],))
+    other = chain(ALICE, BOB, name="other")
+    with pytest.raises(WrongRepository):
+        verify(other.repository, Held(other, {}), (), (), (), NOW, (proof.encode(),))
+    stranger = [by_hand(THREE, EVE, {}, seq=seq) for seq in (1, 2)]
+    about_eve = EquivocationProof.of(stranger[0].signed_header, stranger[1].signed_header, None)
+    assert verify(THREE.repository, Held(THREE, {}), (), (), (), NOW, (about_eve.encode(),)) is None
 
 
 def without(identity: IdentityChain, record: SignedRefs) -> IdentityChain:

@@ -23,7 +23,7 @@ def folder(*signed: SignedRefs) -> dict[AuthorId, tuple[bytes, bytes]]:
 
 @pytest.mark.parametrize("order", list(itertools.permutations([FIRST, SECOND, THIRD])))
 def test_records_that_saw_each_other_are_accepted_in_any_order(order: tuple[SignedRefs, ...]) -> None:
-    verified, refused = accept_again(IDENTITY.repository, IDENTITY.documents, folder(*order), NOW + 3)
+    verified, refused = accept_again(IDENTITY.repository, IDENTITY.documents, folder(*order), [], NOW + 3)
 
     assert not refused
     assert dict(verified.records) == EVERYTHING
@@ -35,7 +35,9 @@ def test_records_that_saw_each_other_are_accepted_in_any_order(order: tuple[Sign
 
 def test_record_that_can_not_be_accepted_keeps_no_other_out() -> None:
     future = by_hand(IDENTITY, CAROL, {}, seq=NOW + 30 * 24 * 3600 * 1000)
-    verified, refused = accept_again(IDENTITY.repository, IDENTITY.documents, folder(FIRST, SECOND, future), NOW + 3)
+    verified, refused = accept_again(
+        IDENTITY.repository, IDENTITY.documents, folder(FIRST, SECOND, future), [], NOW + 3
+    )
 
     assert dict(verified.records) == records(FIRST, SECOND)
     assert list(refused) == [future.author]
@@ -45,4 +47,4 @@ def test_folder_without_a_record_that_counts_is_told() -> None:
     future = by_hand(IDENTITY, CAROL, {}, seq=NOW + 30 * 24 * 3600 * 1000)
     for signed in ([], [future]):
         with pytest.raises(NothingAccepted):
-            accept_again(IDENTITY.repository, IDENTITY.documents, folder(*signed), NOW + 3)
+            accept_again(IDENTITY.repository, IDENTITY.documents, folder(*signed), [], NOW + 3)

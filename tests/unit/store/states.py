@@ -3,7 +3,8 @@
 import hashlib
 
 from guts.ids import AuthorId, ObjectId, RepositoryId
-from guts.store.repositories import AcceptedState, Header, IdentityDocument, NewSignedRefs, SignedRefs
+from guts.store.history import Equivocation, Header
+from guts.store.repositories import AcceptedState, IdentityDocument, NewSignedRefs, SignedRefs
 
 REPOSITORY = RepositoryId(b"R" * 32)
 OTHER = RepositoryId(b"O" * 32)
@@ -42,7 +43,9 @@ def header(author: AuthorId, seq: int) -> Header:
 def new(author: AuthorId, seq: int, previous: int | None, *bridging: int) -> NewSignedRefs:
     """Return the step of ``author`` from the record ``previous`` to ``seq``."""
     before = None if previous is None else (previous, record(author, previous).hash)
-    return NewSignedRefs(record(author, seq), before, tuple(header(author, number) for number in bridging))
+    delta = None if previous is None else f"delta {author.hex()} {previous}".encode()
+    bridge = tuple(header(author, number) for number in bridging)
+    return NewSignedRefs(author, record(author, seq), before, delta, bridge)
 
 
 def state(
@@ -51,6 +54,7 @@ def state(
     canonical: dict[str, ObjectId] | None = None,
     repository: RepositoryId = REPOSITORY,
     now_ms: int = 1_000,
+    equivocations: tuple[Equivocation, ...] = (),
 ) -> AcceptedState:
     """Return a state to commit."""
     return AcceptedState(
@@ -59,6 +63,7 @@ def state(
         description="a test",
         documents=documents,
         signed_refs=signed_refs,
+        equivocations=equivocations,
         canonical={MAIN: oid("tip")} if canonical is None else canonical,
         head=MAIN,
         seeding=True,

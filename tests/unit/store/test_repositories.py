@@ -6,10 +6,11 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from guts.ids import RepositoryId
-from guts.store import objects, repositories, schema
+from guts.store import history, objects, repositories, schema
 from guts.store.database import Database
+from guts.store.history import KEPT_RECORDS
 from guts.store.objects import ObjectInfo, ObjectType
-from guts.store.repositories import KEPT_HEADERS, Conflict, NotHeld, RepositorySummary, StoredRepository
+from guts.store.repositories import Conflict, NotHeld, RepositorySummary, StoredRepository
 from tests.unit.store.states import (
     ALICE,
     BOB,
@@ -43,9 +44,11 @@ async def test_first_commit_is_read_back_whole(database: Database) -> None:
             updated=1_000,
             size=4_096,
             authors={ALICE: (10, record(ALICE, 10).hash)},
+            splits={},
         ),
         (document(0),),
         (record(ALICE, 10),),
+        (),
         {MAIN: oid("tip")},
     )
 
@@ -119,23 +122,23 @@ async def test_commit_to_a_repository_that_was_removed_meanwhile_is_a_conflict(d
 async def test_replaced_and_bridging_headers_are_kept_in_order(database: Database) -> None:
     await database.write(repositories.commit, first_state())
     await database.write(repositories.commit, state(new(ALICE, 14, 10, 11, 12, 13)))
-    kept = await database.read(repositories.load_headers, REPOSITORY, ALICE)
+    kept = await database.read(history.load_headers, REPOSITORY, ALICE)
     assert kept == tuple(header(ALICE, seq) for seq in (10, 11, 12, 13))
-    above = await database.read(repositories.load_headers, REPOSITORY, ALICE, above_seq=11)
+    above = await database.read(history.load_headers, REPOSITORY, ALICE, above_seq=11)
     assert above == tuple(header(ALICE, seq) for seq in (12, 13))
-    assert await database.read(repositories.load_headers, REPOSITORY, BOB) == ()
+    assert await database.read(history.load_headers, REPOSITORY, BOB) == ()
 
 
 async def test_headers_past_the_limit_go_oldest_first(database: Database) -> None:
-    last = 10 + KEPT_HEADERS
+    last = 10 + KEPT_RECORDS
     bridging = range(11, last)
     await database.write(repositories.commit, first_state())
     await database.write(repositories.commit, state(new(BOB, 1, None), new(ALICE, last, 10, *bridging)))
-    kept = await database.read(repositories.load_headers, REPOSITORY, ALICE)
+    kept = await database.read(history.load_headers, REPOSITORY, ALICE)
     assert [h.seq for h in kept] == list(range(10, last)), "as many as may be kept"
 
     await database.write(repositories.commit, state(new(ALICE, last + 1, last)))
-    kept = await database.read(repositories.load_headers, REPOSITORY, ALICE)
+    kept = await database.read(history.load_headers, REPOSITORY, ALICE)
     assert [h.seq for h in kept] == list(range(11, last + 1)), "one more, and the oldest goes"
 
 

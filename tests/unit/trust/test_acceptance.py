@@ -296,15 +296,15 @@ def test_author_who_equivocated_is_suspended_until_reaffirmed() -> None:
     proof = EquivocationProof.of(ours.signed_header, theirs[1].signed_header, theirs[0].signed_header)
     assert not settles(CHAIN, proof)
     more = publish(CHAIN, ALICE, ours, {MAIN: oid(3)}, now=NOW + 20)
-    assert accept(CHAIN, known(ours), more, [], NOW, proof=proof) == Suspended()
-    assert accept(CHAIN, None, common, [], NOW, proof=proof) == New()
+    assert accept(CHAIN, known(ours), more, [], NOW, proofs={proof.author: proof}) == Suspended()
+    assert accept(CHAIN, None, common, [], NOW, proofs={proof.author: proof}) == New()
     point = AuthorPoint(ALICE.author_id, ours.seq, ours.hash)
     later = CHAIN.extend(CHAIN.successor(created_ms=NOW, nonce=bytes(16), reaffirmed=(point,)).sign(ALICE))
     assert settles(later, proof)
-    assert accept(later, known(common), ours, [], NOW, proof=proof) == New()
-    assert accept(later, known(ours), theirs[-1], [], NOW, proof=proof) == PastLimit()
+    assert accept(later, known(common), ours, [], NOW, proofs={proof.author: proof}) == New()
+    assert accept(later, known(ours), theirs[-1], [], NOW, proofs={proof.author: proof}) == PastLimit()
     again = publish(later, ALICE, ours, {MAIN: oid(3)}, now=NOW + 20)
-    assert accept(later, known(ours), again, [], NOW, proof=proof) == New()
+    assert accept(later, known(ours), again, [], NOW, proofs={proof.author: proof}) == New()
 
 
 def test_changes_are_forward_unless_marked_since_the_held_record() -> None:
@@ -413,7 +413,7 @@ def test_author_goes_on_from_the_reaffirmed_record_past_those_cut_off() -> None:
         proof = EquivocationProof.of(cut_off.signed_header, on.signed_header, common.signed_header)
         assert not settles(CHAIN, proof)
         assert settles(later, proof)
-        assert accept(later, known(common), on, [], NOW, proof=proof) == New()
+        assert accept(later, known(common), on, [], NOW, proofs={proof.author: proof}) == New()
     # Two new histories after it are one again.
     twin = publish(later, ALICE, common, {MAIN: oid(4)}, now=NOW + 20)
     assert not settles(later, EquivocationProof.of(on.signed_header, twin.signed_header, None))

@@ -54,6 +54,7 @@ def test_committed_vectors_decode() -> None:
         "Objects",
         "NewCommit",
         "NewRepository",
+        "NewProof",
         "Gossip",
         "Subscribe",
         "Goodbye",
@@ -116,7 +117,7 @@ _values = st.recursive(
 )
 
 
-@given(st.integers(0, 20), st.lists(_values, max_size=8))
+@given(st.integers(0, 21), st.lists(_values, max_size=8))
 def test_codec_only_ever_raises_peer_faults_on_wrong_types(number: int, values: list[canonical.Value]) -> None:
     data = canonical.encode([number, *values])
     with contextlib.suppress(PeerFault):
@@ -156,7 +157,7 @@ def test_codec_refuses_text_that_is_not_utf8_or_not_printable() -> None:
 
 
 def test_codec_names_an_unknown_type() -> None:
-    for number in (0, 13, 15, 17, 20, 127):
+    for number in (0, 13, 15, 17, 21, 127):
         with pytest.raises(UnknownMessage) as caught:
             decode(canonical.encode([number, b"whatever", [1, "x"]]))
         assert caught.value.type == number
@@ -165,7 +166,7 @@ def test_codec_names_an_unknown_type() -> None:
 
 def test_codec_refuses_an_unknown_type_that_is_not_canonical() -> None:
     with pytest.raises(PeerFault) as caught:
-        decode(b"\x92\x14\xcc\x07")
+        decode(b"\x92\x15\xcc\x07")
     assert not isinstance(caught.value, UnknownMessage)
 
 
@@ -214,7 +215,7 @@ def test_codec_bounds_a_new_commit_with_its_record() -> None:
 
 def test_codec_bounds_unknown_messages() -> None:
     def unknown(size: int) -> bytes:
-        return canonical.encode([20, b"x" * size])
+        return canonical.encode([21, b"x" * size])
 
     size = limits.MAX_MESSAGE_BYTES - len(unknown(60_000)) + 60_000
     with pytest.raises(UnknownMessage):
@@ -240,8 +241,8 @@ def test_a_message_has_at_most_so_many_values() -> None:
         last = RefsAnswer(REPOSITORY, RefsStatus.HELD, (b"d",) * 1024, (b"h",) * headers)
         return encode(Refs(1, (*(full,) * 7, last)))
 
-    # 2 lists and 3 scalars of the message; each answer a list with 3 lists and 2 scalars in it.
-    headers = limits.MAX_ITEMS - 5 - 8 * 6 - 7 * 2048 - 1024
+    # 2 lists and 3 scalars of the message; each answer a list with 4 lists and 2 scalars in it.
+    headers = limits.MAX_ITEMS - 5 - 8 * 7 - 7 * 2048 - 1024
     assert 0 < headers < limits.MAX_HEADERS
     assert isinstance(decode(many(headers)), Refs)
     with pytest.raises(BadMessage, match="more than 16384 values"):
@@ -265,25 +266,25 @@ def _array32(count: int) -> bytes:
 def _bombs() -> dict[str, bytes]:
     full = limits.MAX_MESSAGE_BYTES
     refs = limits.MAX_REFS_BYTES
-    nested = b"\x93\x14\xdc\x03\xff" + (b"\xdc\x00\x3f" + b"\x90" * 63) * 992
+    nested = b"\x93\x15\xdc\x03\xff" + (b"\xdc\x00\x3f" + b"\x90" * 63) * 992
     return {
-        "empty lists, unknown type": b"\x92\x14" + _array32(full - 7) + b"\x90" * (full - 7),
+        "empty lists, unknown type": b"\x92\x15" + _array32(full - 7) + b"\x90" * (full - 7),
         "empty lists in lists, unknown type": nested[:full],
-        "empty lists in lists, whole": b"\x92\x14\xdc\x03\xdf" + (b"\xdc\x00\x3e" + b"\x90" * 62) * 991,
-        "empty maps": b"\x92\x14" + _array32(full - 7) + b"\x80" * (full - 7),
-        "deep": b"\x92\x14" + b"\x91" * (full - 3) + b"\xc0",
-        "lists claimed, not there": b"\x92\x14" + _array32(2**32 - 1) * 1000,
-        "bytes claimed, not there": b"\x92\x14\xc6\xff\xff\xff\xff",
+        "empty lists in lists, whole": b"\x92\x15\xdc\x03\xdf" + (b"\xdc\x00\x3e" + b"\x90" * 62) * 991,
+        "empty maps": b"\x92\x15" + _array32(full - 7) + b"\x80" * (full - 7),
+        "deep": b"\x92\x15" + b"\x91" * (full - 3) + b"\xc0",
+        "lists claimed, not there": b"\x92\x15" + _array32(2**32 - 1) * 1000,
+        "bytes claimed, not there": b"\x92\x15\xc6\xff\xff\xff\xff",
         "empty lists as a nonce": b"\x92\x03" + _array32(full - 7) + b"\x90" * (full - 7),
         "empty lists as queries": b"\x94\x05\x01" + _array32(full - 8) + b"\x90" * (full - 8),
         "empty lists as answers": b"\x94\x06\x01" + _array32(refs - 8) + b"\x90" * (refs - 8),
-        "empty lists as documents": b"\x94\x06\x01\x91\x95\xc4\x20"
+        "empty lists as documents": b"\x94\x06\x01\x91\x96\xc4\x20"
         + REPOSITORY
         + b"\x00\xdc\x04\x00"
         + b"\x90" * (refs - 100),
         "tiny headers": encode(
             Refs(1, (RefsAnswer(REPOSITORY, RefsStatus.HELD, (b"d",) * 1024, (b"h",) * 1024),) * 7)
-        ).replace(b"\x97\x95", b"\xdc\x00\x40\x95", 1),
+        ).replace(b"\x97\x96", b"\xdc\x00\x40\x96", 1),
         "repositories claimed": b"\x93\x0c" + _array32(2**31) + b"\xc4\x20" + bytes(32),
     }
 

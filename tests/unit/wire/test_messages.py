@@ -13,6 +13,7 @@ from guts.wire.messages import (
     GoodbyeCode,
     Hello,
     KnownHead,
+    KnownSplit,
     ObjectsStatus,
     Ping,
     Pong,
@@ -26,6 +27,7 @@ from tests.support.messages import AUTHOR, EXAMPLES, HASH, OTHER_REPOSITORY, REC
 _HELLO = EXAMPLES["Hello"]
 _ACK = EXAMPLES["HelloAck"]
 _HEAD = KnownHead(AUTHOR, 1, HASH)
+_SPLIT = KnownSplit(AUTHOR, 1)
 _QUERY = RefsQuery(REPOSITORY, 1, HASH, (_HEAD,))
 _RECORD_QUERY = RecordQuery(REPOSITORY, AUTHOR, 1)
 _ANSWER = EXAMPLES["Refs"].answers[0]  # type: ignore[union-attr]
@@ -58,6 +60,8 @@ LIMITS: list[tuple[Any, str, list[object], list[object]]] = [
     (_QUERY, "documents", [0, MAX_UINT32], [-1, MAX_UINT32 + 1]),
     (_QUERY, "identity_hash", [b"", HASH], [HASH[1:], HASH + b"x"]),
     (_QUERY, "known", [(), (_HEAD,) * 64], [(_HEAD,) * 65, (_QUERY,)]),
+    (_QUERY, "splits", [(), (_SPLIT,) * 64], [(_SPLIT,) * 65, (_HEAD,)]),
+    (_SPLIT, "seq", [0, MAX_SEQ], [-1, MAX_SEQ + 1]),
     (_HEAD, "author", [AUTHOR], [REPOSITORY]),
     (_HEAD, "seq", [0, MAX_SEQ], [-1, MAX_SEQ + 1]),
     (_HEAD, "hash", [HASH], [b"", HASH + b"x"]),
@@ -69,6 +73,7 @@ LIMITS: list[tuple[Any, str, list[object], list[object]]] = [
     (_ANSWER, "documents", [(b"d",) * 1024, (b"d" * 65_536,)], [(b"d",) * 1025, (b"d" * 65_537,), (b"",)]),
     (_ANSWER, "headers", [(b"h",) * 1024, (b"h" * 1024,)], [(b"h",) * 1025, (b"h" * 1025,), (b"",)]),
     (_ANSWER, "records", [(), (RECORD,) * 64], [(RECORD,) * 65, (b"record",)]),
+    (_ANSWER, "proofs", [(), (b"p",) * 64, (b"p" * 3136,)], [(b"p",) * 65, (b"p" * 3137,), (b"",)]),
     (RECORD, "header", [b"h" * 1024], [b"", b"h" * 1025]),
     (RECORD, "entries", [b"e" * 4_194_304], [b"", b"e" * 4_194_305]),
     (EXAMPLES["GetObjects"], "request", [1, MAX_UINT32], [0, MAX_UINT32 + 1]),
@@ -86,6 +91,8 @@ LIMITS: list[tuple[Any, str, list[object], list[object]]] = [
     (EXAMPLES["NewRepository"], "epoch", [0, MAX_UINT32], [-1, MAX_UINT32 + 1]),
     (EXAMPLES["NewRepository"], "identity_hash", [HASH], [b""]),
     (EXAMPLES["NewRepository"], "peer_record", [b"r" * 512], [b"r" * 513]),
+    (EXAMPLES["NewProof"], "seq", [0, MAX_SEQ], [-1, MAX_SEQ + 1]),
+    (EXAMPLES["NewProof"], "proof", [b"p", b"p" * 3136], [b"", b"p" * 3137]),
     (EXAMPLES["Gossip"], "topic", ["t", "t" * 80], ["", "t" * 81, "a\nb"]),
     (EXAMPLES["Gossip"], "data", [b"d", b"d" * 10_240], [b"", b"d" * 10_241]),
     (EXAMPLES["Subscribe"], "added", [(), (REPOSITORY,) * 1023], [(REPOSITORY,) * 1024, (REPOSITORY,) * 1025]),
@@ -119,6 +126,7 @@ def test_every_field_of_every_message_has_its_limits_tested() -> None:
     for layout in (
         *{type(message) for message in EXAMPLES.values()},
         KnownHead,
+        KnownSplit,
         RefsQuery,
         RecordQuery,
         RefsAnswer,

@@ -1,0 +1,190 @@
+"""Records of authors that do not count now, as headers and reverse deltas; and proofs of equivocation.
+
+A record that a newer one replaces is kept as a delta to it (``guts.trust.deltas`` makes them; here they are bytes).
+The newest record is whole, so that an older one is made by a chain of deltas from there. A record that counts again
+leaves the chain: it is whole then, and the one that it replaces is a delta to it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from guts.ids import AuthorId, RepositoryId
+from guts.store.dialect import insert_or_ignore, insert_or_update
+from guts.store.schema import equivocations, kept_records
+
+KEPT_RECORDS: Final = 1_000
+"""Headers kept per author, so that a replica that missed as many can still check the chain."""
+
+KEPT_BYTES: Final = 64 * 1024 * 1024
+"""Deltas kept per author; older records are headers only. A push that moves a few refs takes some hundred bytes; who
+changes 5,000 at a time fills no disk of others."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Header:
+    """An accepted header of an author, without its entries.
+
+    Attributes:
+        hash: its 32-byte record hash.
+        encoded: the signed bytes.
+    """
+
+    author: AuthorId
+    seq: int
+    hash: bytes
+    encoded: bytes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class KeptRecord:
+    """A header, perhaps with its entries.
+
+    Attributes:
+        base: hash of the record that ``delta`` applies to; empty: to nothing; ``None``: the entries are not kept.
+        delta: makes the entries.
+    """
+
+    header: Header
+    base: bytes | None = None
+    delta: bytes | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Equivocation:
+    """Proof that an author signed two histories.
+
+    Attributes:
+        split: records of the author from this seq on are on one of several branches.
+        encoded: the proof.
+    """
+
+    author: AuthorId
+    split: int
+    encoded: bytes
+
+
+def keep(
+    connection: Connection,
+    repository: RepositoryId,
+    author: AuthorId,
+    records: Sequence[KeptRecord],
+    newest: bytes | None,
+) -> None:
+    """Keep ``records``, but for that of hash ``newest``, which is whole elsewhere; forget what is too much."""
+    mine = (kept_records.c.repository == repository) & (kept_records.c.author == author)
+    key = {"repository": repository, "author": author}
+    rows = [
+        {
+            **key,
+            "seq": record.header.seq,
+            "hash": record.header.hash,
+            "header": record.header.encoded,
+            "base": record.base,
+            "delta": record.delta,
+        }
+        for record in records
+    ]
+    # A bridging header says less than what is kept of that record already; a record that was whole says all.
+    insert_or_ignore(connection, kept_records, [row for row in rows if row["base"] is None])
+    insert_or_update(connection, kept_records, [row for row in rows if row["base"] is not None])
+    if newest is not None:
+        connection.execute(delete(kept_records).where(mine, kept_records.c.hash == newest))
+    _prune(connection, repository, author)
+
+
+def _prune(connection: Connection, repository: RepositoryId, author: AuthorId) -> None:
+    mine = (kept_records.c.repository == repository) & (kept_records.c.author == author)
+    size = func.coalesce(func.length(kept_records.c.delta), 0)
+    total = 0
+    for place, row in enumerate(
+        connection.execute(
+            select(kept_records.c.seq, kept_records.c.hash, size.label("size"))
+            .where(mine)
+            .order_by(kept_records.c.seq.desc(), kept_records.c.hash)
+        ).all()
+    ):
+        this = mine & (kept_records.c.seq == row.seq) & (kept_records.c.hash == row.hash)
+        total += int(row.size)
+        if place >= KEPT_RECORDS:
+            connection.execute(delete(kept_records).where(this))
+        elif row.size and total > KEPT_BYTES:
+            connection.execute(update(kept_records).where(this).values(base=None, delta=None))
+
+
+def replace_proofs(connection: Connection, repository: RepositoryId, proofs: Iterable[Equivocation]) -> None:
+    """Keep ``proofs``, and no others."""
+    connection.execute(delete(equivocations).where(equivocations.c.repository == repository))
+    rows = [
+        {"repository": repository, "author": proof.author, "split": proof.split, "encoded": proof.encoded}
+        for proof in proofs
+    ]
+    if rows:
+        connection.execute(equivocations.insert(), rows)
+
+
+def load_headers(
+    connection: Connection, repository: RepositoryId, author: AuthorId, *, above_seq: int = -1
+) -> tuple[Header, ...]:
+    """Return the kept headers of ``author`` with a seq above ``above_seq``, oldest first."""
+    rows = connection.execute(
+        select(kept_records.c.seq, kept_records.c.hash, kept_records.c.header)
+        .where(
+            kept_records.c.repository == repository,
+            kept_records.c.author == author,
+            kept_records.c.seq > above_seq,
+        )
+        .order_by(kept_records.c.seq, kept_records.c.hash)
+    )
+    return tuple(Header(author, *row) for row in rows)
+
+
+def load_header(connection: Connection, repository: RepositoryId, author: AuthorId, record: bytes) -> Header | None:
+    """Return the kept header with this hash; ``None`` where there is none."""
+    row = connection.execute(
+        select(kept_records.c.seq, kept_records.c.hash, kept_records.c.header).where(
+            kept_records.c.repository == repository,
+            kept_records.c.author == author,
+            kept_records.c.hash == record,
+        )
+    ).one_or_none()
+    return None if row is None else Header(author, *row)
+
+
+def load_kept(connection: Connection, repository: RepositoryId, author: AuthorId) -> tuple[KeptRecord, ...]:
+    """Return what is kept of ``author``, oldest first; deltas are left out, ``base`` tells whether there is one."""
+    rows = connection.execute(
+        select(kept_records.c.seq, kept_records.c.hash, kept_records.c.header, kept_records.c.base)
+        .where(kept_records.c.repository == repository, kept_records.c.author == author)
+        .order_by(kept_records.c.seq, kept_records.c.hash)
+    )
+    return tuple(KeptRecord(Header(author, seq, digest, header), base) for seq, digest, header, base in rows)
+
+
+def load_delta(
+    connection: Connection, repository: RepositoryId, author: AuthorId, record: bytes
+) -> tuple[bytes, bytes] | None:
+    """Return (base, delta) of the record with this hash; ``None`` where its entries are not kept."""
+    row = connection.execute(
+        select(kept_records.c.base, kept_records.c.delta).where(
+            kept_records.c.repository == repository,
+            kept_records.c.author == author,
+            kept_records.c.hash == record,
+        )
+    ).one_or_none()
+    return None if row is None or row.base is None or row.delta is None else (row.base, row.delta)
+
+
+def load_proofs(connection: Connection, repository: RepositoryId) -> tuple[Equivocation, ...]:
+    """Return the proofs about authors of ``repository``, by author."""
+    rows = connection.execute(
+        select(equivocations.c.author, equivocations.c.split, equivocations.c.encoded)
+        .where(equivocations.c.repository == repository)
+        .order_by(equivocations.c.author)
+    )
+    return tuple(Equivocation(AuthorId(author), split, encoded) for author, split, encoded in rows)

@@ -1,0 +1,141 @@
+"""Two writers restored from one backup, on real nodes: proof, the same refs everywhere, and how it ends."""
+
+import copy
+import time
+from typing import cast
+
+import pytest
+
+from guts.ids import ObjectId
+from guts.node.publishing import HistorySplit
+from guts.store import history
+from guts.store import repositories as table
+from guts.trust.identity_document import AuthorPoint
+from tests.support.nodes import Maintainer, RunningNode, World, eventually
+from tests.support.repositories import git
+
+MAIN = "refs/heads/main"
+
+
+def twin(maintainer: Maintainer) -> Maintainer:
+    """Return the same person, with the same key, at another machine that was restored from a backup."""
+    other = copy.copy(maintainer)
+    other.path = maintainer.path.with_name("restored.work")
+    git(maintainer.path.parent, "clone", "-q", str(maintainer.path), str(other.path))
+    git(other.path, "remote", "remove", "origin")
+    return other
+
+
+async def newest(node: RunningNode, ada: Maintainer) -> AuthorPoint:
+    """Return Ada's record that counts on ``node``."""
+    record = await node.node.repositories.database.read(table.load_signed_refs_of, ada.repository, ada.key.author_id)
+    return AuthorPoint(ada.key.author_id, record.seq, record.hash)
+
+
+async def all_show(nodes: list[RunningNode], ada: Maintainer, tip: ObjectId) -> None:
+    for node in nodes:
+        await eventually(lambda node=node: node.has(ada.repository, {MAIN: tip}))
+        await node.shows_what_it_says(ada.repository)
+    packed = {(node.bare(ada.repository) / "packed-refs").read_bytes() for node in nodes}
+    assert len(packed) == 1
+
+
+async def splits(node: RunningNode, ada: Maintainer) -> int:
+    return len(await node.node.repositories.database.read(history.load_proofs, ada.repository))
+
+
+class Split:
+    """Ada's key on two machines: what was published at both, and after that at each without the other."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.ada = world.maintainer()
+
+    async def begin(self) -> None:
+        """Return when three nodes know the proof."""
+        self.one, self.two, self.third = [await self.world.node(name) for name in ("one", "two", "third")]
+        ada = self.ada
+        await ada.publish(self.one)
+        for node in (self.two, self.third):
+            await node.seed(ada.repository, self.one.hint)
+        self.common = ada.commit("common")
+        await ada.publish(self.one)
+        self.nodes = [self.one, self.two, self.third]
+        await all_show(self.nodes, ada, self.common)
+        self.before = await newest(self.one, ada)
+        self.restored = twin(ada)
+        for node in (self.two, self.third):
+            await node.stop()
+        self.left = ada.commit("at the one")
+        await ada.publish(self.one)
+        self.at_one = await newest(self.one, ada)
+        await self.one.stop()
+        await self.two.start()
+        self.right = self.restored.commit("at the other")
+        await self.restored.publish(self.two)
+        self.at_two = await newest(self.two, ada)
+        await self.one.start()
+        await self.third.start()
+        await self.two.node.control.connect(self.one.hint, 20)
+        await self.third.node.control.connect(self.one.hint, 20)
+
+    async def reaffirm(self, point: AuthorPoint, node: RunningNode) -> None:
+        """Let the maintainers, who are Ada, say from which record she goes on."""
+        document = self.ada.chain.successor(
+            created_ms=time.time_ns() // 1_000_000, nonce=bytes(16), reaffirmed=(point,)
+        )
+        await node.node.control.apply_identity(self.ada.repository, document.sign(self.ada.key))
+
+
+@pytest.fixture
+async def split(world: World) -> Split:
+    made = Split(world)
+    await made.begin()
+    return made
+
+
+async def test_neither_of_two_histories_counts_and_every_replica_says_the_same(split: Split, world: World) -> None:
+    await all_show(split.nodes, split.ada, split.common)
+    for node in split.nodes:
+        await eventually(lambda node=node: _has(node, split.ada, 1))
+        assert await newest(node, split.ada) == split.before
+    # One that comes later has seen nothing of it, and comes to the same.
+    late = await world.node("late")
+    await late.seed(split.ada.repository, split.two.hint)
+    await all_show([late], split.ada, split.common)
+    await eventually(lambda: _has(late, split.ada, 1))
+    # It costs nobody anything.
+    for node in split.nodes:
+        for other in split.nodes:
+            assert await node.score(other.id) is None
+    # The author is told, at either machine, and after a restart of the node.
+    await split.one.stop()
+    await split.one.start()
+    for author, node in ((split.ada, split.one), (split.restored, split.two)):
+        with pytest.raises(HistorySplit, match="two histories") as caught:
+            await author.publish(node)
+        assert caught.value.hint is not None
+        assert f"guts identity reaffirm {split.ada.key.author_id} {split.ada.repository}" in caught.value.hint
+
+
+async def _has(node: RunningNode, ada: Maintainer, proofs: int) -> bool:
+    return await splits(node, ada) == proofs
+
+
+@pytest.mark.parametrize("which", ["before", "at_one", "at_two"])
+async def test_maintainers_say_what_counts_and_the_author_goes_on(split: Split, world: World, which: str) -> None:
+    ada = split.ada
+    await all_show(split.nodes, ada, split.common)
+    point = cast("AuthorPoint", getattr(split, which))
+    tip = {"before": split.common, "at_one": split.left, "at_two": split.right}[which]
+    await split.reaffirm(point, split.third)
+    await all_show(split.nodes, ada, tip)
+    for node in split.nodes:
+        await eventually(lambda node=node: _has(node, ada, 0))
+        assert await newest(node, ada) == point
+    late = await world.node("late")
+    await late.seed(ada.repository, split.two.hint)
+    author = split.restored if which == "at_two" else ada
+    author.commit("goes on")
+    await author.publish(split.one)
+    await all_show([*split.nodes, late], ada, author.tip())
