@@ -5,7 +5,7 @@
 #   make test-postgres   the tests that need a PostgreSQL server; as root on Debian it installs one
 #   make venv            only build .venv, with exactly the locked packages
 #   make model           random lossy schedules of maintainers and replicas (N=20000 SEED=1)
-#   make crash           kill nodes with SIGKILL and look at what is left (N=100 kills; SEED=… for the same again)
+#   make crash           kill nodes with SIGKILL and look at what is left (N=100 kills; SEED=… for the same again, KILL=… one of them)
 #   make bench           the figures of docs/benchmarks.md
 #   make lock            compute both lock files anew from pyproject.toml
 #   make clean           remove what the other targets made
@@ -71,7 +71,7 @@ model: venv
 	@$(BIN)/python -m tests.simulation.trust_model $(or $(N),20000) $(or $(SEED),1)
 
 crash: venv
-	@$(BIN)/python -m tests.crash --count $(or $(N),100) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.crash --count $(or $(N),100) $(if $(SEED),--seed $(SEED)) $(if $(KILL),--kill $(KILL))
 
 bench: venv
 	@$(BIN)/python -m tests.benchmarks
