@@ -89,11 +89,6 @@ class Nursery:
             self._receive(left)
         return self._ended.get(child.pid)
 
-    def ended(self, child: Child) -> int | None:
-        """Return the exit status of ``child``, or ``None`` where it runs."""
-        self._receive(0)
-        return self._ended.get(child.pid)
-
     def _receive(self, timeout: float | None) -> None:
         if not select.select([self._control], [], [], timeout)[0]:
             return
@@ -103,6 +98,8 @@ class Nursery:
         for line in lines:
             match json.loads(line):
                 case [int(pid)]:
+                    # An earlier process may have had the number.
+                    self._ended.pop(pid, None)
                     self._started.append(pid)
                 case [int(pid), int(status)]:
                     self._ended[pid] = status
