@@ -5,7 +5,7 @@
 #   make test-postgres   the tests that need a PostgreSQL server; as root on Debian it installs one
 #   make venv            only build .venv, with exactly the locked packages
 #   make model           random lossy schedules of maintainers and replicas (N=20000 SEED=1)
-#   make crash           kill nodes with SIGKILL and look at what is left (N=100 kills; SEED=… for the same again)
+#   make crash           kill nodes with SIGKILL and look at what is left (N=100 kills; SEED=… for the same again, KILL=… one of them)
 #   make bench           the figures of docs/benchmarks.md
 #   make lock            compute both lock files anew from pyproject.toml
 #   make clean           remove what the other targets made
@@ -19,7 +19,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 UV := $(VENV)/lock/bin/uv
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help venv test test-postgres demo model crash bench lock clean check-python
+.PHONY: help venv test test-postgres postgres-programs demo model crash bench lock clean check-python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -54,15 +54,23 @@ test: venv
 	@echo "==> pytest"
 	@$(BIN)/pytest -q
 
-# Debian's package makes and starts a server of its own where it may; the tests start theirs in a folder of their own.
+# The tests start servers in folders of their own: Debian's package is told to make and start none.
 test-postgres: venv
-	@$(BIN)/python -m tests.support.postgres || { \
-		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
-		echo "==> installing postgresql" && apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null && \
-		$(BIN)/python -m tests.support.postgres; }
+	@$(BIN)/python -m tests.support.postgres || $(MAKE) --no-print-directory postgres-programs
+	@$(BIN)/python -m tests.support.postgres
 	@echo "==> pytest, with a PostgreSQL server"
 	@$(BIN)/pytest -q -m postgres
+
+postgres-programs:
+	@test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { \
+		echo "Install PostgreSQL's server, version 14 or newer (Debian, Ubuntu: the package postgresql); then again:" >&2; \
+		echo "make test-postgres. Run by root on Debian or Ubuntu, it installs the server itself." >&2; \
+		exit 1; }
+	@echo "==> installing postgresql"
+	@apt-get update -qq
+	@DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql-common >/dev/null
+	@sed -i 's/^#\? *create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+	@DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null
 
 demo: venv
 	@$(BIN)/guts demo $(if $(REPO),'$(REPO)')
@@ -71,7 +79,7 @@ model: venv
 	@$(BIN)/python -m tests.simulation.trust_model $(or $(N),20000) $(or $(SEED),1)
 
 crash: venv
-	@$(BIN)/python -m tests.crash --count $(or $(N),100) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.crash --count $(or $(N),100) $(if $(SEED),--seed $(SEED)) $(if $(KILL),--kill $(KILL))
 
 bench: venv
 	@$(BIN)/python -m tests.benchmarks

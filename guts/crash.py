@@ -42,6 +42,9 @@ POINTS: Final = frozenset(
         "publication-prepared",
         "publication-signed",
         "publication-committed",
+        # guts.node.identities
+        "identity-extended",
+        "identity-committed",
         # guts.node.rebuilding
         "database-set-aside",
         "repository-taken-in",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from guts.clock import Now
+from guts.crash import crash_point
 from guts.errors import ExitStatus, PeerFault, UsageError
 from guts.events import Accepted
 from guts.ids import RepositoryId
@@ -50,10 +51,13 @@ async def apply_document(
     verified = await settle(repositories.database, held, follow(held, chain))
     async with repositories.writing(repository) as (bare, hold), bare.quarantine() as quarantine:
         await quarantine.check(())  # it brings no objects, and those of the records were checked when they came
+        crash_point("identity-extended")
         try:
-            return chain, await repositories.commit(bare, verified, quarantine, hold, clock().wall)
+            accepted = await repositories.commit(bare, verified, quarantine, hold, clock().wall)
         except Conflict:
             raise IdentityMoved("something else was committed in the meantime", hint="the same command again") from None
+        crash_point("identity-committed")
+        return chain, accepted
 
 
 def extended(chain: IdentityChain, document: bytes) -> IdentityChain:

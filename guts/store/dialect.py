@@ -64,6 +64,9 @@ _LOST: Final = ("57P01", "57P02", "57P03", "57P05")
 _DISK_FULL: Final = "53100"
 """PostgreSQL's SQLSTATE for it."""
 
+_SECRETS: Final = ("password", "sslpassword")
+"""libpq's parameters that nobody else is to see."""
+
 _DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -89,13 +92,14 @@ def parse_url(where: str | Path) -> URL:
     """Return the URL of a file path, of a ``sqlite:///`` URL, or of a ``postgresql://`` URL.
 
     Raises:
-        BadDatabaseUrl: a URL of another database, or none at all; SQLite in memory, which keeps nothing.
+        BadDatabaseUrl: a URL of another database, or none at all; SQLite in memory, which keeps nothing. A password
+            is not repeated in it, nor are pieces of one.
     """
     if isinstance(where, Path) or "://" not in where:
         return URL.create(SQLITE, database=str(where))
     try:
         url = make_url(where)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise BadDatabaseUrl("the database URL can't be read: sqlite:///PATH or postgresql://… is needed") from None
     kind = url.get_backend_name()
     if kind not in (SQLITE, POSTGRESQL):
@@ -105,6 +109,11 @@ def parse_url(where: str | Path) -> URL:
     if kind == POSTGRESQL:
         if url.drivername not in (POSTGRESQL, f"{POSTGRESQL}+{DRIVER}"):
             raise BadDatabaseUrl(f"{url.drivername} is not a driver Guts can use: write {POSTGRESQL}://…")
+        if "@" in f"{url.host}{url.database}" or "\0" in f"{url.username}{url.password}{url.host}{url.database}":
+            raise BadDatabaseUrl(
+                "the database URL has one @ too many, or a NUL",
+                hint="in a user name or a password write @ as %40, : as %3A, / as %2F, % as %25",
+            )
         url = url.set(drivername=f"{POSTGRESQL}+{DRIVER}")
     return url
 
@@ -112,6 +121,11 @@ def parse_url(where: str | Path) -> URL:
 def sqlite_path(url: URL) -> Path | None:
     """Return the database file, or ``None`` where the database is a server."""
     return Path(url.database or "") if url.get_backend_name() == SQLITE else None
+
+
+def told(url: URL) -> str:
+    """Return ``url`` without what is secret in it."""
+    return url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
 
 
 def is_server(url: URL) -> bool:
@@ -192,7 +206,7 @@ def is_lost(error: SQLAlchemyError | sqlite3.Error) -> bool:
 
 def fault(error: SQLAlchemyError | sqlite3.Error, url: URL) -> StorageFault:
     """Return what to raise for ``error``, raised by the library or the driver on the database at ``url``."""
-    where = sqlite_path(url) or url.render_as_string(hide_password=True)
+    where = sqlite_path(url) or told(url)
     cause = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, sqlite3.DatabaseError) and cause.sqlite_errorcode & 0xFF in _DAMAGE:
         return _damaged(where, str(cause))

@@ -96,7 +96,7 @@ class Lease:
             while not lease._try_lock():
                 if time.monotonic() >= deadline:
                     raise DatabaseInUse(
-                        f"another node uses the database {url.render_as_string(hide_password=True)}",
+                        f"another node uses the database {dialect.told(url)}",
                         hint="give each node a database of its own (storage.database_url), or stop the other node",
                     )
                 time.sleep(_POLL)

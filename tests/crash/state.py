@@ -8,6 +8,8 @@ from pathlib import Path
 from guts.config import Paths
 from guts.git import packed_refs
 from guts.ids import AuthorId, RepositoryId
+from guts.trust.canonical_refs import canonical_refs
+from guts.trust.chain import IdentityChain
 from guts.trust.signed_refs import SignedRefs
 from tests.support.nodes import no_leftovers
 from tests.support.repositories import git
@@ -18,10 +20,12 @@ class State:
     """One repository at one node.
 
     Attributes:
-        seq: of the one maintainer's newest record.
+        identity: hash of the newest identity document, hexadecimal.
+        seq: of the newest record; one author has one.
         refs: canonical refs, hexadecimal ids by name.
     """
 
+    identity: str
     seq: int
     refs: dict[str, str]
     seeding: bool
@@ -40,15 +44,21 @@ def states(paths: Paths) -> dict[RepositoryId, State]:
         database.execute("BEGIN")
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert database.execute("PRAGMA foreign_key_check").fetchall() == []
-        for id_, head, seeding, projected in database.execute("SELECT id, head, seeding, projected FROM repositories"):
+        query = "SELECT id, epoch, identity_hash, head, seeding, projected FROM repositories"
+        for id_, epoch, identity, head, seeding, projected in database.execute(query):
             repository = RepositoryId(id_)
             assert projected, f"{repository.short} is still to be projected"
             rows = database.execute("SELECT ref, oid FROM canonical_refs WHERE repository = ?", (id_,))
             refs = {ref: oid.hex() for ref, oid in rows}
             record = _record(database, repository)
             assert {name: str(oid) for name, oid in record.entries.live().items()} == refs, "SQL and the signed record"
-            _check_repository(paths.repositories / f"{repository}.git", refs, head)
-            found[repository] = State(record.seq, refs, bool(seeding))
+            path = paths.repositories / f"{repository}.git"
+            chain = _chain(database, repository, path / "guts" / "identity")
+            assert (chain.epoch, chain.hash) == (epoch, identity), "the identity and its documents"
+            shown = canonical_refs(chain, {record.author: record}, frozenset())
+            assert ({name: str(oid) for name, oid in shown.refs.items()}, shown.head) == (refs, head), "SQL and trust"
+            _check_repository(path, refs, head)
+            found[repository] = State(identity.hex(), record.seq, refs, bool(seeding))
     on_disk = {path.name for path in paths.repositories.iterdir()}
     assert on_disk == {f"{repository}.git" for repository in found}, "repositories on the disk and in SQL"
     assert not list(paths.data.glob("*.partial"))
@@ -62,6 +72,19 @@ def _record(database: sqlite3.Connection, repository: RepositoryId) -> SignedRef
     assert record.author == AuthorId(author)
     assert record.header.repository == repository
     return record
+
+
+def _chain(database: sqlite3.Connection, repository: RepositoryId, folder: Path) -> IdentityChain:
+    query = "SELECT encoded FROM identity_documents WHERE repository = ? ORDER BY epoch"
+    documents = [encoded for (encoded,) in database.execute(query, (repository,))]
+    chain = IdentityChain.from_documents(documents)
+    assert chain.repository == repository
+    # A document is written here first: one that was not committed then may stay, and is signed all the same.
+    kept = [path.read_bytes() for path in sorted(folder.iterdir())]
+    assert kept[: len(documents)] == documents, "SQL and the folder's identity documents"
+    for more in kept[len(documents) :]:
+        chain.extend(more)
+    return chain
 
 
 def _check_repository(path: Path, refs: dict[str, str], head: str) -> None:

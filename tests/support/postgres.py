@@ -1,13 +1,16 @@
 """A real PostgreSQL server for tests, in a folder of its own; and a way to lose a connection to it at a chosen moment.
 
-The server listens on a Unix socket only, so there is no port to choose. It refuses to run as root: started by root
-it runs as ``postgres``, or as ``nobody``. ``python -m tests.support.postgres`` tells whether there are server programs.
+The server trusts whoever reaches its Unix socket, in a folder of its own, and asks for a password over TCP, on a free
+port of loopback. It refuses to run as root: started by root it runs as ``postgres``, or as ``nobody``.
+
+``python -m tests.support.postgres`` tells whether there are server programs.
 """
 
 import contextlib
 import itertools
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
@@ -17,6 +20,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 import pytest
 
@@ -25,10 +29,9 @@ from guts.store import dialect
 ADMIN = "postgres"
 """The database that every server has."""
 
-SOCKET = ".s.PGSQL.5432"
-"""What libpq looks for in the folder that takes the place of a host name."""
+HOST = "127.0.0.1"
 
-FAST = "-c fsync=off -c full_page_writes=off -c max_connections=50 -c listen_addresses="
+FAST = f"-c fsync=off -c full_page_writes=off -c max_connections=50 -c listen_addresses={HOST}"
 """A killed server loses nothing that the kernel has; only a killed machine would."""
 
 START_TIMEOUT = 60.0
@@ -42,7 +45,12 @@ def programs() -> Path | None:
 
 
 class Server:
-    """A running server with an empty cluster."""
+    """A running server with an empty cluster.
+
+    Attributes:
+        password: of the user ``guts``, with signs that a URL has to escape.
+        port: of TCP; the name of the Unix socket has it too.
+    """
 
     def __init__(self, folder: Path, binaries: Path) -> None:
         self.folder = folder
@@ -51,9 +59,19 @@ class Server:
         self._user = _server_user()
         if self._user is not None:
             shutil.chown(folder, self._user.pw_uid, self._user.pw_gid)
+        self.password = f"sesame/@:%{secrets.token_hex(8)}"
+        self.port = _free_port()
+        passwords = folder / "password"
+        passwords.write_text(self.password)
         # Without the zone it would be looked for; "C" sorts by bytes, as SQLite does.
-        self._run("initdb", "-U", "guts", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        authentication = ("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={passwords}")
+        self._run("initdb", "-U", "guts", *authentication, "--no-sync", "-E", "UTF8", "--locale=C")
         self.start()
+
+    @property
+    def socket(self) -> Path:
+        """The Unix socket, as libpq finds it in the folder that takes the place of a host name."""
+        return self.folder / f".s.PGSQL.{self.port}"
 
     def _run(self, program: str, *arguments: str) -> None:
         user = self._user
@@ -75,7 +93,9 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        self._run("pg_ctl", "-w", "-l", str(self.folder / "log"), "-o", f"{FAST} -k {self.folder}", "start")
+        self._run(
+            "pg_ctl", "-w", "-l", str(self.folder / "log"), "-o", f"{FAST} -p {self.port} -k {self.folder}", "start"
+        )
 
     def stop(self, mode: Literal["fast", "immediate"] = "immediate") -> None:
         """Stop it: ``fast`` ends every session, ``immediate`` is a crash."""
@@ -83,7 +103,11 @@ class Server:
 
     def url(self, database: str, host: Path | None = None) -> str:
         """Return the URL of one of its databases, through the socket in ``host`` where one is given."""
-        return f"postgresql:///{database}?host={host or self.folder}&user=guts"
+        return f"postgresql:///{database}?host={host or self.folder}&port={self.port}&user=guts"
+
+    def tcp_url(self, database: str) -> str:
+        """Return the URL of one of its databases, over TCP, with the password."""
+        return f"postgresql://guts:{quote(self.password, safe='')}@{HOST}:{self.port}/{database}"
 
     def create(self) -> str:
         """Return the name of a new, empty database."""
@@ -104,6 +128,13 @@ class Server:
                 return [tuple(row) for row in result] if result.returns_rows else []
         finally:
             engine.dispose()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _server_user() -> pwd.struct_passwd | None:
@@ -143,12 +174,12 @@ class Cutter:
     def __init__(self, server: Server, folder: Path) -> None:
         self.folder = folder
         self.cuts = 0
-        self._upstream = server.folder / SOCKET
+        self._upstream = server.socket
         self._mishap: Mishap | None = None
         self._release = threading.Event()
         self._held = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(folder / SOCKET))
+        self._listener.bind(str(folder / server.socket.name))
         self._listener.listen()
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]

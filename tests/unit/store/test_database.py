@@ -295,6 +295,21 @@ async def test_url_of_no_usable_database_is_refused(url: str) -> None:
         await Database.open(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:sesame@127.0.0.1:port/db",
+        "postgresql://u:sesame@ame/x@127.0.0.1:1/db",
+        "postgresql://u:sesame@ame@127.0.0.1:1/db",
+        "postgresql://u:sesame%00@127.0.0.1:1/db",
+    ],
+)
+async def test_url_that_is_misread_is_refused_without_a_piece_of_its_password(url: str) -> None:
+    with pytest.raises(BadDatabaseUrl) as caught:
+        await Database.open(url)
+    assert "ame" not in str(caught.value).replace("name", "")
+
+
 async def test_driver_that_is_not_installed_is_named_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(BadDatabaseUrl, match="psycopg") as caught:

@@ -30,3 +30,18 @@ def test_rows_are_numbered_by_either_database(table: Table[Any], number: str) ->
 def test_url_of_a_server_has_no_file() -> None:
     assert dialect.sqlite_path(dialect.parse_url("postgresql://guts@localhost/guts")) is None
     assert str(dialect.sqlite_path(dialect.parse_url("/data/guts.db"))) == "/data/guts.db"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://guts:sesame@localhost/guts?sslmode=require",
+        "postgresql://guts@localhost/guts?password=sesame&sslmode=require",
+        "postgresql://guts:sesame@localhost/guts?sslpassword=sesame&sslmode=require&password=sesame",
+    ],
+)
+def test_password_of_a_url_is_not_told(text: str) -> None:
+    told = dialect.told(dialect.parse_url(text))
+    assert "sesame" not in told
+    assert "@localhost/guts" in told
+    assert told.endswith("?sslmode=require")
