@@ -3,6 +3,7 @@
 #   make demo            watch a repository travel through a local network (REPO=path for one of yours)
 #   make test            formatting, lint, types, and every test that needs no root and no service
 #   make test-postgres   the tests that need a PostgreSQL server; as root on Debian it installs one
+#   make test-containers the tests of docker-compose.yml; they need root, and install a Docker Engine on Debian
 #   make venv            only build .venv, with exactly the locked packages
 #   make model           random lossy schedules of maintainers and replicas (N=20000 SEED=1)
 #   make crash           kill nodes with SIGKILL and look at what is left (N=100 kills; SEED=… for the same again, KILL=… one of them)
@@ -19,7 +20,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 UV := $(VENV)/lock/bin/uv
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help venv test test-postgres postgres-programs demo model crash bench lock clean check-python
+.PHONY: help venv test test-postgres postgres-programs test-containers demo model crash bench lock clean check-python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -71,6 +72,12 @@ postgres-programs:
 	@DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql-common >/dev/null
 	@sed -i 's/^#\? *create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
 	@DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null
+
+# The engine is the tests' own, in a folder of its own, and ends with them.
+test-containers: venv
+	@tests/containers/prepare.sh build/containers
+	@echo "==> pytest, with a Docker Engine"
+	@$(BIN)/pytest -q -m containers
 
 demo: venv
 	@$(BIN)/guts demo $(if $(REPO),'$(REPO)')

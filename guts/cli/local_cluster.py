@@ -122,7 +122,7 @@ class LocalCluster:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         network = f"cluster-{os.urandom(8).hex()}"
         members: list[Member] = []
-        for index, port in enumerate(_free_ports(count), 1):
+        for index, port in enumerate(free_ports(count), 1):
             home = folder / f"node{index}"
             key = SigningKey.generate()
             write_key_file(Paths.from_environ({"GUTS_HOME": str(home)}).node_key, KeyFile.of(KeyKind.NODE, key, None))
@@ -233,7 +233,7 @@ def _config_text(member: Member, network: str, door: Member | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports that are free for TCP and UDP now; all are held until the last is found."""
     ports: list[int] = []
     with ExitStack() as held:

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Puts into FOLDER what the container tests need: Compose and Buildx as plugins of the docker command, and a base image
+# (base.tar) that stands in for python:3.11-slim-bookworm, which can't be pulled everywhere. A Docker Engine is
+# installed where there is none; none is started. Needs root and Debian's apt; it uses the sources that are configured.
+set -euo pipefail
+folder=$(realpath -m "${1:?usage: prepare.sh FOLDER}")
+export DEBIAN_FRONTEND=noninteractive
+
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "the container tests run an engine of their own: that needs root, and apt-get to install it" >&2
+    exit 1
+fi
+mkdir -p "$folder"
+scratch=$(mktemp -d)
+policy=
+trap 'rm -rf "$scratch" $policy' EXIT
+
+if ! [ -x /usr/sbin/dockerd ] || ! [ -x /usr/bin/mmdebstrap ] || ! command -v iptables >/dev/null; then
+    echo "==> installing docker.io and mmdebstrap"
+    if ! [ -e /usr/sbin/policy-rc.d ]; then
+        # Installed is not started (invoke-rc.d(8)).
+        policy=/usr/sbin/policy-rc.d
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+    fi
+    apt-get update -qq
+    apt-get install -qq -y --no-install-recommends docker.io iptables mmdebstrap >/dev/null
+fi
+
+if ! [ -x "$folder/cli-plugins/docker-compose" ] || ! [ -x "$folder/cli-plugins/docker-buildx" ]; then
+    # Debian 12 has no Compose 2; that of Debian 13 is a program without dependencies.
+    echo "==> unpacking Compose and Buildx"
+    mkdir -p "$scratch/parts" "$scratch/lists/partial" "$scratch/plugins" "$folder/cli-plugins"
+    sed 's/bookworm/trixie/g' /etc/apt/sources.list.d/debian.sources >"$scratch/parts/trixie.sources"
+    apt=(apt-get -qq -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$scratch/parts"
+        -o Dir::State::lists="$scratch/lists" -o Dir::Cache="$scratch/cache" -o APT::Sandbox::User=root)
+    "${apt[@]}" update
+    (cd "$scratch/plugins" && "${apt[@]}" download docker-compose docker-buildx)
+    for package in "$scratch"/plugins/*.deb; do
+        dpkg-deb -x "$package" "$scratch/plugins"
+    done
+    cp "$scratch"/plugins/usr/libexec/docker/cli-plugins/docker-{compose,buildx} "$folder/cli-plugins/"
+fi
+
+if ! [ -e "$folder/base.tar" ]; then
+    # This machine's certificates too: where its network is inspected, pip inside would trust no index without them.
+    echo "==> making the base image"
+    certificates=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}
+    mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates \
+        --customize-hook="cp '$certificates' \"\$1/etc/ssl/certs/ca-certificates.crt\"" \
+        --customize-hook='printf "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n" >"$1/etc/pip.conf"' \
+        bookworm "$scratch/base.tar"
+    mv "$scratch/base.tar" "$folder/base.tar"
+fi
