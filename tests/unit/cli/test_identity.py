@@ -99,7 +99,7 @@ def test_reaffirmation_names_the_record_that_counts_or_one_of_the_two_that_do_no
     assert isinstance(value, dict)
     assert [entry["suspended"] for entry in value["maintainers"]] == [True]
     shown = guts("inspect", repository).out
-    assert all(side["hash"][:12] in shown for side in sides)
+    assert all(str(side["hash"])[:12] in shown for side in sides)
     assert helps in shown
 
 
