@@ -126,12 +126,13 @@ def propose(
 
 @identity.command()
 @click.argument("author", metavar="auth1…")
+@click.option("--record", metavar="HASH", help="Another record: how its hash begins in guts inspect.")
 @_repository
 @_file
 @json_option
 @pass_session
-def reaffirm(session: Session, as_json: bool, author: str, repository: str, file: Path) -> None:
-    """Propose that a maintainer's record that your node holds counts.
+def reaffirm(session: Session, as_json: bool, author: str, repository: str, file: Path, record: str | None) -> None:
+    """Propose from which record a maintainer goes on: the one that counts now, from before the split.
 
     For a maintainer whose history split in two, such as after a restore from a backup.
     """
@@ -145,7 +146,7 @@ def reaffirm(session: Session, as_json: bool, author: str, repository: str, file
         document = chain.successor(
             created_ms=time.time_ns() // 1_000_000,
             nonce=secrets.token_bytes(NONCE_LENGTH),
-            reaffirmed=tuple(_points(session, identifier, [AuthorId.parse(author)])),
+            reaffirmed=(_reaffirmed(session, identifier, AuthorId.parse(author), record),),
         )
     except PeerFault as error:
         raise BadProposal(f"this can't be an identity document: {error}") from None
@@ -211,6 +212,22 @@ def _points(session: Session, repository: RepositoryId, authors: list[AuthorId])
         seq, digest = newest.get(str(author), (0, ""))
         points.append(AuthorPoint(author, seq, bytes.fromhex(digest)))
     return points
+
+
+def _reaffirmed(session: Session, repository: RepositoryId, author: AuthorId, begin: str | None) -> "AuthorPoint":
+    """Return the author's record whose hash begins like that; the one that counts, where nothing is said."""
+    from guts.cli.proposal import BadProposal
+    from guts.trust.identity_document import AuthorPoint
+
+    answer = Answer.of(session.client().get(f"/v1/repositories/{repository}"))
+    splits = [split for split in answer.objects("splits") if split.text("author") == str(author)]
+    sides = [record for split in splits for record in split.objects("records")]
+    own = [record for record in answer.objects("signed_refs") if record.text("author") == str(author)]
+    found = own if begin is None else [one for one in (*own, *sides) if one.text("hash").startswith(begin.lower())]
+    if len(found) != 1:
+        which = "that counts" if begin is None else f"whose hash begins with {begin!r}"
+        raise BadProposal(f"there is no one record of {author} {which}", hint=f"guts inspect {repository}")
+    return AuthorPoint(author, found[0].number("seq"), bytes.fromhex(found[0].text("hash")))
 
 
 def _propose(proposal: "Proposal", file: Path, as_json: bool) -> None:

@@ -21,13 +21,15 @@ def ls(session: Session, as_json: bool, repository: str) -> None:
     answer = Answer.of(session.client().get(f"/v1/repositories/{resolve(repository).repository}"))
     me = _own_key(session)
     records = {record.text("author"): record for record in answer.objects("signed_refs")}
+    suspended = {split.text("author") for split in answer.objects("splits")}
     value, rows = [], []
     for author in answer.texts("maintainers"):
         record = records.get(author)
         seq = record.number("seq") if record is not None else None
-        value.append({"author": author, "seq": seq, "own": author == me})
+        value.append({"author": author, "seq": seq, "own": author == me, "suspended": author in suspended})
         signed = f"{span_text(record.seconds('age_s'))} ago" if record is not None else "never"
-        rows.append((author, signed, "you" if author == me else ""))
+        notes = [*(["you"] if author == me else []), *(["SUSPENDED: two histories"] if author in suspended else [])]
+        rows.append((author, signed, ", ".join(notes)))
     threshold = answer.number("threshold")
     emit(
         as_json,
@@ -36,6 +38,8 @@ def ls(session: Session, as_json: bool, repository: str) -> None:
     )
     if not as_json:
         say(f"{threshold} of {len(rows)} must sign a change of identity")
+        for author in sorted(suspended):
+            say(f"hint: to let a suspended maintainer go on: guts identity reaffirm {author} {answer.text('id')} FILE")
 
 
 def _own_key(session: Session) -> str | None:

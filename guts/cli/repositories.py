@@ -150,6 +150,21 @@ def _inspect_lines(answer: Answer) -> list[str]:
     for record in answer.objects("signed_refs"):
         age = span_text(record.seconds("age_s"))
         lines.append(f"signed by     {record.text('author')[:12]}…  seq {record.number('seq')}  {age} ago")
+    for split in answer.objects("splits"):
+        lines += _split_lines(split, answer.text("id"))
     refs = answer.object("canonical_refs")
     lines += [f"  {refs.text(name)}  {name}" for name in sorted(refs.json)]
     return lines
+
+
+def _split_lines(split: Answer, repository: str) -> list[str]:
+    author = split.text("author")
+    records = [
+        f"  record {record.text('hash')[:12]}  seq {record.number('seq')}  {age_text(record.number('signed_ms'))}"
+        for record in split.objects("records")
+    ]
+    return [
+        f"SUSPENDED     {author[:12]}…  signed two histories; nothing counts from seq {split.number('seq')} on",
+        *records,
+        f"  the maintainers say what counts: guts identity reaffirm {author} {repository} FILE",
+    ]

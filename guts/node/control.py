@@ -27,6 +27,7 @@ from guts.service.service import NotFollowed
 from guts.store import objects as object_table
 from guts.store import repositories as repository_table
 from guts.store.repositories import StoredRepository
+from guts.trust.equivocation import EquivocationProof
 
 TELL_TIMEOUT: Final = 10.0
 """Seconds that a first publication waits until the DHT knows of it, so that its id works when it is shown."""
@@ -45,6 +46,12 @@ class HoldsNone(UsageError):
             "this is a bootstrap node: a door, which holds no repositories",
             hint="use another node, or set network.role to 'node' and restart",
         )
+
+
+def _split(proof: EquivocationProof) -> Json:
+    headers = [signed.header for signed in (proof.first, proof.second)]
+    records = [{"seq": header.seq, "hash": header.hash.hex(), "signed_ms": header.time_ms} for header in headers]
+    return {"author": str(proof.author), "seq": proof.split_seq, "records": records}
 
 
 class Control:
@@ -152,6 +159,7 @@ class Control:
                 }
                 for record in held.records.values()
             ],
+            "splits": [_split(held.proofs[author]) for author in sorted(held.proofs)],
             "objects": {kind.name.lower(): total.count for kind, total in totals.items()},
             "holders": [str(state.id) for state in self._service.peers.peers_with_repository(repository)],
             "path": str(self._repositories.path(repository)),

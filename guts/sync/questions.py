@@ -69,10 +69,10 @@ class Questions:
     ``MAX_QUESTIONS_PER_PEER`` answers is asked nothing more, and a slow one's answer is not taken for an unasked one.
 
     Args:
-        query: makes the question about a repository; ``None`` where it is followed no longer.
+        query: makes the question for a peer about a repository; ``None`` where it is followed no longer.
     """
 
-    def __init__(self, query: Callable[[RepositoryId], RefsQuery | None]) -> None:
+    def __init__(self, query: Callable[[PeerId, RepositoryId], RefsQuery | None]) -> None:
         self._query = query
         self._lines: dict[PeerId, _Line] = {}
         self._last_request = 0
@@ -119,7 +119,7 @@ class Questions:
         line = self._lines.get(peer)
         sends: list[Send] = []
         while line is not None and line.waiting and len(line.asked) < MAX_QUESTIONS_PER_PEER:
-            queries = self._batch(line)
+            queries = self._batch(peer, line)
             if queries:
                 request = self.next_request()
                 repositories = tuple(query.repository for query in queries)
@@ -127,13 +127,13 @@ class Questions:
                 sends.append(Send(line.connection, GetRefs(request, queries)))
         return sends
 
-    def _batch(self, line: _Line) -> tuple[RefsQuery, ...]:
+    def _batch(self, peer: PeerId, line: _Line) -> tuple[RefsQuery, ...]:
         """Take queries out of the line, as many as one message holds."""
         queries: list[RefsQuery] = []
         room = MAX_MESSAGE_BYTES - MESSAGE_OVERHEAD
         while line.waiting and len(queries) < MAX_QUERIES:
             repository = next(iter(line.waiting))
-            query = self._query(repository)
+            query = self._query(peer, repository)
             size = _size(query) if query is not None else 0
             if queries and size > room:
                 break

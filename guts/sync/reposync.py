@@ -30,6 +30,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.sync.agenda import Agenda
 from guts.sync.fetches import Fetches, RunningFetch, pause
 from guts.sync.goal import NOT_HELD, Goal, NoLongerFollowed, Waiter
+from guts.sync.pages import Pages
 from guts.sync.questions import Questions
 from guts.sync.search import WANTED_HOLDERS, Search
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SPLITS, MAX_SUBSCRIPTIONS
@@ -93,6 +94,7 @@ class RepoSync:
         self._holders = holders
         self._rng = rng
         self._questions = Questions(self._query)
+        self._pages = Pages()
         self._agenda = Agenda()
         self._search = Search(rng)
         for repository, known in held.items():
@@ -175,6 +177,7 @@ class RepoSync:
 
     def _unfollow(self, goal: Goal) -> list[Effect]:
         del self.goals[goal.repository]
+        self._pages.forget(goal.repository)
         self.fetches.withdraw(goal.repository)
         return self._tell(Subscribe((), (goal.repository,)))
 
@@ -207,6 +210,7 @@ class RepoSync:
             return []
         effects: list[Effect] = []
         for goal in list(self.goals.values()):
+            self._pages.drop(peer, goal.repository)
             if peer in goal.asking or peer in goal.offers or peer in goal.resting:
                 goal.asking.discard(peer)
                 goal.offers.pop(peer, None)
@@ -225,15 +229,15 @@ class RepoSync:
                 goal.asking.add(peer)
         return [*self._questions.send(peer, now)]
 
-    def _query(self, repository: RepositoryId) -> RefsQuery | None:
+    def _query(self, peer: PeerId, repository: RepositoryId) -> RefsQuery | None:
         goal = self.goals.get(repository)
         if goal is None:
             return None
+        known = self._pages.known(peer, repository, goal.known)
         # An author who is left out is only told again.
-        heads = goal.known.heads[:MAX_KNOWN_HEADS]
-        known = tuple(KnownHead(author, head.seq, head.hash) for author, head in heads)
-        splits = tuple(KnownSplit(author, seq) for author, seq in goal.known.splits[:MAX_SPLITS])
-        return RefsQuery(repository, goal.known.epoch + 1, goal.known.identity_hash, known, splits)
+        heads = tuple(KnownHead(author, head.seq, head.hash) for author, head in known.heads[:MAX_KNOWN_HEADS])
+        splits = tuple(KnownSplit(author, seq) for author, seq in known.splits[:MAX_SPLITS])
+        return RefsQuery(repository, known.epoch + 1, known.identity_hash, heads, splits)
 
     # --- answers --------------------------------------------------------------------------------------------
 
@@ -266,15 +270,22 @@ class RepoSync:
 
     def _answer(self, goal: Goal, peer: PeerId, answer: RefsAnswer, partial: bool, now: float) -> list[Effect]:
         if answer.status is not RefsStatus.HELD:
+            self._pages.drop(peer, goal.repository)
             goal.note(peer, NOT_HELD)
-        elif answer.documents or answer.records or answer.proofs:
-            candidate = Candidate(answer.documents, answer.headers, answer.records, answer.proofs)
+            return []
+        if partial and self._wants_more(goal, peer, now) and self._pages.keep(peer, answer):
+            return self.ask(peer, [goal.repository], now)
+        candidate = self._pages.take(peer, answer)
+        if candidate.documents or candidate.records or candidate.proofs:
             return self._fetch(goal, peer, candidate, now, asked=True, partial=partial)
-        elif goal.held:
+        if goal.held:
             goal.confirmed = True
         else:
             goal.note(peer, "says that it holds it, and offers nothing")
         return []
+
+    def _wants_more(self, goal: Goal, peer: PeerId, now: float) -> bool:
+        return self.fetches.room_for(goal) and goal.willing(peer, now) and now >= goal.paused_until
 
     def refused(self, connection: ConnectionId, error: Error, now: float) -> list[Effect]:
         """Take an Error that answers one of our questions; any other is nobody's concern."""
@@ -327,6 +338,7 @@ class RepoSync:
 
     def _excuse(self, peer: PeerId, repositories: Iterable[RepositoryId], why: str, until: float) -> None:
         for repository in repositories:
+            self._pages.drop(peer, repository)
             if (goal := self.goals.get(repository)) is not None:
                 goal.note(peer, why)
                 goal.retry_after[peer] = until
@@ -487,6 +499,7 @@ class RepoSync:
         for peer, repositories in self._questions.overdue(now):
             for repository in repositories:
                 if (goal := self.goals.get(repository)) is not None:
+                    self._pages.drop(peer, repository)
                     goal.asking.discard(peer)
                     goal.note(peer, "did not answer in time")
             effects += self._answered(peer, repositories, now)

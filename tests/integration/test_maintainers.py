@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from guts.identity import SigningKey
+from guts.node import refs_reader
 from guts.node.identities import BadIdentity, IdentityMoved
 from guts.node.publishing import NonFastForward, Overtaken
 from guts.service.service import NotFollowed
@@ -154,6 +155,24 @@ async def test_commits_in_conflict_are_lost_by_force_alone(world: World) -> None
     await bo.publish(bos, MAIN)
     for node in (adas, bos):
         await eventually(lambda node=node: node.has(ada.repository, {MAIN: bo.tip()}))
+
+
+async def test_fresh_replica_gets_what_saw_each_other_however_its_answers_are_cut(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with records so large that one fills an answer: here nothing but one thing ever fits into one."""
+    node = await world.node("node")
+    ada, bo = await pair(node, world)
+    for _ in range(2):
+        for maintainer, other in ((bo, ada), (ada, bo)):
+            git(maintainer.path, "pull", "-q", "--no-rebase", str(other.path), "main")
+            maintainer.commit(f"by {maintainer.key.author_id.short} {maintainer.tip()}")
+            await maintainer.publish(node)
+    monkeypatch.setattr(refs_reader, "ANSWER_BUDGET", 1)
+    fresh = await world.node("fresh")
+    await fresh.seed(ada.repository, node.hint)
+    assert await fresh.canonical(ada.repository) == {MAIN: ada.tip()}
+    await fresh.shows_what_it_says(ada.repository)
 
 
 async def test_document_that_does_not_follow_is_refused(world: World) -> None:

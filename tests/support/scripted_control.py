@@ -55,6 +55,7 @@ class ScriptedControl:
         self.pack = b""
         self.chains: dict[RepositoryId, IdentityChain] = {}
         self.records: dict[RepositoryId, SignedRefs] = {}
+        self.splits: list[Json] = []
         self.waiting: dict[str, UnsignedRefs] = {}
         self.lie: dict[str, str] = {}
         """Refs that ``prepare`` puts in the place of those it was asked for."""
@@ -118,6 +119,7 @@ class ScriptedControl:
                     "age_s": 65.0,
                 }
             ],
+            "splits": self.splits,
             "objects": {"commit": 2, "tree": 1},
             "holders": [NODE],
         }

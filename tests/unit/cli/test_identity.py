@@ -69,6 +69,40 @@ def test_added_maintainer_is_in_when_all_have_signed(
     assert f"adds {BOB.author_id}" in guts("identity", "show", repository).out
 
 
+def test_reaffirmation_names_the_record_that_counts_or_one_of_the_two_that_do_not(
+    guts: Guts, control: ScriptedControl, repository: str, tmp_path: Path
+) -> None:
+    record = control.records[RepositoryId.parse(repository)]
+    sides = [{"seq": record.seq + 1 + n, "hash": f"{n + 1:02x}" * 32, "signed_ms": NOW} for n in range(2)]
+    control.splits = [{"author": str(ALICE.author_id), "seq": record.seq + 1, "records": sides}]
+    option: tuple[str, ...]
+    for name, option, seq, digest in (
+        ("counts", (), record.seq, record.hash),
+        ("one", ("--record", "0101"), record.seq + 1, b"\x01" * 32),
+        ("other", ("--record", "02" * 32), record.seq + 2, b"\x02" * 32),
+    ):
+        file = tmp_path / name
+        assert guts("identity", "reaffirm", *option, ALICE.author_id, repository, file).status == 0
+        (point,) = Proposal.read(file).document.reaffirmed
+        assert (point.author, point.seq, point.hash) == (ALICE.author_id, seq, digest)
+    for option in (("--record", "0"), ("--record", "ff")):
+        refused = guts("identity", "reaffirm", *option, ALICE.author_id, repository, tmp_path / "none", "--json")
+        assert refused.error["code"] == "BAD_PROPOSAL"
+    stranger = guts("identity", "reaffirm", BOB.author_id, repository, tmp_path / "none", "--json")
+    assert stranger.error["code"] == "BAD_PROPOSAL"
+
+    helps = f"guts identity reaffirm {ALICE.author_id} {repository} FILE"
+    listed = guts("maintainers", "ls", repository)
+    assert "you, SUSPENDED: two histories" in listed.out
+    assert helps in listed.err
+    value = guts("maintainers", "ls", repository, "--json").json
+    assert isinstance(value, dict)
+    assert [entry["suspended"] for entry in value["maintainers"]] == [True]
+    shown = guts("inspect", repository).out
+    assert all(str(side["hash"])[:12] in shown for side in sides)
+    assert helps in shown
+
+
 def test_removal_freezes_what_the_maintainer_signed_last(
     guts: Guts, control: ScriptedControl, repository: str, tmp_path: Path
 ) -> None:

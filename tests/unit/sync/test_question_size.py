@@ -17,7 +17,7 @@ def _repository(number: int) -> RepositoryId:
 
 def _asked(heads: int, repositories: int) -> list[GetRefs]:
     known = tuple(KnownHead(AuthorId(bytes([n]) * 32), MAX_SEQ, b"h" * 32) for n in range(heads))
-    questions = Questions(lambda repository: RefsQuery(repository, 1000, b"i" * 32, known))
+    questions = Questions(lambda _, repository: RefsQuery(repository, 1000, b"i" * 32, known))
     questions.begin(PEER, ConnectionId(1))
     for number in range(repositories):
         assert questions.add(PEER, _repository(number))
