@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from guts.crash import crash_point
-from guts.errors import GutsError, StorageFault
+from guts.errors import GutsError, PeerFault, StorageFault, Unavailable
 from guts.git.files import disk_faults
 from guts.ids import AuthorId, RepositoryId
-from guts.node.acceptance import Held, NewRecord, Verified, verify
+from guts.node.acceptance import Verified, verify
 from guts.store import dialect
 from guts.store.database import Database
 from guts.store.dialect import DatabaseDamaged
@@ -76,24 +76,25 @@ def accept_again(
         PeerFault, Unavailable: the documents are no identity of ``repository``.
         NothingAccepted: no record counts.
     """
-    base = verify(repository, None, tuple(documents), (), (), now_ms, tuple(proofs))
-    assert base is not None, "documents are new where nothing is held"
-    held, new = Held(base.chain, base.records, base.proofs), list[NewRecord]()
-    waiting, refused = dict(records), dict[AuthorId, GutsError]()
-    # A record may name others that its author had seen: again until none is accepted any more.
-    left = -1
-    while len(waiting) != left:
-        left, refused = len(waiting), {}
-        for author, (header, entries) in list(waiting.items()):
-            try:
-                more = verify(repository, held, (), (), (EncodedRefs(header, entries),), now_ms)
-            except GutsError as error:
-                refused[author] = error
-                continue
-            del waiting[author]
-            if more is not None:
-                held = Held(held.chain, more.records, more.proofs)
-                new += more.new
-    if not new:
+    refused: dict[AuthorId, GutsError] = {}
+    offered: list[EncodedRefs] = []
+    for author, (header, entries) in records.items():
+        record = EncodedRefs(header, entries)
+        try:
+            verify(repository, None, tuple(documents), (), (record,), now_ms, tuple(proofs))
+        except PeerFault as error:
+            # Damaged by itself, so that it must not spoil the others.
+            refused[author] = error
+            continue
+        except Unavailable as error:
+            # It may have seen others, and they it: those are accepted together or not at all.
+            refused[author] = error
+        offered.append(record)
+    try:
+        whole = verify(repository, None, tuple(documents), (), tuple(offered), now_ms, tuple(proofs))
+    except Unavailable as error:
+        raise NothingAccepted("; ".join(map(str, refused.values())) or str(error)) from error
+    assert whole is not None, "documents are new where nothing is held"
+    if not whole.new:
         raise NothingAccepted("; ".join(map(str, refused.values())) or "there is no record")
-    return Verified(base.chain, 0, tuple(new), held.records, held.proofs), refused
+    return whole, {author: error for author, error in refused.items() if author not in whole.records}

@@ -159,6 +159,14 @@ def test_two_maintainers_publish_by_turns_and_at_the_same_time(
     refs = settle(node, repository, lambda refs: done <= set(refs.values()))
     assert set(refs) - {MAIN, "refs/heads/only-adas", "refs/tags/v1", conflict} == set()
 
+    # Records that have seen each other are taken in again together where the database is lost.
+    assert ada("node", "stop").status == 0
+    database = cluster.member(2).home / "data" / "guts.db"
+    for file in database.parent.glob("guts.db*"):
+        file.unlink()
+    cluster.start(2)
+    assert refs_at(ada, repository) == refs
+
 
 def test_second_document_of_an_epoch_and_a_removed_maintainer_are_refused(
     node: Node, shared: tuple[str, Path, Path], tmp_path: Path

@@ -33,6 +33,25 @@ def test_records_that_saw_each_other_are_accepted_in_any_order(order: tuple[Sign
     assert shown.refs == canonical_refs(IDENTITY, EVERYTHING, frozenset()).refs
 
 
+def test_records_of_maintainers_who_pushed_in_turn_are_accepted_together() -> None:
+    """Each has seen a record of the other that is gone: none of them could come first."""
+    again = publish(IDENTITY, ALICE, FIRST, {MAIN: oid(4)}, now=NOW + 3, others=[SECOND, THIRD])
+    both = publish(IDENTITY, BOB, SECOND, {MAIN: oid(5)}, now=NOW + 4, others=[again, THIRD])
+    newest = (again, both, THIRD)
+    verified, refused = accept_again(IDENTITY.repository, IDENTITY.documents, folder(*newest), [], NOW + 5)
+    assert not refused
+    assert dict(verified.records) == records(*newest)
+
+
+def test_damaged_record_keeps_no_other_out() -> None:
+    kept = folder(FIRST, SECOND, THIRD)
+    header, entries = kept[BOB.author_id]
+    kept[BOB.author_id] = (header[:-1] + bytes([header[-1] ^ 1]), entries)
+    verified, refused = accept_again(IDENTITY.repository, IDENTITY.documents, kept, [], NOW + 3)
+    assert dict(verified.records) == records(FIRST)
+    assert sorted(refused) == sorted([BOB.author_id, CAROL.author_id]), "Carol has seen what is damaged"
+
+
 def test_record_that_can_not_be_accepted_keeps_no_other_out() -> None:
     future = by_hand(IDENTITY, CAROL, {}, seq=NOW + 30 * 24 * 3600 * 1000)
     verified, refused = accept_again(
