@@ -11,7 +11,7 @@ import base64
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -28,12 +28,17 @@ from guts.errors import ExitStatus, UsageError
 from guts.ids import AuthorId, ObjectId, RepositoryId
 
 if TYPE_CHECKING:  # PyNaCl and asyncio's subprocesses are loaded by the command, not by --help
+    from guts.cli.signing import Update
     from guts.git.source import SourceRefs, SourceRepository
     from guts.identity import SigningKey
+    from guts.trust.authoring import Copy
     from guts.trust.chain import IdentityChain
 
 UNNAMED: Final = "repository"
 MAX_NAME: Final = 100
+SHORT: Final = 10
+"""Digits of an object id in what people read."""
+
 MAX_ATTEMPTS: Final = 5
 """How often a publication is made anew because somebody else's came in between: more than a busy day needs."""
 
@@ -83,9 +88,8 @@ def publish(
 
     Again after new commits: signs the new tips. A ref that is gone here is deleted if it was you who published it.
     """
-    result = asyncio.run(_Publisher(session, timeout, force, prune, head).publish(directory, name, description))
-    verb = "unchanged" if result["unchanged"] else "published"
-    emit(as_json, result, [f"{verb} {result['repository']}", f"clone: guts clone {result['url']}"])
+    published = asyncio.run(_Publisher(session, timeout, force, prune, head).publish(directory, name, description))
+    emit(as_json, published.json, published.lines)
 
 
 def published_id(directory: str) -> RepositoryId:
@@ -113,6 +117,22 @@ class _Subject:
     tips: tuple[ObjectId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """What a publication has done."""
+
+    json: dict[str, object]
+    updates: "list[Update]"
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has done, for people: the refs as git's push tells them."""
+        verb = "unchanged" if self.json["unchanged"] else "published"
+        alone = ["no other node follows it yet"] if self.json.get("followers") == 0 else []
+        updates = [_update_line(update) for update in self.updates]
+        return [f"{verb} {self.json['repository']}", *updates, *alone, f"clone: guts clone {self.json['url']}"]
+
+
 class _Publisher:
     """One run of ``guts publish``."""
 
@@ -124,7 +144,7 @@ class _Publisher:
         self._head = head
         self._client = session.client()
 
-    async def publish(self, directory: Path, name: str | None, description: str) -> Mapping[str, object]:
+    async def publish(self, directory: Path, name: str | None, description: str) -> "_Published":
         from guts.git.source import SourceRepository
 
         begun = time.monotonic()
@@ -137,19 +157,21 @@ class _Publisher:
         key = author_key(self._session)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                result = await self._attempt(source, refs, key, name, description)
+                published = await self._attempt(source, refs, key, name, description)
                 break
             except ReportedError as error:
                 from guts.node.publishing import Overtaken
 
                 if error.told.code != Overtaken.code or attempt == MAX_ATTEMPTS:
                     raise
-        return {**result, "seconds": round(time.monotonic() - begun, 3)}
+        published.json["seconds"] = round(time.monotonic() - begun, 3)
+        return published
 
     async def _attempt(
         self, source: "SourceRepository", refs: "SourceRefs", key: "SigningKey", name: str | None, description: str
-    ) -> dict[str, object]:
+    ) -> "_Published":
         from guts.cli.signing import sign_refs
+        from guts.trust.authoring import Copy
 
         known = await source.repository()
         if known is None:
@@ -158,11 +180,13 @@ class _Publisher:
             )
         else:
             if name or description:
-                say("hint: name and description were set by the first publication, and stay")
+                say(f"hint: name and description stay; guts identity propose --name NAME {known} FILE changes them")
             subject = self._again(RepositoryId.parse(known))
             if key.author_id not in subject.chain.current.maintainers:
                 raise NotAMaintainer(key.author_id, subject.chain.repository)
-        prepared = await self._prepare(source, refs, key, subject)
+        force = set(refs.refs) if self._force else set[str]()
+        own_copy = Copy(refs.refs, refs.head, force, self._prune, self._head is not None)
+        prepared = await self._prepare(source, own_copy, key, subject)
         repository = subject.chain.repository
         url = str(RepositoryUrl(repository, subject.chain.current.name))
         result: dict[str, object] = {
@@ -173,10 +197,12 @@ class _Publisher:
             "unchanged": prepared.flag("unchanged"),
             "seq": prepared.number("seq", 0),
             "refs": len(refs.refs),
+            "updates": [],
+            "objects": 0,
         }
+        updates: list[Update] = []
         if not prepared.flag("unchanged"):
-            asked = {"force": self._force, "prune": self._prune, "move_head": self._head is not None}
-            signature = sign_refs(key, prepared, subject.chain, refs, **asked)
+            signature, updates = sign_refs(key, prepared, subject.chain, own_copy)
             if known is None:
                 await source.set_genesis(base64.b64encode(subject.chain.documents[0]).decode())
             path = f"/v1/publications/{prepared.text('session')}/commit"
@@ -184,10 +210,12 @@ class _Publisher:
             with waiting(lambda: "the node stores it"):
                 committed = Answer.of(self._client.send("POST", path, body, self._timeout))
             result["objects"] = committed.number("objects", 0)
+            result["followers"] = committed.number("followers", 0)
+            result["updates"] = [_update_json(update) for update in updates]
         if known is None:
             await source.set_repository(str(repository))
         await source.add_remote(url)
-        return result
+        return _Published(result, updates)
 
     def _begun(self, document: str | None, key: "SigningKey") -> _Subject | None:
         """Return the repository whose first publication was cut short; the node may have committed it, or not."""
@@ -221,7 +249,7 @@ class _Publisher:
     async def _prepare(
         self,
         source: "SourceRepository",
-        refs: "SourceRefs",
+        own_copy: "Copy",
         key: "SigningKey",
         subject: _Subject,
     ) -> Answer:
@@ -229,11 +257,11 @@ class _Publisher:
             "genesis": base64.b64encode(subject.genesis).decode() if subject.genesis else None,
             "repository": str(subject.chain.repository),
             "author": str(key.author_id),
-            "refs": {name: str(oid) for name, oid in refs.refs.items()},
-            "head": refs.head,
-            "move_head": self._head is not None,
-            "force": sorted(refs.refs) if self._force else [],
-            "prune": self._prune,
+            "refs": {name: str(oid) for name, oid in own_copy.refs.items()},
+            "head": own_copy.head,
+            "move_head": own_copy.move_head,
+            "force": sorted(own_copy.force),
+            "prune": own_copy.prune,
         }
         sent = 0
 
@@ -243,7 +271,7 @@ class _Publisher:
                 sent += len(piece)
                 yield piece
 
-        async with source.pack(set(refs.refs.values()), subject.tips) as pack:
+        async with source.pack(set(own_copy.refs.values()), subject.tips) as pack:
             with waiting(lambda: f"the node has {size_text(sent)} of the pack"):
                 answer = await asyncio.to_thread(
                     self._client.upload,
@@ -275,6 +303,21 @@ def _first(key: "SigningKey", name: str, description: str, refs: "SourceRefs") -
         ) from None
     genesis = document.sign(key)
     return _Subject(IdentityChain.from_documents([genesis]), genesis, ())
+
+
+def _update_json(update: "Update") -> dict[str, object]:
+    old, new = (None if oid is None else str(oid) for oid in (update.old, update.new))
+    return {"ref": update.ref, "old": old, "new": new, "forced": update.forced}
+
+
+def _update_line(update: "Update") -> str:
+    name = update.ref.removeprefix("refs/").removeprefix("heads/").removeprefix("tags/")
+    if update.new is None:
+        return f" - [deleted] {name}"
+    if update.old is None:
+        return f" * [new] {name}"
+    between = f"{str(update.old)[:SHORT]}..{str(update.new)[:SHORT]} {name}"
+    return f" + {between} (forced)" if update.forced else f"   {between}"
 
 
 def _headed(refs: "SourceRefs", branch: str) -> "SourceRefs":

@@ -8,6 +8,7 @@ where we did not want it.
 
 import base64
 import binascii
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from guts.cli.answer import Answer, BadAnswer
@@ -15,8 +16,8 @@ from guts.errors import ExitStatus, GutsError, PeerFault
 from guts.ids import AuthorId, ObjectId
 
 if TYPE_CHECKING:  # PyNaCl is loaded by the command, not by --help
-    from guts.git.source import SourceRefs
     from guts.identity import SigningKey
+    from guts.trust.authoring import Copy
     from guts.trust.chain import IdentityChain
     from guts.trust.signed_refs import SignedRefs
 
@@ -28,28 +29,35 @@ class NotAsked(GutsError):
     exit_status: ClassVar[ExitStatus] = ExitStatus.INTEGRITY
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A ref of the repository that a signature moves.
+
+    Attributes:
+        old, new: ``None``: there was, or will be, none.
+        forced: what ``old`` has is given up.
+    """
+
+    ref: str
+    old: ObjectId | None
+    new: ObjectId | None
+    forced: bool
+
+
 def sign_refs(
-    key: "SigningKey",
-    prepared: Answer,
-    chain: "IdentityChain",
-    refs: "SourceRefs",
-    *,
-    force: bool = False,
-    prune: bool = False,
-    move_head: bool = False,
-) -> bytes:
-    """Return the signature over what the node prepared.
+    key: "SigningKey", prepared: Answer, chain: "IdentityChain", own_copy: "Copy"
+) -> tuple[bytes, list[Update]]:
+    """Return the signature over what the node prepared, and what it changes.
 
     Args:
         chain: the identity documents of the repository, checked.
-        refs: of the author's own copy.
-        force, prune, move_head: what else the author asked for.
 
     Raises:
         NotAsked: it is not the record that makes the author's refs those of the repository.
     """
     from guts.identity import domain
-    from guts.trust.authoring import prepare_refs, wanted_head, wanted_refs
+    from guts.trust.authoring import prepare_refs, wanted
+    from guts.trust.canonical_refs import CONFLICTS, canonical_refs
     from guts.trust.entries import Entries
     from guts.trust.signed_refs import KIND, Header
 
@@ -61,26 +69,28 @@ def sign_refs(
     others = _records(prepared, chain)
     previous = others.pop(key.author_id, None)
     ancestors = {(_oid(pair, "ancestor"), _oid(pair, "descendant")) for pair in prepared.objects("ancestors")}
-    wanted = dict(refs.refs)
-    if not prune:
-        wanted = wanted_refs(chain, key.author_id, previous, wanted, others=others, ancestors=ancestors)
-    head = refs.head
-    if not move_head:
-        head = wanted_head(chain, key.author_id, previous, wanted, head, others=others)
+    refs, head = wanted(chain, key.author_id, previous, own_copy, others=others, ancestors=ancestors)
+    forced = {ref for ref, entry in entries.refs.items() if entry.forced == header.seq} & own_copy.force
     expected = prepare_refs(
         chain,
         key.author_id,
         previous,
-        wanted,
+        refs,
         head,
         header.time_ms,
-        forced={ref for ref, entry in entries.refs.items() if entry.forced == header.seq} if force else set(),
+        forced=forced,
         others=others,
         ancestors=ancestors,
     )
     if expected is None or expected.body != body:  # which has the hash of the entries in it
         raise NotAsked("the node wants other refs signed than those of this repository; nothing was signed")
-    return key.sign(domain(KIND), body)
+    shown = canonical_refs(chain, others if previous is None else {**others, key.author_id: previous}, ancestors).refs
+    updates = [
+        Update(ref, shown.get(ref), refs.get(ref), ref in forced)
+        for ref in sorted(shown.keys() | refs.keys(), key=str.encode)
+        if shown.get(ref) != refs.get(ref) and not ref.startswith(CONFLICTS)
+    ]
+    return key.sign(domain(KIND), body), updates
 
 
 def _records(prepared: Answer, chain: "IdentityChain") -> "dict[AuthorId, SignedRefs]":

@@ -292,8 +292,9 @@ class Control:
         return {
             "repository": str(draft.repository),
             "seq": max(head.seq for _, head, _ in accepted.news),
-            "refs": len(draft.refs),
+            "refs": len(draft.copy.refs),
             "objects": objects,
+            "followers": len(self._service.peers.subscribers(draft.repository)),
             "told_nodes": await self._told(draft.repository) if first else None,
             "seconds": round(self._clock().mono - begun, 3),
         }

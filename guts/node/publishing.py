@@ -10,8 +10,9 @@ import base64
 import binascii
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Final
 
 from guts.clock import Now
@@ -28,9 +29,10 @@ from guts.node.limits import Patience
 from guts.node.repositories import Repositories
 from guts.node.transfers import check_forced
 from guts.store.repositories import Conflict
-from guts.trust.authoring import UnsignedRefs, check_maintainer, prepare_refs, wanted_head, wanted_refs
-from guts.trust.canonical_refs import AncestorFacts, ancestor_questions, canonical_refs
+from guts.trust.authoring import Copy, UnsignedRefs, check_maintainer, prepare_refs, wanted
+from guts.trust.canonical_refs import AncestorFacts, CanonicalRefs, ancestor_questions, canonical_refs
 from guts.trust.chain import IdentityChain
+from guts.trust.ref_names import is_tag
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import EncodedRefs
 
@@ -44,16 +46,28 @@ class BadPublication(UsageError):
 
 
 class NonFastForward(UsageError):
-    """A branch would lose commits that others may have."""
+    """A branch would lose commits that others may have, or a tag would become another one.
+
+    Args:
+        lost: (ref, name under which the node has what it would lose), in order.
+        where: the node's folder of the repository, from where it can be fetched.
+    """
 
     code: ClassVar[str] = "NON_FAST_FORWARD"
     exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
 
-    def __init__(self, refs: list[str]) -> None:
-        names = ", ".join(refs)
+    def __init__(self, lost: list[tuple[str, str]], where: Path) -> None:
+        ref, source = lost[0]
+        names = ", ".join(dict.fromkeys(name for name, _ in lost))
+        if is_tag(ref):
+            text, fetch = "published already, and another object", f"git fetch {where} +{source}:{ref}"
+        else:
+            text = "what is published is not contained in yours"
+            text = f"{text}: {source}" if source != ref else text
+            fetch = f"git fetch {where} {source} && git merge FETCH_HEAD"
         super().__init__(
-            f"{names}: the published commit is not contained in the new one",
-            hint="merge it first, or publish with --force to replace it",
+            f"{names}: {text}",
+            hint=f"{fetch}, then publish again; --force gives up what is published",
         )
 
 
@@ -99,22 +113,12 @@ class Draft:
 
     Attributes:
         genesis: the signed genesis document, for a repository that the node does not hold.
-        refs: all refs of the author's own copy.
-        head: full name of the branch that the copy is on; see ``guts.trust.authoring.wanted_head``.
-        move_head: a clone shall check out ``head``, whatever it checks out now.
-        force: refs that may lose commits.
-        prune: refs that the copy lacks go away, also those that somebody else published; otherwise see
-            ``guts.trust.authoring.wanted_refs``.
     """
 
     repository: RepositoryId
     author: AuthorId
     genesis: bytes | None
-    refs: Mapping[str, ObjectId]
-    head: str
-    move_head: bool
-    force: frozenset[str]
-    prune: bool
+    copy: Copy
 
     @classmethod
     def parse(cls, header: Mapping[str, object]) -> "Draft":
@@ -144,11 +148,13 @@ class Draft:
             RepositoryId.parse(repository),
             AuthorId.parse(author),
             document,
-            oids,
-            head,
-            header.get("move_head") is True,
-            frozenset(str(name) for name in force),
-            header.get("prune") is True,
+            Copy(
+                oids,
+                head,
+                frozenset(str(name) for name in force),
+                prune=header.get("prune") is True,
+                move_head=header.get("move_head") is True,
+            ),
         )
 
 
@@ -222,10 +228,25 @@ class Publishing:
             chain = await asyncio.to_thread(_chain, draft, held)
             _check_split(draft, held)
             records = dict(held.records) if held is not None else {}
+            others = {author: record for author, record in records.items() if author != draft.author}
+            previous = records.get(draft.author)
             ancestors = await self._ancestors(chain, records, quarantine)
-            forced = await self._forced(draft, chain, records, ancestors, quarantine)
+            shown = await asyncio.to_thread(canonical_refs, chain, records, ancestors)
+            ancestors |= await _behind(draft.copy, shown, quarantine)
+            refs, head = await asyncio.to_thread(
+                wanted, chain, draft.author, previous, draft.copy, others=others, ancestors=ancestors
+            )
             unsigned = await asyncio.to_thread(
-                _next_record, draft, chain, records, ancestors, forced, self._clock().wall
+                prepare_refs,
+                chain,
+                draft.author,
+                previous,
+                refs,
+                head,
+                self._clock().wall,
+                forced=await _forced(draft.copy.force, refs, shown, quarantine, bare.path),
+                others=others,
+                ancestors=ancestors,
             )
             if unsigned is None:
                 return None
@@ -242,7 +263,7 @@ class Publishing:
         first = await anext(pack, b"")
         try:
             indexed = await quarantine.index(_prepend(first, pack), self._max_pack_bytes) if first else None
-            await quarantine.check(frozenset(draft.refs.values()))
+            await quarantine.check(frozenset(draft.copy.refs.values()))
         except UnsafeTree as error:
             hint = "git log --all --find-object=OBJECT shows where it is; a replica would refuse it too"
             raise BadPublication(f"the repository's objects are refused: {error}", hint=hint) from error
@@ -261,26 +282,6 @@ class Publishing:
         questions = sorted(await asyncio.to_thread(ancestor_questions, chain, records))
         answers = await quarantine.are_ancestors(questions)
         return frozenset(pair for pair, answer in zip(questions, answers, strict=True) if answer)
-
-    async def _forced(
-        self,
-        draft: Draft,
-        chain: IdentityChain,
-        records: Mapping[AuthorId, SignedRefs],
-        ancestors: AncestorFacts,
-        quarantine: Quarantine,
-    ) -> frozenset[str]:
-        """Return the refs that lose commits. Raises: ``NonFastForward``: some that may not."""
-        shown = await asyncio.to_thread(canonical_refs, chain, records, ancestors)
-        moved = {ref: oid for ref, oid in draft.refs.items() if shown.refs.get(ref) != oid}
-        # What is kept beside a ref as a conflict goes away with a record that has seen it.
-        beside = [(conflict.ref, conflict.oid) for conflict in shown.conflicts]
-        old = [(ref, oid) for ref, oid in (*shown.refs.items(), *beside) if ref in moved]
-        kept = await quarantine.are_ancestors([(oid, moved[ref]) for ref, oid in old])
-        losing = sorted({ref for (ref, _), contained in zip(old, kept, strict=True) if not contained})
-        if refused := [ref for ref in losing if ref not in draft.force]:
-            raise NonFastForward(refused)
-        return frozenset(losing)
 
     async def commit(self, name: str, signature: bytes) -> tuple[Draft, Accepted, int]:
         """Commit the session ``name`` under ``signature``; return the draft, the new state, the objects brought.
@@ -364,33 +365,28 @@ def _check_split(draft: Draft, held: Held | None) -> None:
         raise HistorySplit(draft.repository, draft.author, proof.split_seq)
 
 
-def _next_record(
-    draft: Draft,
-    chain: IdentityChain,
-    records: Mapping[AuthorId, SignedRefs],
-    ancestors: AncestorFacts,
-    forced: frozenset[str],
-    now_ms: int,
-) -> UnsignedRefs | None:
-    others = {author: record for author, record in records.items() if author != draft.author}
-    previous = records.get(draft.author)
-    wanted = draft.refs
-    if not draft.prune:
-        wanted = wanted_refs(chain, draft.author, previous, draft.refs, others=others, ancestors=ancestors)
-    head = draft.head
-    if not draft.move_head:
-        head = wanted_head(chain, draft.author, previous, wanted, head, others=others)
-    return prepare_refs(
-        chain,
-        draft.author,
-        previous,
-        wanted,
-        head,
-        now_ms,
-        forced=forced,
-        others=others,
-        ancestors=ancestors,
-    )
+async def _behind(own_copy: Copy, shown: CanonicalRefs, quarantine: Quarantine) -> AncestorFacts:
+    """Return which values of the copy are contained in those shown for the same branch."""
+    pairs = [(oid, shown.refs[ref]) for ref, oid in own_copy.refs.items() if shown.refs.get(ref, oid) != oid]
+    answers = await quarantine.are_ancestors(pairs)
+    return frozenset(pair for pair, answer in zip(pairs, answers, strict=True) if answer)
+
+
+async def _forced(
+    allowed: Set[str], refs: Mapping[str, ObjectId], shown: CanonicalRefs, quarantine: Quarantine, where: Path
+) -> frozenset[str]:
+    """Return which of the ``refs`` wanted lose commits. Raises: ``NonFastForward``: some that may not."""
+    moved = {ref: oid for ref, oid in refs.items() if shown.refs.get(ref) != oid}
+    # What is kept beside a ref as a conflict goes away with a record that has seen it.
+    beside = [(conflict.ref, conflict.name, conflict.oid) for conflict in shown.conflicts]
+    old = [*((ref, ref, oid) for ref, oid in shown.refs.items()), *beside]
+    old = [(ref, name, oid) for ref, name, oid in old if ref in moved]
+    kept = await quarantine.are_ancestors([(oid, moved[ref]) for ref, _, oid in old])
+    # A tag that moves is another tag, wherever it goes.
+    losing = [(ref, name) for (ref, name, _), contained in zip(old, kept, strict=True) if is_tag(ref) or not contained]
+    if refused := sorted((ref, name) for ref, name in losing if ref not in allowed):
+        raise NonFastForward(refused, where)
+    return frozenset(ref for ref, _ in losing)
 
 
 async def _prepend(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -22,8 +22,8 @@ class NoProviders(Unavailable):
     def __init__(self, repository: RepositoryId, asked: int) -> None:
         super().__init__(
             f"no replica of {repository} found (asked {asked} DHT nodes and every connected peer)",
-            hint="is the id right? its check characters are valid; ask the publisher for an address and try "
-            f"guts seed guts://HOST:PORT/{repository}",
+            hint="is the id right? its check characters are valid; ask the publisher for an address, and "
+            f"name it with the id: guts://HOST:PORT/{repository}",
         )
 
 
@@ -35,7 +35,7 @@ class ProvidersUnreachable(Unavailable):
     def __init__(self, repository: RepositoryId, reasons: dict[str, str]) -> None:
         super().__init__(
             f"{len(reasons)} possible replicas of {repository} known, none served it{_listed(reasons)}",
-            hint=f"try again later, or with an address that you know: guts seed guts://HOST:PORT/{repository}",
+            hint=f"try again later, or name an address that you know with the id: guts://HOST:PORT/{repository}",
         )
 
 

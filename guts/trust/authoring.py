@@ -9,10 +9,10 @@ from typing import ClassVar, Final, final
 from guts.errors import ExitStatus, UsageError
 from guts.ids import AuthorId, ObjectId
 from guts.records import Signed
-from guts.trust.canonical_refs import AncestorFacts, canonical_head, canonical_refs, counting, within_limit
+from guts.trust.canonical_refs import AncestorFacts, canonical_refs, counting, within_limit
 from guts.trust.chain import IdentityChain
 from guts.trust.entries import MAX_ENTRIES_BYTES, MAX_REFS, Entries, Entry, Seen
-from guts.trust.ref_names import is_branch, is_ref_name, parents
+from guts.trust.ref_names import is_branch, is_ref_name, is_tag, parents
 from guts.trust.signed_refs import Header, SignedRefs
 
 _NOBODY: Final[Mapping[AuthorId, SignedRefs]] = MappingProxyType({})
@@ -47,6 +47,26 @@ class UnsignedRefs:
             PeerFault: it is not the signature of the author named in the body, over this body.
         """
         return SignedRefs.decode(Signed(self.body, ((author, signature),)).encode(), self.entries)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """An author's own copy of a repository, and what the author asks for.
+
+    Attributes:
+        refs: all of it that can be published.
+        head: full name of the branch that it is on.
+        force: refs whose published commits may be given up.
+        prune: refs that the copy lacks shall go away, also those that somebody else published.
+        move_head: a clone shall check out ``head``, whatever it checks out now.
+    """
+
+    refs: Mapping[str, ObjectId]
+    head: str
+    force: Set[str] = frozenset()
+    prune: bool = False
+    move_head: bool = False
 
 
 def prepare_refs(
@@ -118,48 +138,40 @@ def prepare_refs(
     return _unsigned(chain, author, previous, now_ms, seq, name, entries, (now_seen, head_seq, head_seen))
 
 
-def wanted_refs(
+def wanted(
     chain: IdentityChain,
     author: AuthorId,
     previous: SignedRefs | None,
-    refs: Mapping[str, ObjectId],
+    own_copy: Copy,
     *,
     others: Mapping[AuthorId, SignedRefs] = _NOBODY,
     ancestors: AncestorFacts = frozenset(),
-) -> dict[str, ObjectId]:
-    """Return the ``wanted`` of ``prepare_refs`` for an author whose own copy has ``refs``.
+) -> tuple[dict[str, ObjectId], str]:
+    """Return ``wanted`` and ``head`` of ``prepare_refs``: what an author means whose own copy is ``own_copy``.
 
-    A ref that the copy lacks was deleted there only if the author's own value of it is the one that is shown, and
-    nobody contests it. Any other is kept: the copy may never have heard of it.
+    - A ref that the copy lacks was deleted there only if the author's own value of it is the one that is shown, and
+      nobody contests it. Any other is kept: the copy may never have heard of it.
+    - A branch that is only behind the published one is left alone.
+    - Which branch somebody works on is nobody else's concern: what a clone checks out stays, as long as it is there.
+
+    Args:
+        ancestors: as for ``canonical_refs``, and whether values of the copy are behind those shown.
     """
     theirs = {record.author: record for record in counting(chain, others) if record.author != author}
     records = dict(theirs) if previous is None else {**theirs, author: previous}
     shown = canonical_refs(chain, records, ancestors)
     own = {} if previous is None else _unsuperseded(author, previous, theirs)
     contested = {conflict.ref for conflict in shown.conflicts}
-    kept = {
-        ref: oid
-        for ref, oid in shown.refs.items()
-        if is_ref_name(ref) and (ref in contested or ref not in own or own[ref].oid != oid)
-    }
-    return {**kept, **refs}
-
-
-def wanted_head(
-    chain: IdentityChain,
-    author: AuthorId,
-    previous: SignedRefs | None,
-    wanted: Mapping[str, ObjectId],
-    head: str,
-    *,
-    others: Mapping[AuthorId, SignedRefs] = _NOBODY,
-) -> str:
-    """Return the ``head`` of ``prepare_refs`` for an author whose own copy is on the branch ``head``.
-
-    Which branch somebody works on is nobody else's concern: what a clone checks out stays, as long as it is there.
-    """
-    shown = canonical_head(chain, others if previous is None else {**others, author: previous})
-    return shown if shown in wanted else head
+    refs: dict[str, ObjectId] = {}
+    for ref, oid in shown.refs.items():
+        if ref not in own_copy.refs:
+            kept = ref in contested or ref not in own or own[ref].oid != oid
+            if is_ref_name(ref) and kept and not own_copy.prune:
+                refs[ref] = oid
+        elif ref not in own_copy.force and not is_tag(ref) and (own_copy.refs[ref], oid) in ancestors:
+            refs[ref] = oid
+    refs = {**own_copy.refs, **refs}
+    return refs, own_copy.head if own_copy.move_head or shown.head not in refs else shown.head
 
 
 def own_moves(
@@ -176,8 +188,10 @@ def own_moves(
 def check_maintainer(chain: IdentityChain, author: AuthorId) -> None:
     """Raises: ``CannotPublish``: ``author`` is not a maintainer now."""
     if author not in chain.current.maintainers:
+        left = [document.epoch for document in chain.history if any(p.author == author for p in document.removed)]
+        standing = f"has been removed, at epoch {left[-1]}, as" if left else "is not"
         raise CannotPublish(
-            f"{author} is not a maintainer of {chain.repository}",
+            f"{author} {standing} a maintainer of {chain.repository}",
             hint=f"a maintainer adds the key: guts identity propose --add {author} {chain.repository} FILE",
         )
 

@@ -20,7 +20,7 @@ from guts.ids import AuthorId, ObjectId
 from guts.trust.acceptance import past_limit
 from guts.trust.chain import IdentityChain
 from guts.trust.entries import Seen
-from guts.trust.ref_names import parents
+from guts.trust.ref_names import is_tag, parents
 from guts.trust.signed_refs import SignedRefs
 
 CONFLICTS: Final = "refs/guts/conflict/"
@@ -131,11 +131,6 @@ def canonical_refs(
     return CanonicalRefs(MappingProxyType(ordered), _head(chain, counted), tuple(conflicts))
 
 
-def canonical_head(chain: IdentityChain, records: Mapping[AuthorId, SignedRefs]) -> str:
-    """Return the ``head`` of ``canonical_refs``, which needs no facts about ancestors."""
-    return _head(chain, counting(chain, records))
-
-
 def _claims(counted: list[SignedRefs]) -> dict[str, list[_Claim[ObjectId]]]:
     """Return, by ref, the values that survive, in order of precedence; refs without one are left out."""
     by_ref: dict[str, list[_Claim[ObjectId | None]]] = {}
@@ -166,8 +161,11 @@ def _survivors(claims: list[_Claim[_T]]) -> list[_Claim[_T]]:
 
 
 def _compared(claims: Mapping[str, list[_Claim[ObjectId]]]) -> frozenset[str]:
-    """Return the refs with several values that git is asked about: those of few values first, then by name."""
-    several = [(len(oids), ref) for ref in claims if len(oids := _distinct(claims[ref])) > 1]
+    """Return the refs with several values that git is asked about: those of few values first, then by name.
+
+    No tags: a tag that somebody else set to a newer commit is not the same tag.
+    """
+    several = [(len(oids), ref) for ref in claims if not is_tag(ref) and len(oids := _distinct(claims[ref])) > 1]
     several.sort(key=lambda item: (item[0], item[1].encode()))
     asked = itertools.accumulate(values * (values - 1) for values, _ in several)
     return frozenset(ref for (_, ref), so_far in zip(several, asked, strict=True) if so_far <= MAX_QUESTIONS)

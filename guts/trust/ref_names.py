@@ -8,6 +8,7 @@ MAX_REF_BYTES: Final = 255
 
 NAMESPACES: Final = ("refs/heads/", "refs/tags/", "refs/notes/")
 BRANCHES: Final = NAMESPACES[0]
+TAGS: Final = NAMESPACES[1]
 
 # Controls (C0, DEL, C1) are refused everywhere. So are the characters that reorder text on a screen (UAX #9
 # embeddings, overrides and isolates): with them one branch reads as another. The list is fixed here, because
@@ -49,6 +50,11 @@ def is_ref_name(name: str) -> bool:
 def is_branch(name: str) -> bool:
     """Tell whether ``name`` is the full name of a branch."""
     return name.startswith(BRANCHES) and is_ref_name(name)
+
+
+def is_tag(name: str) -> bool:
+    """Tell whether ``name``, of a ref that may be published, is the full name of a tag."""
+    return name.startswith(TAGS)
 
 
 def parents(name: str) -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import copy
+import subprocess
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import cast
@@ -122,6 +123,19 @@ async def test_what_a_replica_fetches_while_another_record_is_committed_counts_w
         await replica.shows_what_it_says(ada.repository)
 
 
+async def test_branch_that_is_only_behind_keeps_nobody_from_publishing_another(world: World) -> None:
+    node = await world.node("node")
+    ada, bo = await pair(node, world)
+    ada.commit("goes on")
+    await ada.publish(node)
+    git(bo.path, "switch", "-q", "-c", "topic")
+    bo.commit("on a topic")
+    await bo.publish(node)
+    assert await refs(node, ada) == {MAIN: str(ada.tip()), TOPIC: str(bo.tip())}
+    await bo.publish(node, MAIN)
+    assert await refs(node, ada) == {MAIN: str(bo.tip("main")), TOPIC: str(bo.tip())}
+
+
 async def test_commits_in_conflict_are_lost_by_force_alone(world: World) -> None:
     adas, bos = await world.node("adas"), await world.node("bos")
     ada, bo = await pair(adas, world)
@@ -150,8 +164,13 @@ async def test_commits_in_conflict_are_lost_by_force_alone(world: World) -> None
     with pytest.raises(NonFastForward, match="main"):
         await ada.publish(adas)
     bo.commit("further, too")
-    with pytest.raises(NonFastForward, match="main"):
+    with pytest.raises(NonFastForward, match="main") as refused:
         await bo.publish(bos)
+    # The command in the hint brings what is missing.
+    assert refused.value.hint is not None
+    fetch = refused.value.hint.partition(" && ")[0]
+    subprocess.run(fetch.split(), cwd=bo.path, capture_output=True, check=True)
+    assert bo.tip("FETCH_HEAD") in both.values()
     await bo.publish(bos, MAIN)
     for node in (adas, bos):
         await eventually(lambda node=node: node.has(ada.repository, {MAIN: bo.tip()}))

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import os
+import subprocess
 from typing import cast
 
 import pytest
@@ -85,6 +86,25 @@ async def test_lost_commits_need_force_and_are_marked(world: World) -> None:
     assert record.entries.refs[MAIN].forced == record.seq
     await eventually(lambda: replica.has(maintainer.repository, maintainer.refs()))
     await replica.shows_what_it_says(maintainer.repository)
+
+
+async def test_tag_that_is_published_moves_by_force_alone(world: World) -> None:
+    node, replica = await world.node("node"), await world.node("replica")
+    maintainer = world.maintainer()
+    git(maintainer.path, "tag", "v1")
+    await maintainer.publish(node)
+    await replica.seed(maintainer.repository, node.hint)
+    maintainer.commit("second")
+    git(maintainer.path, "tag", "-f", "v1")
+    with pytest.raises(NonFastForward, match="refs/tags/v1: published already") as refused:
+        await maintainer.publish(node)
+    assert refused.value.hint is not None
+    fetch = refused.value.hint.partition(",")[0]
+    await maintainer.publish(node, "refs/tags/v1")
+    await eventually(lambda: replica.has(maintainer.repository, maintainer.refs()))
+    git(maintainer.path, "tag", "-f", "v1", "HEAD~1")
+    assert subprocess.run(fetch.split(), cwd=maintainer.path, capture_output=True, check=True)
+    assert maintainer.tip("v1") == maintainer.tip()
 
 
 async def test_head_stays_on_its_branch_until_that_is_gone_or_another_is_asked_for(world: World) -> None:

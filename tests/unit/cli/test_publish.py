@@ -99,7 +99,7 @@ def test_name_of_a_published_repository_stays(guts: Guts, control: ScriptedContr
     ran = guts("publish", work, "--name", "second")
 
     assert ran.out.endswith("/first\n")
-    assert ran.err == "hint: name and description were set by the first publication, and stay\n"
+    assert ran.err.startswith("hint: name and description stay; guts identity propose --name NAME repo1")
 
 
 def test_node_that_wants_other_refs_signed_gets_no_signature(guts: Guts, control: ScriptedControl, work: Path) -> None:

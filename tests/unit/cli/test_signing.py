@@ -2,15 +2,15 @@
 
 import base64
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 
 from guts.cli.answer import Answer
-from guts.cli.signing import NotAsked, sign_refs
-from guts.git.source import SourceRefs
+from guts.cli.signing import NotAsked, Update, sign_refs
 from guts.identity import domain
 from guts.ids import ObjectId
-from guts.trust.authoring import UnsignedRefs, prepare_refs, wanted_refs
+from guts.trust.authoring import Copy, UnsignedRefs, prepare_refs, wanted
 from guts.trust.signed_refs import KIND, SignedRefs
 from tests.unit.trust.world import ALICE, BOB, DEV, EVE, MAIN, NOW, chain, oid, publish
 
@@ -60,14 +60,16 @@ def next_of_alice(
 
 
 def signs(answer: Answer, refs: Mapping[str, ObjectId], *, force: bool = False, prune: bool = False) -> bytes:
-    return sign_refs(ALICE, answer, TWO, SourceRefs(refs, MAIN), force=force, prune=prune)
+    own_copy = Copy(refs, MAIN, set(refs) if force else set(), prune)
+    return sign_refs(ALICE, answer, TWO, own_copy)[0]
 
 
 def test_author_signs_a_record_that_keeps_what_others_published() -> None:
     mine = {MAIN: oid(4), "refs/heads/mine": oid(3)}
-    wanted = wanted_refs(TWO, ALICE.author_id, ALICES, mine, others={BOB.author_id: BOBS})
-    unsigned = next_of_alice(wanted)
-    signature = signs(prepared(unsigned, [ALICES, BOBS]), mine)
+    refs, _ = wanted(TWO, ALICE.author_id, ALICES, Copy(mine, MAIN), others={BOB.author_id: BOBS})
+    unsigned = next_of_alice(refs)
+    signature, updates = sign_refs(ALICE, prepared(unsigned, [ALICES, BOBS]), TWO, Copy(mine, MAIN))
+    assert updates == [Update(MAIN, oid(1), oid(4), forced=False)]
     assert signature == ALICE.sign(domain(KIND), unsigned.body)
     assert unsigned.attach(ALICE.author_id, signature).entries.live() == mine
 
@@ -108,10 +110,10 @@ def test_node_that_works_with_what_nobody_signed_gets_no_signature() -> None:
 
 
 def test_branch_that_the_author_is_on_becomes_head_only_where_that_was_asked_for() -> None:
-    mine = SourceRefs({MAIN: oid(1), DEV: oid(2), "refs/heads/mine": oid(3)}, DEV)
+    mine = Copy({MAIN: oid(1), DEV: oid(2), "refs/heads/mine": oid(3)}, DEV)
     unsigned = prepare_refs(TWO, ALICE.author_id, ALICES, mine.refs, DEV, NOW + 5, others={BOB.author_id: BOBS})
     assert unsigned is not None
     answer = prepared(unsigned, [ALICES, BOBS])
     with pytest.raises(NotAsked):
         sign_refs(ALICE, answer, TWO, mine)
-    assert sign_refs(ALICE, answer, TWO, mine, move_head=True)
+    assert sign_refs(ALICE, answer, TWO, replace(mine, move_head=True))

@@ -1,13 +1,15 @@
 """The next record of an author."""
 
+from collections.abc import Mapping, Set
+
 import pytest
 
 from guts.errors import PeerFault
 from guts.identity import domain
-from guts.ids import ObjectId
+from guts.ids import AuthorId, ObjectId
 from guts.trust.acceptance import Known, New, accept
-from guts.trust.authoring import CannotPublish, UnsignedRefs, own_moves, prepare_refs, wanted_refs
-from guts.trust.canonical_refs import canonical_refs
+from guts.trust.authoring import CannotPublish, Copy, UnsignedRefs, own_moves, prepare_refs, wanted
+from guts.trust.canonical_refs import AncestorFacts, canonical_refs
 from guts.trust.entries import MAX_REFS, Entry, Seen
 from guts.trust.identity_document import AuthorPoint
 from guts.trust.signed_refs import SignedRefs
@@ -246,16 +248,30 @@ def test_author_goes_on_from_nothing_but_the_record_that_counts() -> None:
     assert publish(after, ALICE, on, {MAIN: oid(5)}).header.previous == on.hash
 
 
+def copied(
+    author: AuthorId,
+    own: SignedRefs | None,
+    refs: dict[str, ObjectId],
+    *,
+    others: Mapping[AuthorId, SignedRefs],
+    ancestors: AncestorFacts = frozenset(),
+    force: Set[str] = frozenset(),
+    prune: bool = False,
+) -> dict[str, ObjectId]:
+    """Return the refs that an author wants whose copy has ``refs``."""
+    return wanted(TWO, author, own, Copy(refs, MAIN, force, prune), others=others, ancestors=ancestors)[0]
+
+
 def test_copy_that_lacks_a_ref_deletes_it_only_if_its_author_published_it() -> None:
     alices = publish(TWO, ALICE, None, {MAIN: oid(1), DEV: oid(2)})
     bobs = publish(TWO, BOB, None, {MAIN: oid(1), DEV: oid(2), "refs/tags/v1": oid(1)}, others=[alices])
     assert set(bobs.entries.live()) == {"refs/tags/v1"}
 
-    bob_lacks_all = wanted_refs(TWO, B, bobs, {MAIN: oid(1)}, others=records(alices))
+    bob_lacks_all = copied(B, bobs, {MAIN: oid(1)}, others=records(alices))
     assert bob_lacks_all == {MAIN: oid(1), DEV: oid(2)}
-    alice_lacks_all = wanted_refs(TWO, A, alices, {MAIN: oid(1)}, others=records(bobs))
+    alice_lacks_all = copied(A, alices, {MAIN: oid(1)}, others=records(bobs))
     assert alice_lacks_all == {MAIN: oid(1), "refs/tags/v1": oid(1)}
-    newcomer = wanted_refs(TWO, B, None, {}, others=records(alices))
+    newcomer = copied(B, None, {}, others=records(alices))
     assert newcomer == {MAIN: oid(1), DEV: oid(2)}
 
 
@@ -263,18 +279,56 @@ def test_copy_that_lacks_a_ref_in_conflict_deletes_nobodys_value() -> None:
     alices = publish(TWO, ALICE, None, {MAIN: oid(1)})
     bobs = publish(TWO, BOB, None, {MAIN: oid(2)})
     for author, own, other in ((A, alices, bobs), (B, bobs, alices)):
-        assert wanted_refs(TWO, author, own, {}, others=records(other)) == {MAIN: oid(1)}
+        assert copied(author, own, {}, others=records(other)) == {MAIN: oid(1)}
 
 
 def test_copy_that_lacks_a_ref_which_another_moved_forward_unseen_keeps_it() -> None:
     alices = publish(TWO, ALICE, None, {MAIN: oid(1)})
     bobs = publish(TWO, BOB, None, {MAIN: oid(2)})
-    assert wanted_refs(TWO, A, alices, {}, others=records(bobs), ancestors={(oid(1), oid(2))}) == {MAIN: oid(2)}
+    assert copied(A, alices, {}, others=records(bobs), ancestors={(oid(1), oid(2))}) == {MAIN: oid(2)}
 
 
 def test_copy_that_lacks_a_ref_which_another_moved_since_keeps_it() -> None:
     alices = publish(TWO, ALICE, None, {MAIN: oid(1), DEV: oid(2)})
     bobs = publish(TWO, BOB, None, {MAIN: oid(1), DEV: oid(3)}, others=[alices])
-    wanted = wanted_refs(TWO, A, alices, {MAIN: oid(1)}, others=records(bobs))
+    wanted = copied(A, alices, {MAIN: oid(1)}, others=records(bobs))
     assert wanted == {MAIN: oid(1), DEV: oid(3)}
     assert prepare_refs(TWO, A, alices, wanted, MAIN, NOW, others=records(bobs)) is None
+
+
+def test_branch_that_is_only_behind_is_left_alone_unless_it_is_forced_back() -> None:
+    bobs = publish(TWO, BOB, None, {MAIN: oid(2), DEV: oid(3), "refs/tags/v1": oid(2)})
+    stale = {MAIN: oid(1), DEV: oid(4), "refs/tags/v1": oid(1)}
+    behind = {(oid(1), oid(2))}
+    assert copied(A, None, stale, others=records(bobs), ancestors=behind) == {**stale, MAIN: oid(2)}
+    assert copied(A, None, stale, others=records(bobs), ancestors=behind, force={MAIN}) == stale
+    assert copied(A, None, stale, others=records(bobs)) == stale
+
+
+def test_refs_that_a_copy_lacks_go_away_where_that_was_asked_for() -> None:
+    alices = publish(TWO, ALICE, None, {MAIN: oid(1)})
+    bobs = publish(TWO, BOB, None, {MAIN: oid(1), DEV: oid(3)}, others=[alices])
+    assert copied(A, alices, {MAIN: oid(1)}, others=records(bobs), prune=True) == {MAIN: oid(1)}
+
+
+def test_head_stays_while_its_branch_does_unless_it_is_moved() -> None:
+    bobs = publish(TWO, BOB, None, {MAIN: oid(1), DEV: oid(2)})
+    both = {MAIN: oid(1), DEV: oid(2)}
+
+    def head(own_copy: Copy) -> str:
+        return wanted(TWO, A, None, own_copy, others=records(bobs))[1]
+
+    assert head(Copy(both, DEV)) == MAIN
+    assert head(Copy(both, DEV, move_head=True)) == DEV
+    assert head(Copy({DEV: oid(2)}, DEV)) == MAIN, "nobody has deleted it"
+    assert head(Copy({DEV: oid(2)}, DEV, prune=True)) == DEV
+
+
+def test_maintainer_who_was_removed_is_told_so() -> None:
+    left = TWO.extend(
+        TWO.successor(created_ms=NOW, nonce=bytes(16), maintainers=(A,), removed=(AuthorPoint(B, 0, b""),)).sign(ALICE)
+    )
+    with pytest.raises(CannotPublish, match="removed, at epoch 1"):
+        publish(left, BOB, None, {MAIN: oid(1)})
+    with pytest.raises(CannotPublish, match="is not a maintainer"):
+        publish(left, EVE, None, {MAIN: oid(1)})

@@ -112,6 +112,15 @@ def test_value_inside_another_is_no_conflict() -> None:
     assert result.conflicts == (Conflict(MAIN, C, oid(3)),)
 
 
+def test_tags_with_different_values_are_in_conflict_though_one_contains_the_other() -> None:
+    tag = "refs/tags/v1"
+    alice = by_hand(THREE, ALICE, {tag: entry(1, 10)})
+    bob = by_hand(THREE, BOB, {tag: entry(2, 20)})
+    assert ancestor_questions(THREE, records(alice, bob)) == frozenset()
+    result = canonical_refs(THREE, records(alice, bob), {(oid(1), oid(2))})
+    assert (result.refs[tag], result.conflicts) == (oid(1), (Conflict(tag, B, oid(2)),))
+
+
 def test_equal_values_are_no_conflict() -> None:
     alice = by_hand(THREE, ALICE, {MAIN: entry(1, 10)})
     bob = by_hand(THREE, BOB, {MAIN: entry(1, 20)})
