@@ -63,7 +63,11 @@ class _Answer:
         return True
 
     def add_record(self, record: EncodedRefs, bridge: Sequence[bytes]) -> bool:
-        size = max(len(record.header) + len(record.entries), _RECORD_VALUES * VALUE_BYTES) + sum(map(_cost, bridge))
+        size = max(len(record.header) + len(record.entries), _RECORD_VALUES * VALUE_BYTES)
+        if size + sum(map(_cost, bridge)) > ANSWER_BUDGET:
+            # No message holds both. Who has nothing of the author needs no bridge; others wait for a smaller record.
+            bridge = ()
+        size += sum(map(_cost, bridge))
         if len(self.records) >= MAX_RECORDS or len(self.headers) + len(bridge) > MAX_HEADERS or not self._fits(size):
             return False
         self.headers += bridge
