@@ -16,10 +16,10 @@ from guts.wire.limits import (
     MAX_DOCUMENTS,
     MAX_HEADERS,
     MAX_ITEMS,
+    MAX_PROOFS,
     MAX_QUERIES,
     MAX_RECORDS,
     MAX_REFS_BYTES,
-    MAX_SPLITS,
 )
 from guts.wire.messages import EncodedRefs, RecordQuery, RefsAnswer, RefsQuery, RefsStatus
 
@@ -51,7 +51,7 @@ class _Answer:
     proofs: list[bytes] = field(default_factory=list)
 
     def add_proof(self, proof: bytes) -> bool:
-        if len(self.proofs) >= MAX_SPLITS or not self._fits(_cost(proof)):
+        if len(self.proofs) >= MAX_PROOFS or not self._fits(_cost(proof)):
             return False
         self.proofs.append(proof)
         return True
@@ -130,8 +130,8 @@ class RefsReader:
         else:
             known = {head.author: (head.seq, head.hash) for head in query.known}
             newer = {author for author, newest in summary.authors.items() if _is_newer(newest, known.get(author))}
-            complete = await self._add_documents(answer, query, summary.epoch)
-            if summary.splits:
+            complete = await self._add_documents(answer, query)
+            if summary.splits or summary.fork:
                 complete = complete and await self._add_proofs(answer, query)
             complete = complete and await self._add_records(answer, repository, newer, known)
         result = RefsAnswer(
@@ -144,16 +144,26 @@ class RefsReader:
         )
         return result, answer.spent, complete
 
-    async def _add_documents(self, answer: _Answer, query: RefsQuery, epoch: int) -> bool:
-        if query.documents > epoch:
+    async def _add_documents(self, answer: _Answer, query: RefsQuery) -> bool:
+        if query.documents and query.fork:
+            # Its identity does not change any more.
             return True
-        documents = await self._database.read(table.load_documents, query.repository, from_epoch=query.documents)
+        last = max(query.documents - 1, 0)
+        documents = await self._database.read(table.load_documents, query.repository, from_epoch=last)
+        if query.documents and documents and documents[0].hash != query.identity_hash:
+            # It follows another document of that epoch, or of one before.
+            documents = await self._database.read(table.load_documents, query.repository, from_epoch=1)
+        elif query.documents:
+            documents = documents[1:]
         return all(answer.add_document(document.encoded) for document in documents)
 
     async def _add_proofs(self, answer: _Answer, query: RefsQuery) -> bool:
         """Add what the asker does not know of authors who signed two histories."""
         known = {split.author: split.seq for split in query.splits}
         proofs = await self._database.read(history.load_proofs, query.repository)
+        fork = await self._database.read(history.load_fork, query.repository)
+        if fork is not None and not query.fork and not answer.add_proof(fork.encoded):
+            return False
         return all(
             answer.add_proof(proof.encoded)
             for proof in proofs

@@ -237,7 +237,7 @@ class RepoSync:
         # An author who is left out is only told again.
         heads = tuple(KnownHead(author, head.seq, head.hash) for author, head in known.heads[:MAX_KNOWN_HEADS])
         splits = tuple(KnownSplit(author, seq) for author, seq in known.splits[:MAX_SPLITS])
-        return RefsQuery(repository, known.epoch + 1, known.identity_hash, heads, splits)
+        return RefsQuery(repository, known.epoch + 1, known.identity_hash, heads, splits, known.fork)
 
     # --- answers --------------------------------------------------------------------------------------------
 

@@ -7,9 +7,11 @@ from typing import cast
 import pytest
 
 from guts.ids import ObjectId
+from guts.node.identities import IdentityFrozen
 from guts.node.publishing import HistorySplit
 from guts.store import history
 from guts.store import repositories as table
+from guts.trust.chain import IdentityChain
 from guts.trust.identity_document import AuthorPoint
 from tests.support.nodes import Maintainer, RunningNode, World, eventually
 from tests.support.repositories import git
@@ -139,3 +141,47 @@ async def test_maintainers_say_what_counts_and_the_author_goes_on(split: Split, 
     author.commit("goes on")
     await author.publish(split.one)
     await all_show([*split.nodes, late], ada, author.tip())
+
+
+async def test_two_documents_of_one_epoch_freeze_the_identity_on_both_sides(world: World) -> None:
+    ada = world.maintainer()
+    one, two, third = [await world.node(name) for name in ("one", "two", "third")]
+    await ada.publish(one)
+    for node in (two, third):
+        await node.seed(ada.repository, one.hint)
+
+    def renamed(chain: IdentityChain, name: str) -> bytes:
+        return chain.successor(created_ms=time.time_ns() // 1_000_000, nonce=bytes(16), name=name).sign(ada.key)
+
+    await two.stop()
+    await third.stop()
+    await one.node.control.apply_identity(ada.repository, renamed(ada.chain, "left"))
+    await one.stop()
+    await two.start()
+    await two.node.control.apply_identity(ada.repository, renamed(ada.chain, "right"))
+    await one.start()
+    await third.start()
+    await two.node.control.connect(one.hint, 20)
+    await third.node.control.connect(one.hint, 20)
+
+    async def forked(node: RunningNode) -> bool:
+        return (await node.node.control.inspect(ada.repository))["identity_fork"] is not None
+
+    for node in (one, two):
+        await eventually(lambda node=node: forked(node))
+    await third.node.control.sync(ada.repository, 20)
+    await eventually(lambda: forked(third))
+    names = {node.home.name: (await node.node.control.inspect(ada.repository))["name"] for node in (one, two, third)}
+    assert names == {"one": "left", "two": "right", "third": "left"}
+    for node in (one, two, third):
+        stored = await node.node.repositories.stored(ada.repository)
+        assert stored is not None
+        chain = IdentityChain.from_documents([document.encoded for document in stored.documents])
+        with pytest.raises(IdentityFrozen, match="two documents of epoch 1"):
+            await node.node.control.apply_identity(ada.repository, renamed(chain, "more"))
+        for other in (one, two, third):
+            assert await node.score(other.id) is None
+    # It is known after a start, too.
+    await one.stop()
+    await one.start()
+    assert await forked(one)

@@ -87,6 +87,8 @@ class Replica:
     archive: dict[bytes, SignedRefs] = field(default_factory=dict)
     headers: dict[bytes, SignedHeader] = field(default_factory=dict)
     superseded: set[tuple[AuthorId, str, int]] = field(default_factory=set)
+    forked: set[AuthorId] = field(default_factory=set)
+    """Writers with two histories, the same set for all: whoever has not met the proof sees what the others don't."""
 
     def copy(self) -> "Replica":
         return Replica(
@@ -96,6 +98,7 @@ class Replica:
             dict(self.archive),
             dict(self.headers),
             set(self.superseded),
+            self.forked,
         )
 
     def canonical(self, git: Git) -> CanonicalRefs:
@@ -174,7 +177,7 @@ class Replica:
                 others = (other.entries.refs.get(ref) for other in counted if other is not record)
                 if any(other is not None and other.seen.get(record.author) >= entry.seq for other in others):
                     now.add(claim)
-        if returned := (self.superseded & claims) - now:
+        if not self.forked and (returned := (self.superseded & claims) - now):
             raise Diverged(f"superseded, and back: {[(ref, seq) for _, ref, seq in returned]}")
         self.superseded |= now
 
@@ -186,13 +189,13 @@ class Model:
         self.rng = random.Random(seed)
         self.splits = self.rng.choice((0, 0, 1))
         self.git = Git()
-        self.replicas = [Replica() for _ in range(REPLICAS)]
+        self.forked: set[AuthorId] = set()
+        self.replicas = [Replica(forked=self.forked) for _ in range(REPLICAS)]
         self.backups: dict[int, Replica] = {}
         self.chain = GENESIS
         self.now = NOW
         self.last: dict[AuthorId, SignedRefs] = {}
         self.every: dict[bytes, SignedHeader] = {}
-        self.forked: set[AuthorId] = set()
         self.counts: dict[str, int] = {}
 
     def run(self) -> None:
