@@ -110,9 +110,14 @@ async def test_neither_of_two_histories_counts_and_every_replica_says_the_same(s
     for node in split.nodes:
         for other in split.nodes:
             assert await node.score(other.id) is None
-    # The author is told, at either machine, and after a restart of the node.
+    # The author is told, at either machine, and after a restart of the node, and where its database was lost.
     await split.one.stop()
     await split.one.start()
+    await split.two.stop()
+    for file in split.two.config.paths.data.glob("guts.db*"):
+        file.unlink()
+    await split.two.start()
+    await all_show([split.two], split.ada, split.common)
     for author, node in ((split.ada, split.one), (split.restored, split.two)):
         with pytest.raises(HistorySplit, match="two histories") as caught:
             await author.publish(node)
