@@ -1,16 +1,18 @@
 """``RefsReader``: what a GetRefs asks for, read from the database; no more of it than the answer needs."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from guts.ids import AuthorId, RepositoryId
+from guts.node.history import restore
 from guts.records import Signed
 from guts.store import history
 from guts.store import repositories as table
 from guts.store.database import Database
-from guts.trust.signed_refs import MAX_HEADER_BYTES, Header
+from guts.trust.signed_refs import MAX_HEADER_BYTES, Header, SignedRefs
 from guts.wire.limits import (
     KIB,
     MAX_DOCUMENTS,
@@ -125,8 +127,7 @@ class RefsReader:
         if not summary.seeding:
             return RefsAnswer(repository, RefsStatus.NOT_HELD), answer.spent, True
         if isinstance(query, RecordQuery):
-            wanted = {query.author} if summary.authors.get(query.author, (-1,))[0] == query.seq else set()
-            complete = await self._add_records(answer, repository, wanted, {})
+            complete = await self._add_record(answer, query)
         else:
             known = {head.author: (head.seq, head.hash) for head in query.known}
             newer = {author for author, newest in summary.authors.items() if _is_newer(newest, known.get(author))}
@@ -169,6 +170,21 @@ class RefsReader:
             for proof in proofs
             if proof.author not in known or proof.split < known[proof.author]
         )
+
+    async def _add_record(self, answer: _Answer, query: RecordQuery) -> bool:
+        """Add the records of that author and seq, where they are held: two, if its history split there."""
+        newest: SignedRefs | None = None
+        found: list[EncodedRefs] = []
+        with contextlib.suppress(table.NotHeld):
+            row = await self._database.read(table.load_signed_refs_of, query.repository, query.author)
+            if row.seq == query.seq:
+                found.append(EncodedRefs(row.header, row.entries))
+            newest = await asyncio.to_thread(SignedRefs.decode, row.header, row.entries)
+        for kept in await self._database.read(history.load_kept, query.repository, query.author):
+            if kept.header.seq == query.seq and kept.base is not None:
+                record = await restore(self._database, query.repository, kept.header, newest)
+                found += [EncodedRefs(record.header_bytes, record.entries_bytes)] if record is not None else []
+        return all(answer.add_record(record, ()) for record in found)
 
     async def _add_records(
         self,

@@ -1,5 +1,8 @@
 """What is answered to GetRefs: always something that a message can hold, and that leads on."""
 
+import dataclasses
+import itertools
+
 import pytest
 
 from guts.ids import ObjectId
@@ -8,11 +11,12 @@ from guts.store import repositories as table
 from guts.store.database import Database
 from guts.store.history import Equivocation, Header
 from guts.store.repositories import AcceptedState, IdentityDocument, NewSignedRefs, SignedRefs
+from guts.trust.deltas import make_delta
 from guts.trust.signed_refs import SignedRefs as Record
 from guts.wire.codec import encode
 from guts.wire.limits import MAX_ENTRIES_BYTES
-from guts.wire.messages import EncodedRefs, KnownHead, KnownSplit, Refs, RefsAnswer, RefsQuery
-from tests.unit.trust.world import ALICE, MAIN, by_hand, chain, oid
+from guts.wire.messages import EncodedRefs, KnownHead, KnownSplit, RecordQuery, Refs, RefsAnswer, RefsQuery
+from tests.unit.trust.world import ALICE, BOB, MAIN, by_hand, chain, oid, publish
 
 CHAIN = chain(ALICE)
 LARGEST = MAX_ENTRIES_BYTES
@@ -95,3 +99,24 @@ async def test_proof_is_told_to_who_knows_none_or_of_a_later_split(database: Dat
     for seq, told in ((None, True), (4, False), (5, False), (6, True)):
         splits = () if seq is None else (KnownSplit(record.author, seq),)
         assert (await answer(database, record, splits)).proofs == ((b"proof",) if told else ())
+
+
+async def test_older_record_is_answered_as_it_was_signed(database: Database) -> None:
+    made: list[Record] = []
+    for turn in range(4):
+        refs = {f"refs/heads/{number}": oid(number) for number in range(turn, turn + 3)}
+        made.append(publish(CHAIN, ALICE, made[-1] if made else None, refs, now=1_000 + turn))
+    first = state(made[0], [], made[0].entries_bytes)
+    await database.write(table.commit, first)
+    for before, record in itertools.pairwise(made):
+        whole = SignedRefs(record.author, record.seq, record.hash, record.header_bytes, record.entries_bytes)
+        delta = make_delta(before.entries, record.entries)
+        step = NewSignedRefs(record.author, whole, (before.seq, before.hash), delta)
+        await database.write(table.commit, dataclasses.replace(first, documents=(), signed_refs=(step,)))
+    for record in made:
+        query = RecordQuery(CHAIN.repository, ALICE.author_id, record.seq)
+        ((found,), _) = await RefsReader(database).read([query], b"")
+        assert found.records == (EncodedRefs(record.header_bytes, record.entries_bytes),)
+    for author, seq in ((ALICE, 999), (ALICE, 1_004), (BOB, 1_000)):
+        ((found,), _) = await RefsReader(database).read([RecordQuery(CHAIN.repository, author.author_id, seq)], b"")
+        assert found.records == ()
