@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from guts.identity import SigningKey
 from guts.ids import ObjectId
 from guts.node.identities import IdentityFrozen
 from guts.node.publishing import HistorySplit
@@ -190,3 +191,36 @@ async def test_two_documents_of_one_epoch_freeze_the_identity_on_both_sides(worl
     await one.stop()
     await one.start()
     assert await forked(one)
+
+
+async def test_removed_maintainer_counts_up_to_the_record_that_was_named_everywhere(world: World) -> None:
+    ada = world.maintainer()
+    one, two = [await world.node(name) for name in ("one", "two")]
+    await ada.publish(one)
+    bo = twin(ada)
+    bo.key = SigningKey.generate()
+    maintainers = (ada.key.author_id, bo.key.author_id)
+
+    def following(chain: IdentityChain, **changes: object) -> IdentityChain:
+        now = time.time_ns() // 1_000_000
+        document = chain.successor(created_ms=now, nonce=bytes(16), **changes)  # type: ignore[arg-type]
+        return chain.extend(document.sign(ada.key, *([bo.key] if "removed" not in changes else [])))
+
+    both = following(ada.chain, maintainers=maintainers, threshold=1)
+    await one.node.control.apply_identity(ada.repository, both.documents[-1])
+    counted = bo.commit("counts")
+    await bo.publish(one)
+    point = await newest(one, bo)
+    past = bo.commit("does not")
+    await bo.publish(one)
+    # This one has never had the record that will be named: it gets it from the other.
+    await two.seed(ada.repository, one.hint)
+    await all_show([one, two], ada, past)
+
+    alone = following(both, maintainers=maintainers[:1], removed=(point,))
+    await two.node.control.apply_identity(ada.repository, alone.documents[-1])
+    late = await world.node("late")
+    await late.seed(ada.repository, one.hint)
+    await all_show([one, two, late], ada, counted)
+    for node in (one, two, late):
+        assert await newest(node, bo) == point
