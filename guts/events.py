@@ -45,12 +45,14 @@ class Known:
         identity_hash: its hash; empty where nothing is known yet.
         heads: the newest record of each author that counts.
         splits: the seq from which the records of an author whose history split do not count, by author.
+        fork: epoch of which there are two identity documents; 0: none.
     """
 
     epoch: int = -1
     identity_hash: bytes = b""
     heads: tuple[tuple[AuthorId, Head], ...] = ()
     splits: tuple[tuple[AuthorId, int], ...] = ()
+    fork: int = 0
 
     def split(self, author: AuthorId) -> int | None:
         """Return where the history of ``author`` split, or ``None``."""

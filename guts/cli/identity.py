@@ -14,7 +14,7 @@ import click
 
 from guts.cli.answer import Answer, BadAnswer
 from guts.cli.author import author_key
-from guts.cli.repositories import resolve
+from guts.cli.repositories import fork_lines, resolve
 from guts.cli.session import Session, age_text, emit, json_option, pass_session, say
 from guts.ids import AuthorId, RepositoryId
 
@@ -62,9 +62,12 @@ def show(session: Session, as_json: bool, repository: str) -> None:
         )
         lines.append(f"epoch {document.epoch}  {document.hash.hex()[:12]}  {age_text(document.created_ms)}")
         lines += [f"  {line}" for line in changed]
+    held = Answer.of(session.client().get(f"/v1/repositories/{chain.repository}"))
+    lines += fork_lines(held)
     lines.append(f"maintainers, of whom {chain.current.threshold} must sign a change:")
     lines += [f"  {author}" for author in chain.current.maintainers]
-    emit(as_json, {"repository": str(chain.repository), "documents": value}, lines)
+    fork = held.json.get("identity_fork")
+    emit(as_json, {"repository": str(chain.repository), "documents": value, "fork": fork}, lines)
 
 
 @identity.command()

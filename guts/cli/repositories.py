@@ -150,11 +150,26 @@ def _inspect_lines(answer: Answer) -> list[str]:
     for record in answer.objects("signed_refs"):
         age = span_text(record.seconds("age_s"))
         lines.append(f"signed by     {record.text('author')[:12]}…  seq {record.number('seq')}  {age} ago")
+    lines += fork_lines(answer)
     for split in answer.objects("splits"):
         lines += _split_lines(split, answer.text("id"))
     refs = answer.object("canonical_refs")
     lines += [f"  {refs.text(name)}  {name}" for name in sorted(refs.json)]
     return lines
+
+
+def fork_lines(answer: Answer) -> list[str]:
+    """Return what is said of a repository whose maintainers signed two documents of one epoch; of others nothing."""
+    if answer.json.get("identity_fork") is None:
+        return []
+    fork = answer.object("identity_fork")
+    followed, other = fork.text("followed")[:12], fork.text("other")[:12]
+    return [
+        f"FORKED        the maintainers signed two documents of epoch {fork.number('epoch')}:",
+        f"  {followed} is followed here, {other} elsewhere; the identity can't change. Ask them which one counts.",
+        f"  To follow the other one: guts node stop; move {answer.text('path')} and the database away (it is",
+        "  made anew from the rest); guts node start; guts seed it --from a node that follows that one",
+    ]
 
 
 def _split_lines(split: Answer, repository: str) -> list[str]:

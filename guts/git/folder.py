@@ -4,7 +4,8 @@ The database is the truth while it lives; from these files it can be rebuilt. Th
 reads them back verifies them again.
 
 Layout: ``identity/<epoch>``, ``refs/<author>`` (the signed header and entries as one canonical pair),
-``proofs/<author>`` (that the author signed two histories), ``seeding``. Every write is atomic and durable.
+``proofs/<author>`` (that the author signed two histories), ``fork`` (a second document of an epoch), ``seeding``. Every
+write is atomic and durable.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from guts.ids import AuthorId, BadId
 
 NAME: Final = "guts"
 
+_FORK: Final = "fork"
 _SEED: Final = b"seed\n"
 _KEEP: Final = b"keep\n"
 
@@ -79,6 +81,16 @@ class RecordsFolder:
         if not await asyncio.to_thread(self._proofs.exists):
             return []
         return list((await asyncio.to_thread(_read_all, self._proofs)).values())
+
+    async def write_fork(self, document: bytes) -> None:
+        """Keep a second identity document of an epoch. Raises: ``DiskFault``."""
+        if await self.fork() != [document]:
+            await asyncio.to_thread(write_files, self.path, {_FORK: document})
+
+    async def fork(self) -> list[bytes]:
+        """Return it, where there is one. Raises: ``DiskFault``."""
+        found = (await asyncio.to_thread(_read_all, self.path)).get(_FORK)
+        return [] if found is None else [found]
 
     async def refs(self) -> dict[AuthorId, tuple[bytes, bytes]]:
         """Return (header, entries) by author; files that are none are passed over. Raises: ``DiskFault``."""

@@ -9,6 +9,7 @@ from typing import ClassVar, assert_never
 
 from guts.errors import GutsError, Unavailable
 from guts.ids import AuthorId, ObjectId, RepositoryId
+from guts.store.history import IdentityFork
 from guts.store.repositories import StoredRepository
 from guts.trust.acceptance import (
     Ahead,
@@ -31,8 +32,8 @@ from guts.trust.acceptance import (
     freezes,
     ref_changes,
 )
-from guts.trust.chain import IdentityChain
-from guts.trust.equivocation import EquivocationProof
+from guts.trust.chain import IdentityChain, IdentityForked
+from guts.trust.equivocation import EquivocationProof, is_proof
 from guts.trust.signed_refs import Header, SignedHeader, SignedRefs
 from guts.trust.standing import counts
 from guts.wire.messages import EncodedRefs
@@ -57,6 +58,7 @@ class Held:
     Attributes:
         records: the newest record of each author that counts.
         proofs: of equivocation, by author; those that no identity document has settled.
+        fork: a second document of an epoch of the chain: the identity does not change any more.
         generation: how many commits made it; 0: it was not stored yet.
     """
 
@@ -64,6 +66,7 @@ class Held:
     records: Mapping[AuthorId, SignedRefs]
     proofs: Mapping[AuthorId, EquivocationProof] = field(default_factory=dict)
     generation: int = 0
+    fork: IdentityFork | None = None
 
     @classmethod
     def of(cls, stored: StoredRepository) -> "Held":
@@ -76,6 +79,7 @@ class Held:
             {record.author: record for record in records},
             {proof.author: proof for proof in proofs},
             stored.summary.generation,
+            stored.fork,
         )
 
     @property
@@ -116,6 +120,7 @@ class Verified:
         records: the newest record of every author, the new ones in their place.
         proofs: of equivocation, those held and those new.
         new_proofs: the authors whose proof is new here.
+        fork: a second document of an epoch, which is new here.
         withdrawn: records of which none that is held takes the place, though they don't count any more.
         generation: of the state that this one follows, and no other.
     """
@@ -127,6 +132,7 @@ class Verified:
     proofs: Mapping[AuthorId, EquivocationProof] = field(default_factory=dict)
     new_proofs: frozenset[AuthorId] = frozenset()
     withdrawn: tuple[SignedRefs, ...] = ()
+    fork: IdentityFork | None = None
     generation: int = 0
 
     @property
@@ -174,8 +180,15 @@ def verify(
     chain = held.chain
     if chain.repository != repository:
         raise WrongRepository("identity documents of another repository")
-    for document in documents:
-        chain = chain.extend(document)
+    told = [proof for proof in proofs if is_proof(proof)]
+    # Whose identity has forked follows no document: not until its operator has chosen.
+    fork = held.fork
+    for document in documents if fork is None else ():
+        chain, fork = _extend(chain, document)
+        if fork is not None:
+            break
+    for document in (proof for proof in proofs if not is_proof(proof)):
+        fork = fork or _extend(chain, document)[1]
     newest = dict(held.records)
     headers = [SignedHeader.decode(header) for header in bridge]
     authors = {author for document in chain.history for author in document.maintainers}
@@ -187,7 +200,7 @@ def verify(
             raise _stranger(chain, header)
         offered.append(SignedRefs.decode(encoded.header, encoded.entries))
     split = {author: proof for author, proof in held.proofs.items() if freezes(chain, proof)}
-    for proof in map(EquivocationProof.decode, proofs):
+    for proof in map(EquivocationProof.decode, told):
         if proof.first.header.repository != repository:
             raise WrongRepository("proof about another repository")
         # Who is no maintainer here may be one by a document that is to come; the proof is told again then.
@@ -196,11 +209,25 @@ def verify(
     new, obstacle = _accept_all(chain, newest, split, offered, headers, now_ms)
     new_proofs = frozenset(author for author, proof in split.items() if held.proofs.get(author) != proof)
     # Nobody follows a repository for the sake of its documents alone, while its records wait.
-    if not new and not new_proofs and (chain.epoch < first_new or (not first_new and obstacle is not None)):
+    new_fork = fork if held.fork is None else None
+    if (
+        not new
+        and not new_proofs
+        and new_fork is None
+        and (chain.epoch < first_new or (not first_new and obstacle is not None))
+    ):
         if obstacle is not None:
             raise obstacle
         return None
-    return Verified(chain, first_new, tuple(new), newest, split, new_proofs, generation=held.generation)
+    return Verified(chain, first_new, tuple(new), newest, split, new_proofs, fork=new_fork, generation=held.generation)
+
+
+def _extend(chain: IdentityChain, document: bytes) -> tuple[IdentityChain, IdentityFork | None]:
+    """Return the chain with ``document``; or as it is, with ``document`` as a second one of its epoch."""
+    try:
+        return chain.extend(document), None
+    except IdentityForked as error:
+        return chain, IdentityFork(error.epoch, error.document)
 
 
 def _put(chain: IdentityChain, proofs: dict[AuthorId, EquivocationProof], proof: EquivocationProof) -> bool:
@@ -251,7 +278,7 @@ def _accept_together(
 
     Maintainers who push in turn have seen each other's records from before, so that none could come first.
     """
-    seqs = {author: record.seq for author, record in newest.items()}
+    seqs = _heard_of(newest)
     candidates = offered
     obstacle: Unavailable | None = None
     while True:
@@ -280,6 +307,18 @@ def _accept_together(
         if len(kept) == len(candidates):
             return list(found.values()), obstacle
         candidates = kept
+
+
+def _heard_of(newest: Mapping[AuthorId, SignedRefs]) -> dict[AuthorId, int]:
+    """Return how far each author is known here, or was when what is held was accepted: some may have been cut off.
+
+    Nobody waits for what the records that are held have waited for already.
+    """
+    seqs = {author: record.seq for author, record in newest.items()}
+    for record in newest.values():
+        for author, seq in record.entries.seen.pairs:
+            seqs[author] = max(seq, seqs.get(author, 0))
+    return seqs
 
 
 def _stranger(chain: IdentityChain, header: Header) -> GutsError:

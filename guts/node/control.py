@@ -23,11 +23,13 @@ from guts.node.presence import Presence
 from guts.node.publishing import Draft, Publishing
 from guts.node.repositories import Repositories
 from guts.node.signing import make_ready
+from guts.records import Signed
 from guts.service.service import NotFollowed
 from guts.store import objects as object_table
 from guts.store import repositories as repository_table
 from guts.store.repositories import StoredRepository
 from guts.trust.equivocation import EquivocationProof
+from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
 
 TELL_TIMEOUT: Final = 10.0
 """Seconds that a first publication waits until the DHT knows of it, so that its id works when it is shown."""
@@ -52,6 +54,14 @@ def _split(proof: EquivocationProof) -> Json:
     headers = [signed.header for signed in (proof.first, proof.second)]
     records = [{"seq": header.seq, "hash": header.hash.hex(), "signed_ms": header.time_ms} for header in headers]
     return {"author": str(proof.author), "seq": proof.split_seq, "records": records}
+
+
+def _fork(held: Held) -> Json | None:
+    if held.fork is None:
+        return None
+    other = IdentityDocument.decode_body(Signed.decode(held.fork.encoded, MAX_DOCUMENT_BYTES).body)
+    followed = held.chain.history[held.fork.epoch]
+    return {"epoch": held.fork.epoch, "followed": followed.hash.hex(), "other": other.hash.hex()}
 
 
 class Control:
@@ -159,6 +169,7 @@ class Control:
                 }
                 for record in held.records.values()
             ],
+            "identity_fork": _fork(held),
             "splits": [_split(held.proofs[author]) for author in sorted(held.proofs)],
             "objects": {kind.name.lower(): total.count for kind, total in totals.items()},
             "holders": [str(state.id) for state in self._service.peers.peers_with_repository(repository)],

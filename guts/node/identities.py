@@ -31,6 +31,13 @@ class IdentityMoved(UsageError):
     exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
 
 
+class IdentityFrozen(UsageError):
+    """The maintainers signed two documents of one epoch: none can follow until they agree."""
+
+    code: ClassVar[str] = "IDENTITY_FROZEN"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+
 async def apply_document(
     repositories: Repositories, repository: RepositoryId, document: bytes, clock: Callable[[], Now]
 ) -> tuple[IdentityChain, Accepted | None]:
@@ -38,7 +45,7 @@ async def apply_document(
 
     Raises:
         NotFollowed: this node does not seed the repository, or has lost it.
-        BadIdentity, IdentityMoved: the document can't follow those that are held.
+        BadIdentity, IdentityMoved, IdentityFrozen: the document can't follow those that are held.
         StorageFault: the disk or the database failed; old or new state, never a mixture.
     """
     stored = await repositories.stored(repository)
@@ -46,6 +53,11 @@ async def apply_document(
         raise NotFollowed(repository)
     held = await asyncio.to_thread(Held.of, stored)
     chain = extended(held.chain, document)
+    if held.fork is not None and chain.epoch != held.chain.epoch:
+        raise IdentityFrozen(
+            f"the maintainers signed two documents of epoch {held.fork.epoch}, and replicas follow one or the other",
+            hint=f"guts identity show {repository}",
+        )
     if chain.epoch == held.chain.epoch:
         return chain, None
     verified = await settle(repositories.database, held, follow(held, chain))

@@ -76,12 +76,13 @@ def accept_again(
         PeerFault, Unavailable: the documents are no identity of ``repository``.
         NothingAccepted: no record counts.
     """
+    told = tuple(proof for proof in proofs if _holds(repository, documents, proof, now_ms))
     refused: dict[AuthorId, GutsError] = {}
     offered: list[EncodedRefs] = []
     for author, (header, entries) in records.items():
         record = EncodedRefs(header, entries)
         try:
-            verify(repository, None, tuple(documents), (), (record,), now_ms, tuple(proofs))
+            verify(repository, None, tuple(documents), (), (record,), now_ms, told)
         except PeerFault as error:
             # Damaged by itself, so that it must not spoil the others.
             refused[author] = error
@@ -91,10 +92,19 @@ def accept_again(
             refused[author] = error
         offered.append(record)
     try:
-        whole = verify(repository, None, tuple(documents), (), tuple(offered), now_ms, tuple(proofs))
+        whole = verify(repository, None, tuple(documents), (), tuple(offered), now_ms, told)
     except Unavailable as error:
         raise NothingAccepted("; ".join(map(str, refused.values())) or str(error)) from error
     assert whole is not None, "documents are new where nothing is held"
     if not whole.new:
         raise NothingAccepted("; ".join(map(str, refused.values())) or "there is no record")
     return whole, {author: error for author, error in refused.items() if author not in whole.records}
+
+
+def _holds(repository: RepositoryId, documents: Sequence[bytes], proof: bytes, now_ms: int) -> bool:
+    """Tell whether ``proof`` is one; a damaged one is told again by others, and must not spoil the records."""
+    try:
+        verify(repository, None, tuple(documents), (), (), now_ms, (proof,))
+    except PeerFault:
+        return False
+    return True

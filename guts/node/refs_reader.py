@@ -1,25 +1,27 @@
 """``RefsReader``: what a GetRefs asks for, read from the database; no more of it than the answer needs."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from guts.ids import AuthorId, RepositoryId
+from guts.node.history import restore
 from guts.records import Signed
 from guts.store import history
 from guts.store import repositories as table
 from guts.store.database import Database
-from guts.trust.signed_refs import MAX_HEADER_BYTES, Header
+from guts.trust.signed_refs import MAX_HEADER_BYTES, Header, SignedRefs
 from guts.wire.limits import (
     KIB,
     MAX_DOCUMENTS,
     MAX_HEADERS,
     MAX_ITEMS,
+    MAX_PROOFS,
     MAX_QUERIES,
     MAX_RECORDS,
     MAX_REFS_BYTES,
-    MAX_SPLITS,
 )
 from guts.wire.messages import EncodedRefs, RecordQuery, RefsAnswer, RefsQuery, RefsStatus
 
@@ -51,7 +53,7 @@ class _Answer:
     proofs: list[bytes] = field(default_factory=list)
 
     def add_proof(self, proof: bytes) -> bool:
-        if len(self.proofs) >= MAX_SPLITS or not self._fits(_cost(proof)):
+        if len(self.proofs) >= MAX_PROOFS or not self._fits(_cost(proof)):
             return False
         self.proofs.append(proof)
         return True
@@ -63,7 +65,11 @@ class _Answer:
         return True
 
     def add_record(self, record: EncodedRefs, bridge: Sequence[bytes]) -> bool:
-        size = max(len(record.header) + len(record.entries), _RECORD_VALUES * VALUE_BYTES) + sum(map(_cost, bridge))
+        size = max(len(record.header) + len(record.entries), _RECORD_VALUES * VALUE_BYTES)
+        if size + sum(map(_cost, bridge)) > ANSWER_BUDGET:
+            # No message holds both. Who has nothing of the author needs no bridge; others wait for a smaller record.
+            bridge = ()
+        size += sum(map(_cost, bridge))
         if len(self.records) >= MAX_RECORDS or len(self.headers) + len(bridge) > MAX_HEADERS or not self._fits(size):
             return False
         self.headers += bridge
@@ -121,13 +127,12 @@ class RefsReader:
         if not summary.seeding:
             return RefsAnswer(repository, RefsStatus.NOT_HELD), answer.spent, True
         if isinstance(query, RecordQuery):
-            wanted = {query.author} if summary.authors.get(query.author, (-1,))[0] == query.seq else set()
-            complete = await self._add_records(answer, repository, wanted, {})
+            complete = await self._add_record(answer, query)
         else:
             known = {head.author: (head.seq, head.hash) for head in query.known}
             newer = {author for author, newest in summary.authors.items() if _is_newer(newest, known.get(author))}
-            complete = await self._add_documents(answer, query, summary.epoch)
-            if summary.splits:
+            complete = await self._add_documents(answer, query)
+            if summary.splits or summary.fork:
                 complete = complete and await self._add_proofs(answer, query)
             complete = complete and await self._add_records(answer, repository, newer, known)
         result = RefsAnswer(
@@ -140,21 +145,46 @@ class RefsReader:
         )
         return result, answer.spent, complete
 
-    async def _add_documents(self, answer: _Answer, query: RefsQuery, epoch: int) -> bool:
-        if query.documents > epoch:
+    async def _add_documents(self, answer: _Answer, query: RefsQuery) -> bool:
+        if query.documents and query.fork:
+            # Its identity does not change any more.
             return True
-        documents = await self._database.read(table.load_documents, query.repository, from_epoch=query.documents)
+        last = max(query.documents - 1, 0)
+        documents = await self._database.read(table.load_documents, query.repository, from_epoch=last)
+        if query.documents and documents and documents[0].hash != query.identity_hash:
+            # It follows another document of that epoch, or of one before.
+            documents = await self._database.read(table.load_documents, query.repository, from_epoch=1)
+        elif query.documents:
+            documents = documents[1:]
         return all(answer.add_document(document.encoded) for document in documents)
 
     async def _add_proofs(self, answer: _Answer, query: RefsQuery) -> bool:
         """Add what the asker does not know of authors who signed two histories."""
         known = {split.author: split.seq for split in query.splits}
         proofs = await self._database.read(history.load_proofs, query.repository)
+        fork = await self._database.read(history.load_fork, query.repository)
+        if fork is not None and not query.fork and not answer.add_proof(fork.encoded):
+            return False
         return all(
             answer.add_proof(proof.encoded)
             for proof in proofs
             if proof.author not in known or proof.split < known[proof.author]
         )
+
+    async def _add_record(self, answer: _Answer, query: RecordQuery) -> bool:
+        """Add the records of that author and seq, where they are held: two, if its history split there."""
+        newest: SignedRefs | None = None
+        found: list[EncodedRefs] = []
+        with contextlib.suppress(table.NotHeld):
+            row = await self._database.read(table.load_signed_refs_of, query.repository, query.author)
+            if row.seq == query.seq:
+                found.append(EncodedRefs(row.header, row.entries))
+            newest = await asyncio.to_thread(SignedRefs.decode, row.header, row.entries)
+        for kept in await self._database.read(history.load_kept, query.repository, query.author):
+            if kept.header.seq == query.seq and kept.base is not None:
+                record = await restore(self._database, query.repository, kept.header, newest)
+                found += [EncodedRefs(record.header_bytes, record.entries_bytes)] if record is not None else []
+        return all(answer.add_record(record, ()) for record in found)
 
     async def _add_records(
         self,

@@ -37,7 +37,7 @@ SUFFIX = ".git"
 def known_of(summary: RepositorySummary) -> Known:
     """Return what the service keeps of a stored repository."""
     heads = tuple((author, Head(seq, digest)) for author, (seq, digest) in sorted(summary.authors.items()))
-    return Known(summary.epoch, summary.identity_hash, heads, tuple(sorted(summary.splits.items())))
+    return Known(summary.epoch, summary.identity_hash, heads, tuple(sorted(summary.splits.items())), summary.fork)
 
 
 class Repositories:
@@ -151,6 +151,8 @@ class Repositories:
             )
             crash_point("identities-kept")
             await bare.records.write_proofs({author: proof.encode() for author, proof in verified.proofs.items()})
+            if verified.fork is not None:
+                await bare.records.write_fork(verified.fork.encoded)
             await bare.records.write_refs(
                 {record.author: (record.header_bytes, record.entries_bytes) for record in written}
             )
@@ -278,7 +280,7 @@ class Repositories:
             bare = await self.open(repository)
             await bare.recover()
             documents, records = await bare.records.identities(), await bare.records.refs()
-            proofs = await bare.records.proofs()
+            proofs = [*await bare.records.proofs(), *await bare.records.fork()]
             verified, refused = await asyncio.to_thread(accept_again, repository, documents, records, proofs, now_ms)
             async with self.locks(repository).shared() as hold, bare.quarantine() as quarantine:
                 await quarantine.check(verified.tips)
@@ -341,6 +343,7 @@ def _accepted(
         seeding=seeding,
         size=size,
         now_ms=now_ms,
+        fork=verified.fork,
     )
 
 

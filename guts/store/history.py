@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from guts.ids import AuthorId, RepositoryId
 from guts.store.dialect import insert_or_ignore, insert_or_update
-from guts.store.schema import equivocations, kept_records
+from guts.store.schema import equivocations, identity_forks, kept_records
 
 KEPT_RECORDS: Final = 1_000
 """Headers kept per author, so that a replica that missed as many can still check the chain."""
@@ -66,6 +66,20 @@ class Equivocation:
 
     author: AuthorId
     split: int
+    encoded: bytes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class IdentityFork:
+    """A second valid identity document of an epoch.
+
+    Attributes:
+        epoch: ≥ 1; all repositories of one id have one genesis.
+        encoded: the signed document.
+    """
+
+    epoch: int
     encoded: bytes
 
 
@@ -126,6 +140,20 @@ def replace_proofs(connection: Connection, repository: RepositoryId, proofs: Ite
     ]
     if rows:
         connection.execute(equivocations.insert(), rows)
+
+
+def keep_fork(connection: Connection, repository: RepositoryId, fork: IdentityFork) -> None:
+    """Keep ``fork``, unless another one is kept already."""
+    row = {"repository": repository, "epoch": fork.epoch, "encoded": fork.encoded}
+    insert_or_ignore(connection, identity_forks, [row])
+
+
+def load_fork(connection: Connection, repository: RepositoryId) -> IdentityFork | None:
+    """Return the second document that is kept, if one is."""
+    row = connection.execute(
+        select(identity_forks.c.epoch, identity_forks.c.encoded).where(identity_forks.c.repository == repository)
+    ).one_or_none()
+    return None if row is None else IdentityFork(*row)
 
 
 def load_headers(

@@ -15,8 +15,15 @@ from sqlalchemy import Connection, Row, delete, select, update
 from guts.errors import StorageFault
 from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.store import history
-from guts.store.history import Equivocation, Header
-from guts.store.schema import canonical_refs, equivocations, identity_documents, repositories, signed_refs
+from guts.store.history import Equivocation, Header, IdentityFork
+from guts.store.schema import (
+    canonical_refs,
+    equivocations,
+    identity_documents,
+    identity_forks,
+    repositories,
+    signed_refs,
+)
 
 
 class Conflict(StorageFault):
@@ -95,6 +102,7 @@ class AcceptedState:
         head: name of the ref that HEAD points to, if it points to one.
         size: bytes of the repository on disk.
         now_ms: Unix milliseconds.
+        fork: a second document of an epoch, to keep.
     """
 
     repository: RepositoryId
@@ -108,6 +116,7 @@ class AcceptedState:
     seeding: bool
     size: int
     now_ms: int
+    fork: IdentityFork | None = None
 
 
 @final
@@ -119,6 +128,7 @@ class RepositorySummary:
         identity_hash: hash of the newest identity document.
         authors: (seq, hash) of each author's newest record that counts.
         splits: the seq from which the records of an author whose history split do not count, where one did.
+        fork: epoch of which there are two documents; 0: none.
         generation: number of commits so far.
         projected: whether git's refs show ``generation``.
         updated: of the newest commit, Unix milliseconds.
@@ -138,6 +148,7 @@ class RepositorySummary:
     size: int
     authors: Mapping[AuthorId, tuple[int, bytes]]
     splits: Mapping[AuthorId, int]
+    fork: int
 
 
 @final
@@ -150,6 +161,7 @@ class StoredRepository:
     signed_refs: tuple[SignedRefs, ...]
     equivocations: tuple[Equivocation, ...]
     canonical: Mapping[str, ObjectId]
+    fork: IdentityFork | None = None
 
 
 def commit(connection: Connection, state: AcceptedState) -> int:
@@ -162,6 +174,8 @@ def commit(connection: Connection, state: AcceptedState) -> int:
     for new in state.signed_refs:
         _replace_signed_refs(connection, state.repository, new)
     history.replace_proofs(connection, state.repository, state.equivocations)
+    if state.fork is not None:
+        history.keep_fork(connection, state.repository, state.fork)
     key = {"repository": state.repository}
     connection.execute(delete(canonical_refs).where(canonical_refs.c.repository == state.repository))
     if state.canonical:
@@ -271,7 +285,8 @@ def load_summaries(connection: Connection) -> list[RepositorySummary]:
     ):
         splits.setdefault(repository, {})[AuthorId(author)] = split
     rows = connection.execute(select(repositories).order_by(repositories.c.name, repositories.c.id))
-    return [_summary(row, authors.get(row.id, {}), splits.get(row.id, {})) for row in rows]
+    forks = {row.repository: row.epoch for row in connection.execute(select(identity_forks))}
+    return [_summary(row, authors.get(row.id, {}), splits.get(row.id, {}), forks.get(row.id, 0)) for row in rows]
 
 
 def load_summary(connection: Connection, repository: RepositoryId) -> RepositorySummary:
@@ -285,11 +300,16 @@ def load_summary(connection: Connection, repository: RepositoryId) -> Repository
         )
     )
     splits = {proof.author: proof.split for proof in history.load_proofs(connection, repository)}
-    return _summary(row, {AuthorId(author): (seq, digest) for author, seq, digest in authors}, splits)
+    fork = history.load_fork(connection, repository)
+    newest = {AuthorId(author): (seq, digest) for author, seq, digest in authors}
+    return _summary(row, newest, splits, 0 if fork is None else fork.epoch)
 
 
 def _summary(
-    row: Row[*tuple[object, ...]], authors: Mapping[AuthorId, tuple[int, bytes]], splits: Mapping[AuthorId, int]
+    row: Row[*tuple[object, ...]],
+    authors: Mapping[AuthorId, tuple[int, bytes]],
+    splits: Mapping[AuthorId, int],
+    fork: int,
 ) -> RepositorySummary:
     return RepositorySummary(
         id=RepositoryId(row.id),
@@ -306,6 +326,7 @@ def _summary(
         size=row.size,
         authors=authors,
         splits=splits,
+        fork=fork,
     )
 
 
@@ -321,6 +342,7 @@ def load(connection: Connection, repository: RepositoryId) -> StoredRepository:
         load_signed_refs(connection, repository),
         history.load_proofs(connection, repository),
         load_canonical(connection, repository),
+        history.load_fork(connection, repository),
     )
 
 

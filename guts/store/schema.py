@@ -173,6 +173,17 @@ equivocations: Final = Table(
 )
 
 
+class IdentityForkColumns(TypedColumns):
+    """A second valid document of one epoch of a repository's identity, which the chain held here does not have."""
+
+    repository: Named[bytes] = Column(LargeBinary, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Named[int] = Column(BigInteger)
+    encoded: Named[bytes] = Column(LargeBinary)
+
+
+identity_forks: Final = Table("identity_forks", metadata, IdentityForkColumns)
+
+
 class CanonicalRefColumns(TypedColumns):
     """What the maintainers' records add up to; git's ``packed-refs`` is its projection."""
 

@@ -78,7 +78,7 @@ class Pages:
         epoch = known.epoch + len(pages.documents)
         # Those that were just told first: who is asked about too many heads must get on.
         order = sorted(heads.items(), key=lambda item: (item[0] not in pages.heads, item[0]))
-        return Known(epoch, pages.identity_hash or known.identity_hash, tuple(order), known.splits)
+        return Known(epoch, pages.identity_hash or known.identity_hash, tuple(order), known.splits, known.fork)
 
     def take(self, peer: PeerId, answer: RefsAnswer) -> Candidate:
         """Return the last page with those of ``peer`` before it, which are kept no longer."""

@@ -167,7 +167,7 @@ class RepoSync:
         effects: list[Effect] = []
         if goal is None:
             goal, effects = self._follow(repository, now)
-        effects += self._committed(goal, known)
+        effects += self._committed(goal, known, now)
         return effects + self._settle(goal, now)
 
     def _follow(self, repository: RepositoryId, now: float) -> tuple[Goal, list[Effect]]:
@@ -237,7 +237,7 @@ class RepoSync:
         # An author who is left out is only told again.
         heads = tuple(KnownHead(author, head.seq, head.hash) for author, head in known.heads[:MAX_KNOWN_HEADS])
         splits = tuple(KnownSplit(author, seq) for author, seq in known.splits[:MAX_SPLITS])
-        return RefsQuery(repository, known.epoch + 1, known.identity_hash, heads, splits)
+        return RefsQuery(repository, known.epoch + 1, known.identity_hash, heads, splits, known.fork)
 
     # --- answers --------------------------------------------------------------------------------------------
 
@@ -396,13 +396,13 @@ class RepoSync:
     def _finished(self, goal: Goal, transfer: RunningFetch, event: FetchFinished, now: float) -> list[Effect]:
         match event.outcome:
             case Accepted(known=known, proofs=proofs):
-                effects = self._committed(goal, known)
-                # Who has lost what counted of an author, for a proof of two histories, may get what counts now.
+                effects = self._committed(goal, known, now)
+                # Where a proof of two histories took an author back, the peer may have what counts now.
                 more = transfer.partial or proofs
                 return effects + (self._ask_afresh(goal, transfer.peer, now) if more else [])
             case NothingNew(known=known) if known.epoch >= 0:
                 # Where it was not held, it was committed for an earlier goal of this name.
-                return self._committed(goal, known)
+                return self._committed(goal, known, now)
             case NothingNew():
                 goal.note(transfer.peer, "says that it holds it, and offers nothing")
                 return []
@@ -415,11 +415,16 @@ class RepoSync:
             case _:
                 assert_never(event.outcome)
 
-    def _committed(self, goal: Goal, known: Known) -> list[Effect]:
-        first = not goal.held
+    def _committed(self, goal: Goal, known: Known, now: float) -> list[Effect]:
+        first, before = not goal.held, goal.known
         goal.known, goal.held, goal.confirmed = known, True, True
         goal.reasons.clear()
-        return [Provide(goal.repository)] if first else []
+        effects: list[Effect] = [Provide(goal.repository)] if first else []
+        if any(known.head(author) is None for author, _ in before.heads):
+            # What counts of that author now is not here; others may have it.
+            for peer in self._holders(goal.repository):
+                effects += self._ask_afresh(goal, peer, now)
+        return effects
 
     def _failed(self, goal: Goal, transfer: RunningFetch, error: GutsError, now: float) -> list[Effect]:
         if isinstance(error, StorageFault):

@@ -25,5 +25,5 @@ more than ``acceptance.MAX_BRIDGE`` records of an author cannot tell a gap from 
 entry looks the same as a tombstone that was dropped later, so replicas do not judge drops: they are the
 author's own word. What an author deleted stays deleted, unless a removal cuts off the very record because of which
 the tombstone was dropped: who sets a limit names the newest record that counts. Two valid identity documents
-of one epoch are told (``IdentityForked``), not resolved.
+of one epoch are told (``IdentityForked``), kept as proof and not resolved: the operator chooses.
 """

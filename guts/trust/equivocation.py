@@ -18,6 +18,15 @@ class InvalidProof(PeerFault):
     code = "INVALID_PROOF"
 
 
+_LIST_OF_THREE: Final = b"\x93"
+"""How msgpack begins one; a signed record is a list of two."""
+
+
+def is_proof(data: bytes) -> bool:
+    """Tell proof of equivocation from a signed document, which shows that an identity has forked."""
+    return data.startswith(_LIST_OF_THREE)
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class EquivocationProof:

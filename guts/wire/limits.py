@@ -96,7 +96,10 @@ MAX_RECORDS: Final = 64
 """Full records in one answer: 32 maintainers and 32 removed ones."""
 
 MAX_SPLITS: Final = MAX_KNOWN_HEADS
-"""Authors whose history split: in one query, and proofs of that in one answer."""
+"""Authors in one query whose history split."""
+
+MAX_PROOFS: Final = MAX_SPLITS + 1
+"""Proofs in one answer: one for each author, and one about the identity."""
 
 MAX_PROOF_BYTES: Final = 3 * MAX_HEADER_BYTES + 64
 """Proof that an author signed two histories: three signed headers. It always fits the data of one Gossip."""

@@ -201,6 +201,7 @@ class RefsQuery(Layout):
         identity_hash: hash of the newest of them; empty for none.
         known: the newest record of each author that counts there.
         splits: of the authors who signed two histories.
+        fork: the epoch of which the asker has proof that there are two documents; 0: of none.
     """
 
     FIELDS: ClassVar[tuple[Field, ...]] = (
@@ -209,6 +210,7 @@ class RefsQuery(Layout):
         _HASH_OR_EMPTY,
         ListOf(Part(KnownHead), limits.MAX_KNOWN_HEADS),
         ListOf(Part(KnownSplit), limits.MAX_SPLITS),
+        _COUNT,
     )
 
     repository: RepositoryId
@@ -216,6 +218,7 @@ class RefsQuery(Layout):
     identity_hash: bytes
     known: tuple[KnownHead, ...]
     splits: tuple[KnownSplit, ...] = ()
+    fork: int = 0
 
 
 @final
@@ -269,7 +272,8 @@ class RefsAnswer(Layout):
         documents: signed identity documents in order of epoch.
         headers: signed refs headers that bridge from what the asker knows, oldest first.
         records: the newest record of each author who has a newer one.
-        proofs: that an author signed two histories, of an earlier split than the asker knows.
+        proofs: that an author signed two histories, of an earlier split than the asker knows; and a signed document
+            of which ``documents``, or those that the asker has, hold another one of its epoch.
     """
 
     FIELDS: ClassVar[tuple[Field, ...]] = (
@@ -278,7 +282,7 @@ class RefsAnswer(Layout):
         ListOf(Bytes(1, limits.MAX_DOCUMENT_BYTES), limits.MAX_DOCUMENTS),
         ListOf(Bytes(1, limits.MAX_HEADER_BYTES), limits.MAX_HEADERS),
         ListOf(Part(EncodedRefs), limits.MAX_RECORDS),
-        ListOf(_PROOF, limits.MAX_SPLITS),
+        ListOf(Bytes(1, limits.MAX_DOCUMENT_BYTES), limits.MAX_PROOFS),
     )
 
     repository: RepositoryId

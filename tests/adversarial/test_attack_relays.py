@@ -4,11 +4,12 @@ import os
 
 import pytest
 
-from guts.errors import GutsError, PeerFault, Severity, Unavailable
+from guts.errors import GutsError, Severity, Unavailable
 from guts.identity import SigningKey, domain
 from guts.ids import ObjectId
 from guts.node.acceptance import Held, MissingContext, NotYet, verify
 from guts.records import Signed
+from guts.store.history import IdentityFork
 from guts.sync.goal import ProvidersUnreachable
 from guts.trust.acceptance import NotMaintainer
 from guts.trust.authoring import prepare_refs
@@ -63,11 +64,12 @@ def test_replicas_that_met_different_documents_of_one_epoch_do_not_ban_each_othe
     ours, theirs = longer(FIRST, "ours"), longer(FIRST, "theirs", BOB)
     assert isinstance(refusal(ours, (), record(theirs, BOB)), NotYet)
     further = longer(theirs, "further")
-    for documents in (further.documents[2:], further.documents[1:]):
-        error = refusal(ours, documents)
-        assert isinstance(error, PeerFault)
-        assert error.severity is Severity.NETWORK, error
-    assert isinstance(refusal(ours, further.documents[2:]), IdentityDiverged)
+    error = refusal(ours, further.documents[2:])
+    assert isinstance(error, IdentityDiverged)
+    assert error.severity is Severity.NETWORK
+    verified = verify(ours.repository, Held(ours, {}), further.documents[1:], (), (), NOW)
+    assert verified is not None
+    assert verified.fork == IdentityFork(1, theirs.documents[1])
 
 
 def test_record_of_a_stranger_under_our_own_document_is_still_a_fault() -> None:

@@ -6,10 +6,13 @@ from typing import cast
 
 import pytest
 
+from guts.identity import SigningKey
 from guts.ids import ObjectId
+from guts.node.identities import IdentityFrozen
 from guts.node.publishing import HistorySplit
 from guts.store import history
 from guts.store import repositories as table
+from guts.trust.chain import IdentityChain
 from guts.trust.identity_document import AuthorPoint
 from tests.support.nodes import Maintainer, RunningNode, World, eventually
 from tests.support.repositories import git
@@ -108,9 +111,14 @@ async def test_neither_of_two_histories_counts_and_every_replica_says_the_same(s
     for node in split.nodes:
         for other in split.nodes:
             assert await node.score(other.id) is None
-    # The author is told, at either machine, and after a restart of the node.
+    # The author is told, at either machine, and after a restart of the node, and where its database was lost.
     await split.one.stop()
     await split.one.start()
+    await split.two.stop()
+    for file in split.two.config.paths.data.glob("guts.db*"):
+        file.unlink()
+    await split.two.start()
+    await all_show([split.two], split.ada, split.common)
     for author, node in ((split.ada, split.one), (split.restored, split.two)):
         with pytest.raises(HistorySplit, match="two histories") as caught:
             await author.publish(node)
@@ -139,3 +147,80 @@ async def test_maintainers_say_what_counts_and_the_author_goes_on(split: Split, 
     author.commit("goes on")
     await author.publish(split.one)
     await all_show([*split.nodes, late], ada, author.tip())
+
+
+async def test_two_documents_of_one_epoch_freeze_the_identity_on_both_sides(world: World) -> None:
+    ada = world.maintainer()
+    one, two, third = [await world.node(name) for name in ("one", "two", "third")]
+    await ada.publish(one)
+    for node in (two, third):
+        await node.seed(ada.repository, one.hint)
+
+    def renamed(chain: IdentityChain, name: str) -> bytes:
+        return chain.successor(created_ms=time.time_ns() // 1_000_000, nonce=bytes(16), name=name).sign(ada.key)
+
+    await two.stop()
+    await third.stop()
+    await one.node.control.apply_identity(ada.repository, renamed(ada.chain, "left"))
+    await one.stop()
+    await two.start()
+    await two.node.control.apply_identity(ada.repository, renamed(ada.chain, "right"))
+    await one.start()
+    await third.start()
+    await two.node.control.connect(one.hint, 20)
+    await third.node.control.connect(one.hint, 20)
+
+    async def forked(node: RunningNode) -> bool:
+        return (await node.node.control.inspect(ada.repository))["identity_fork"] is not None
+
+    for node in (one, two):
+        await eventually(lambda node=node: forked(node))
+    await third.node.control.sync(ada.repository, 20)
+    await eventually(lambda: forked(third))
+    names = {node.home.name: (await node.node.control.inspect(ada.repository))["name"] for node in (one, two, third)}
+    assert names == {"one": "left", "two": "right", "third": "left"}
+    for node in (one, two, third):
+        stored = await node.node.repositories.stored(ada.repository)
+        assert stored is not None
+        chain = IdentityChain.from_documents([document.encoded for document in stored.documents])
+        with pytest.raises(IdentityFrozen, match="two documents of epoch 1"):
+            await node.node.control.apply_identity(ada.repository, renamed(chain, "more"))
+        for other in (one, two, third):
+            assert await node.score(other.id) is None
+    # It is known after a start, too.
+    await one.stop()
+    await one.start()
+    assert await forked(one)
+
+
+async def test_removed_maintainer_counts_up_to_the_record_that_was_named_everywhere(world: World) -> None:
+    ada = world.maintainer()
+    one, two = [await world.node(name) for name in ("one", "two")]
+    await ada.publish(one)
+    bo = twin(ada)
+    bo.key = SigningKey.generate()
+    maintainers = (ada.key.author_id, bo.key.author_id)
+
+    def following(chain: IdentityChain, **changes: object) -> IdentityChain:
+        now = time.time_ns() // 1_000_000
+        document = chain.successor(created_ms=now, nonce=bytes(16), **changes)  # type: ignore[arg-type]
+        return chain.extend(document.sign(ada.key, *([bo.key] if "removed" not in changes else [])))
+
+    both = following(ada.chain, maintainers=maintainers, threshold=1)
+    await one.node.control.apply_identity(ada.repository, both.documents[-1])
+    counted = bo.commit("counts")
+    await bo.publish(one)
+    point = await newest(one, bo)
+    past = bo.commit("does not")
+    await bo.publish(one)
+    # This one has never had the record that will be named: it gets it from the other.
+    await two.seed(ada.repository, one.hint)
+    await all_show([one, two], ada, past)
+
+    alone = following(both, maintainers=maintainers[:1], removed=(point,))
+    await two.node.control.apply_identity(ada.repository, alone.documents[-1])
+    late = await world.node("late")
+    await late.seed(ada.repository, one.hint)
+    await all_show([one, two, late], ada, counted)
+    for node in (one, two, late):
+        assert await newest(node, bo) == point

@@ -1,9 +1,10 @@
 """A model of maintainers and replicas that lose, delay, reorder and repeat what they tell each other.
 
 Four writers push, each at any of five replicas; replicas pass on single records or all they have, with documents and
-headers missing at random; maintainers are removed (and go on signing), taken back and reaffirmed; a replica or a writer
-comes back from a backup. What replicas decide is the product's code (``guts.node.acceptance.verify`` and all of
-``guts.trust``); what is made up is the transport, the clock and git's answers. In the end everybody hears everything.
+headers missing at random; maintainers are removed (and go on signing), taken back and reaffirmed; a replica comes back
+from a backup, and a writer does so and signs a second history, which some document may settle, or none. What replicas
+decide is the product's code (``guts.node.acceptance.verify`` and all of ``guts.trust``); what is made up is the
+transport, the clock and git's answers. In the end everybody hears everything.
 
     python -m tests.simulation.trust_model 20000 1        schedules, seed
 
@@ -14,8 +15,9 @@ import itertools
 import random
 import sys
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Self
 
 from guts.errors import Unavailable
 from guts.identity import SigningKey
@@ -23,11 +25,12 @@ from guts.ids import AuthorId, ObjectId
 from guts.node.acceptance import Held, Verified, verify
 from guts.trust.acceptance import past_limit, settles
 from guts.trust.authoring import CannotPublish, own_moves, prepare_refs
-from guts.trust.canonical_refs import CONFLICTS, CanonicalRefs, canonical_refs, counting, within_limit
+from guts.trust.canonical_refs import CONFLICTS, CanonicalRefs, canonical_refs, counting
 from guts.trust.chain import IdentityChain
 from guts.trust.equivocation import EquivocationProof, InvalidProof
 from guts.trust.identity_document import AuthorPoint
 from guts.trust.signed_refs import SignedHeader, SignedRefs
+from guts.trust.standing import counts, standing
 from guts.wire.messages import EncodedRefs
 from tests.unit.trust.world import MAIN, NOW, chain, key, oid, sign
 
@@ -77,38 +80,52 @@ class Git(Set[tuple[ObjectId, ObjectId]]):
 
 @dataclass
 class Replica:
-    """What a replica keeps: the identity, each author's newest record that counts, and what it accepted before."""
+    """What a replica keeps: identity, proofs, each author's newest record that counts, and what it accepted before."""
 
     chain: IdentityChain = GENESIS
     newest: dict[AuthorId, SignedRefs] = field(default_factory=dict)
+    proofs: dict[AuthorId, EquivocationProof] = field(default_factory=dict)
     archive: dict[bytes, SignedRefs] = field(default_factory=dict)
     headers: dict[bytes, SignedHeader] = field(default_factory=dict)
     superseded: set[tuple[AuthorId, str, int]] = field(default_factory=set)
+    forked: set[AuthorId] = field(default_factory=set)
+    """Writers with two histories, the same set for all: whoever has not met the proof sees what the others don't."""
 
     def copy(self) -> "Replica":
-        return Replica(self.chain, dict(self.newest), dict(self.archive), dict(self.headers), set(self.superseded))
+        return Replica(
+            self.chain,
+            dict(self.newest),
+            dict(self.proofs),
+            dict(self.archive),
+            dict(self.headers),
+            set(self.superseded),
+            self.forked,
+        )
 
     def canonical(self, git: Git) -> CanonicalRefs:
         return canonical_refs(self.chain, self.newest, git)
 
-    def known_seq(self, author: AuthorId) -> int:
-        """Return what is asked for headers above: 0, where the author's record here has been cut off."""
+    def known(self, author: AuthorId) -> tuple[int, bytes]:
+        """Return (seq, hash) of what is told of the author to whom is asked."""
         record = self.newest.get(author)
-        return 0 if record is None or self.chain.last_limit(author) is not None else record.seq
+        return (0, b"") if record is None else (record.seq, record.hash)
 
-    def bridge(self, record: SignedRefs, above_seq: int) -> list[bytes]:
-        """Return the headers kept here that lead to ``record``, oldest first."""
+    def bridge(self, record: SignedRefs, known: tuple[int, bytes] = (0, b"")) -> list[bytes]:
+        """Return the headers kept here that lead to ``record``, oldest first; as ``guts.node.refs_reader`` does."""
         found: list[bytes] = []
-        previous = record.header.previous
-        while (header := self.headers.get(previous)) is not None and header.header.seq > above_seq:
-            found.append(header.encoded)
-            previous = header.header.previous
+        seq, digest = known
+        header = record.header
+        while header.previous != digest and header.seq > seq and header.previous in self.headers:
+            signed = self.headers[header.previous]
+            found.append(signed.encoded)
+            header = signed.header
         return found[::-1]
 
     def take(self, verified: Verified, git: Git) -> None:
         """Commit ``verified``."""
-        if any(not within_limit(verified.chain, record) for record in self.newest.values()) or any(
-            self._saw_what_was_cut_off(verified.chain, new.record) for new in verified.new
+        chain, proofs = verified.chain, verified.proofs
+        if any(not counts(chain, proofs.get(author), record.header) for author, record in self.newest.items()) or any(
+            self._saw_what_was_cut_off(verified, new.record) for new in verified.new
         ):
             # What only a record that counts no longer had superseded comes back.
             self.superseded.clear()
@@ -117,31 +134,38 @@ class Replica:
                 if not (change.allowed or (change.new is not None and (change.old, change.new) in git)):
                     raise Diverged(f"an honest record moves {change.ref} without a mark")
             before = self.newest.get(new.record.author)
-            counts = before is not None and within_limit(verified.chain, before)
-            if before is not None and counts and new.record.seq <= before.seq:
+            valid = before is not None and counts(chain, proofs.get(new.record.author), before.header)
+            if before is not None and valid and new.record.seq <= before.seq:
                 raise Diverged("seq went down")
             self.newest[new.record.author] = new.record
             self.archive[new.record.hash] = new.record
             for header in (*new.bridge, new.record.signed_header):
                 self.headers[header.header.hash] = header
-        if verified.chain.epoch > self.chain.epoch:
-            self.chain = verified.chain
-            self._cut_off()
+        if chain.epoch > self.chain.epoch or verified.new_proofs:
+            self.chain, self.proofs = chain, dict(proofs)
+            for author in BY_ID:
+                self._settle(author)
         self._remember_superseded()
 
-    def _saw_what_was_cut_off(self, chain: IdentityChain, record: SignedRefs) -> bool:
+    def _saw_what_was_cut_off(self, verified: Verified, record: SignedRefs) -> bool:
         """Tell whether the author may have dropped a tombstone because of a record that counts no longer."""
-        limits = ((chain.last_limit(author), seq) for author, seq in record.entries.seen.pairs)
-        return any(limit is not None and seq > limit.seq for limit, seq in limits)
+        for author, seq in record.entries.seen.pairs:
+            limit, proof = verified.chain.last_limit(author), verified.proofs.get(author)
+            if (limit is not None and seq > limit.seq) or (proof is not None and seq >= proof.split_seq):
+                return True
+        return False
 
-    def _cut_off(self) -> None:
-        """Go back to the newest record of each author that still counts, where it is here."""
-        for author, record in list(self.newest.items()):
-            if within_limit(self.chain, record):
-                continue
-            kept = [other for other in self.archive.values() if other.author == author]
-            if counted := [other for other in kept if within_limit(self.chain, other)]:
-                self.newest[author] = max(counted, key=lambda other: other.seq)
+    def _settle(self, author: AuthorId) -> None:
+        """Go to the record of the author that counts now, as ``guts.node.history`` does."""
+        kept = {digest: signed.header for digest, signed in self.headers.items() if signed.header.author == author}
+        current = self.newest.get(author)
+        header = None if current is None else current.header
+        target = standing(self.chain, self.proofs.get(author), author, header, kept, kept.keys() & self.archive.keys())
+        if target is None:
+            self.newest.pop(author, None)
+        elif current is None or target != current.hash:
+            self.superseded.clear()
+            self.newest[author] = self.archive[target]
 
     def _remember_superseded(self) -> None:
         counted = counting(self.chain, self.newest)
@@ -154,18 +178,24 @@ class Replica:
                 others = (other.entries.refs.get(ref) for other in counted if other is not record)
                 if any(other is not None and other.seen.get(record.author) >= entry.seq for other in others):
                     now.add(claim)
-        if returned := (self.superseded & claims) - now:
+        if not self.forked and (returned := (self.superseded & claims) - now):
             raise Diverged(f"superseded, and back: {[(ref, seq) for _, ref, seq in returned]}")
         self.superseded |= now
 
 
 class Model:
-    """One schedule."""
+    """One schedule.
 
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
+    Args:
+        splits: how often writers sign a second history, against 10 pushes.
+    """
+
+    def __init__(self, rng: random.Random, splits: int) -> None:
+        self.rng = rng
+        self.splits = splits
         self.git = Git()
-        self.replicas = [Replica() for _ in range(REPLICAS)]
+        self.forked: set[AuthorId] = set()
+        self.replicas = [Replica(forked=self.forked) for _ in range(REPLICAS)]
         self.backups: dict[int, Replica] = {}
         self.chain = GENESIS
         self.now = NOW
@@ -173,17 +203,32 @@ class Model:
         self.every: dict[bytes, SignedHeader] = {}
         self.counts: dict[str, int] = {}
 
-    def run(self) -> None:
+    @classmethod
+    def seeded(cls, seed: int) -> Self:
+        """Return the schedule of ``seed``; a third have writers with two histories, and the others stricter checks."""
+        return cls(random.Random(seed), int(seed % 3 == 0))
+
+    def run(self, steps: int = STEPS) -> None:
         """Run the schedule to its end.
 
         Raises:
             Diverged: a property does not hold.
             PeerFault: honest replicas found fault with each other.
         """
-        actions = (self.push, self.tell, self.tell_all, self.change_identity, self.back_up, self.restore, self.rogue)
-        for _ in range(STEPS):
+        actions = (
+            self.push,
+            self.tell,
+            self.tell_all,
+            self.change_identity,
+            self.back_up,
+            self.restore,
+            self.rogue,
+            self.split,
+        )
+        weights = (10, 20, 6, 2, 1, 1, 1, self.splits)
+        for _ in range(steps):
             self.now += STEP_MS
-            (action,) = self.rng.choices(actions, weights=(10, 20, 6, 2, 1, 1, 1))
+            (action,) = self.rng.choices(actions, weights=weights)
             action()
         self.quiesce()
         self.check()
@@ -208,9 +253,32 @@ class Model:
         if replica.newest.get(writer.author_id) != record:
             raise Diverged("a replica refuses what was made from its own state")
 
+    def split(self) -> None:
+        """A writer who was restored from a backup pushes at a replica that has not heard of the newest record."""
+        stale = [
+            (writer, replica)
+            for writer, replica in itertools.product(WRITERS, self.replicas)
+            if (held := replica.newest.get(writer.author_id)) is not None
+            and held != self.last.get(writer.author_id)
+            and writer.author_id not in replica.proofs
+        ]
+        if not stale:
+            return
+        writer, replica = self.rng.choice(stale)
+        record = self._sign(writer, replica, self._wanted(replica))
+        if record is not None:
+            self.count("second histories")
+            self.forked.add(writer.author_id)
+            self._offer(replica, (), [], [record])
+
     def _resynced(self, author: AuthorId, replica: Replica) -> bool:
         last = self.last.get(author)
+        if author in replica.proofs:
+            return False
         if last is None or past_limit(replica.chain, last.header):
+            return True
+        if author in self.forked and replica.chain.limit(author, last.header.epoch) is not None:
+            # What was signed last may be on the branch that was given up.
             return True
         if replica.newest.get(author) != last:
             sources = [other for other in self.replicas if other.newest.get(author) == last]
@@ -281,9 +349,10 @@ class Model:
             return
         record = self.rng.choice(list(source.newest.values()))
         documents = source.chain.documents if self.rng.random() < 0.3 else ()
-        bridge = source.bridge(record, 0)
+        bridge = source.bridge(record)
         bridge = bridge[self.rng.randint(0, len(bridge)) :]
-        self._offer(target, documents, bridge, [record])
+        proofs = list(source.proofs.values()) if self.rng.random() < 0.3 else []
+        self._offer(target, documents, bridge, [record], proofs)
 
     def tell_all(self) -> None:
         """Anti-entropy, of which some records are lost."""
@@ -296,19 +365,25 @@ class Model:
             for author, record in source.newest.items()
             if target.newest.get(author) != record and self.rng.random() >= lost
         ]
-        if not records and source.chain.epoch <= target.chain.epoch:
+        if not records and not source.proofs and source.chain.epoch <= target.chain.epoch:
             return
         self.rng.shuffle(records)
-        bridge = [header for record in records for header in source.bridge(record, target.known_seq(record.author))]
-        self._offer(target, source.chain.documents, bridge, records)
+        bridge = [header for record in records for header in source.bridge(record, target.known(record.author))]
+        self._offer(target, source.chain.documents, bridge, records, list(source.proofs.values()))
 
     def _offer(
-        self, target: Replica, documents: tuple[bytes, ...], bridge: list[bytes], records: list[SignedRefs]
+        self,
+        target: Replica,
+        documents: tuple[bytes, ...],
+        bridge: list[bytes],
+        records: list[SignedRefs],
+        proofs: Sequence[EquivocationProof] = (),
     ) -> None:
         encoded = tuple(EncodedRefs(record.header_bytes, record.entries_bytes) for record in records)
-        held = Held(target.chain, dict(target.newest))
+        told = tuple(proof.encode() for proof in proofs)
+        held = Held(target.chain, dict(target.newest), dict(target.proofs))
         try:
-            verified = verify(GENESIS.repository, held, documents, tuple(bridge), encoded, self.now + SKEW_MS)
+            verified = verify(GENESIS.repository, held, documents, tuple(bridge), encoded, self.now + SKEW_MS, told)
         except Unavailable as error:
             self.count(error.code)
             return
@@ -325,8 +400,10 @@ class Model:
         kind = self.rng.choice(("remove", "return", "reaffirm"))
         chosen = self.rng.choice(current)
         record = replica.newest.get(chosen)
-        if record is not None and not within_limit(replica.chain, record):
-            record = None
+        if (proof := replica.proofs.get(chosen)) is not None and kind == "reaffirm" and self.rng.random() < 0.7:
+            # One side of a split, rather than what was before it.
+            sides = [r for r in replica.archive.values() if r.author == chosen and r.seq >= proof.split_seq]
+            record = self.rng.choice(sides) if sides else record
         point = AuthorPoint(chosen, record.seq if record else 0, record.hash if record else b"")
         nonce = self.rng.randbytes(16)
         if kind == "remove" and len(current) > 2:
@@ -368,7 +445,7 @@ class Model:
         if record is not None:
             self.count("signed after removal")
             shown = replica.canonical(self.git)
-            self._offer(replica, (), own.bridge(record, 0), [record])
+            self._offer(replica, (), own.bridge(record), [record])
             if replica.canonical(self.git) != shown:
                 raise Diverged("a removed maintainer moved a ref")
 
@@ -395,19 +472,22 @@ class Model:
     def quiesce(self) -> None:
         """Everybody hears everything that counts, in any order: also the records that documents name."""
         self.now += 10 * 60 * 1000
-        for _ in range(3):
+        for _ in range(3 + 3 * len(self.forked)):
             for source, target in self.rng.sample(list(itertools.permutations(self.replicas, 2)), REPLICAS * 4):
                 self._send(source, target)
                 for point in (p for d in self.chain.history for p in (*d.removed, *d.reaffirmed)):
                     record = source.archive.get(point.hash)
                     if record is not None and point.hash not in target.archive:
-                        self._offer(target, (), source.bridge(record, 0), [record])
+                        self._offer(target, (), source.bridge(record), [record])
 
     def check(self) -> None:
         """Raises: ``Diverged``."""
         states = [(replica.chain.hash, replica.canonical(self.git)) for replica in self.replicas]
         if any(state != states[0] for state in states):
             raise Diverged("replicas that heard everything show different refs")
+        splits = [{author: proof.split_seq for author, proof in r.proofs.items()} for r in self.replicas]
+        if any(known != splits[0] for known in splits):
+            raise Diverged("replicas that heard everything know different splits")
         held = [counting(replica.chain, replica.newest) for replica in self.replicas]
         if any(records != held[0] for records in held):
             raise Diverged("replicas that heard everything hold different records")
@@ -415,8 +495,12 @@ class Model:
         self._check_one_survivor()
 
     def _check_no_proof(self) -> None:
-        """No two headers that an author signed are a proof, but where a document had cut one of them off."""
-        for a, b in itertools.combinations(self.every.values(), 2):
+        """No two headers that an author signed are a proof, but where a document had cut one of them off.
+
+        Those of writers who did sign two histories are left out.
+        """
+        honest = [signed for signed in self.every.values() if signed.header.author not in self.forked]
+        for a, b in itertools.combinations(honest, 2):
             first, second = sorted((a, b), key=lambda signed: signed.header.seq)
             try:
                 proof = EquivocationProof.of(first, second, self.every.get(second.header.previous))
@@ -427,8 +511,9 @@ class Model:
 
     def _check_one_survivor(self) -> None:
         """After everybody has heard everything, pushes one after the other leave one value for each ref."""
-        for author in self.chain.current.maintainers:
-            replica = self.replicas[0]
+        replica = self.replicas[0]
+        able = [author for author in self.chain.current.maintainers if author not in replica.proofs]
+        for author in able:
             base = replica.canonical(self.git)
             # A commit that contains none of the others: it wins because it has seen them, or not at all.
             wanted = {MAIN: self.git.commit()}
@@ -438,7 +523,7 @@ class Model:
             self.now += SKEW_MS
             self._offer(replica, (), [], [record])
             shown = replica.canonical(self.git)
-            if shown.conflicts and author == self.chain.current.maintainers[-1]:
+            if shown.conflicts and author == able[-1]:
                 raise Diverged("conflicts are left after everybody pushed")
             if shown.refs.get(MAIN) != wanted[MAIN]:
                 raise Diverged("a push that saw everything is not what is shown")
@@ -452,7 +537,7 @@ def run(schedules: int, seed: int) -> dict[str, int]:
     """
     total: dict[str, int] = {}
     for number in range(seed, seed + schedules):
-        model = Model(number)
+        model = Model.seeded(number)
         try:
             model.run()
         except Exception as error:

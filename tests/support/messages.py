@@ -52,7 +52,7 @@ EXAMPLES: Final[dict[str, Message]] = {
     "GetRefs": GetRefs(
         1,
         (
-            RefsQuery(REPOSITORY, 2, HASH, (KnownHead(AUTHOR, TIME_MS, HASH),), (KnownSplit(AUTHOR, TIME_MS),)),
+            RefsQuery(REPOSITORY, 2, HASH, (KnownHead(AUTHOR, TIME_MS, HASH),), (KnownSplit(AUTHOR, TIME_MS),), 1),
             RecordQuery(OTHER_REPOSITORY, AUTHOR, TIME_MS),
         ),
         b"cursor",
@@ -101,9 +101,9 @@ _capabilities = st.lists(_text(32, 1), max_size=8).map(tuple)
 _records = st.builds(EncodedRefs, st.binary(min_size=1, max_size=1024), st.binary(min_size=1, max_size=2048))
 _heads = st.lists(st.builds(KnownHead, _author, _seq, _hash), max_size=4).map(tuple)
 _splits = st.lists(st.builds(KnownSplit, _author, _seq), max_size=4).map(tuple)
-_queries = st.builds(RefsQuery, _repository, _uint32, st.one_of(st.just(b""), _hash), _heads, _splits) | st.builds(
-    RecordQuery, _repository, _author, _seq
-)
+_queries = st.builds(
+    RefsQuery, _repository, _uint32, st.one_of(st.just(b""), _hash), _heads, _splits, _uint32
+) | st.builds(RecordQuery, _repository, _author, _seq)
 _blobs = st.lists(st.binary(min_size=1, max_size=1024), max_size=4).map(tuple)
 _answers = st.builds(
     RefsAnswer,

@@ -56,6 +56,7 @@ class ScriptedControl:
         self.chains: dict[RepositoryId, IdentityChain] = {}
         self.records: dict[RepositoryId, SignedRefs] = {}
         self.splits: list[Json] = []
+        self.fork: Json | None = None
         self.waiting: dict[str, UnsignedRefs] = {}
         self.lie: dict[str, str] = {}
         """Refs that ``prepare`` puts in the place of those it was asked for."""
@@ -119,6 +120,8 @@ class ScriptedControl:
                     "age_s": 65.0,
                 }
             ],
+            "identity_fork": self.fork,
+            "path": "/data/repos/it.git",
             "splits": self.splits,
             "objects": {"commit": 2, "tree": 1},
             "holders": [NODE],

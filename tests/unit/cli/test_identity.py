@@ -103,6 +103,21 @@ def test_reaffirmation_names_the_record_that_counts_or_one_of_the_two_that_do_no
     assert helps in shown
 
 
+def test_two_documents_of_one_epoch_are_shown_with_what_helps(
+    guts: Guts, control: ScriptedControl, repository: str
+) -> None:
+    assert "FORKED" not in guts("identity", "show", repository).out
+    control.fork = {"epoch": 1, "followed": "ab" * 32, "other": "cd" * 32}
+    for words in (("identity", "show"), ("inspect",)):
+        shown = guts(*words, repository).out
+        assert "two documents of epoch 1" in shown
+        assert "abababababab is followed here, cdcdcdcdcdcd elsewhere" in shown
+        assert "Ask them which one counts" in shown
+    value = guts("identity", "show", repository, "--json").json
+    assert isinstance(value, dict)
+    assert value["fork"] == control.fork
+
+
 def test_removal_freezes_what_the_maintainer_signed_last(
     guts: Guts, control: ScriptedControl, repository: str, tmp_path: Path
 ) -> None:

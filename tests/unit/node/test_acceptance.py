@@ -6,6 +6,7 @@ import pytest
 
 from guts.errors import PeerFault
 from guts.node.acceptance import Held, MissingContext, NotYet, Verified, verify
+from guts.store.history import IdentityFork
 from guts.trust.acceptance import MAX_AHEAD_MS, WrongRepository
 from guts.trust.canonical_refs import canonical_refs
 from guts.trust.chain import IdentityChain
@@ -141,6 +142,48 @@ def test_proof_that_proves_nothing_is_a_fault_and_one_about_a_stranger_is_passed
     stranger = [by_hand(THREE, EVE, {}, seq=seq) for seq in (1, 2)]
     about_eve = EquivocationProof.of(stranger[0].signed_header, stranger[1].signed_header, None)
     assert verify(THREE.repository, Held(THREE, {}), (), (), (), NOW, (about_eve.encode(),)) is None
+
+
+def named(identity: IdentityChain, name: str) -> IdentityChain:
+    """Return the chain with a document that gives the repository another name."""
+    document = identity.successor(created_ms=NOW, nonce=bytes(16), name=name)
+    return identity.extend(document.sign(ALICE, BOB))
+
+
+def test_second_document_of_an_epoch_is_kept_and_ends_every_change() -> None:
+    ours, theirs = named(THREE, "ours"), named(THREE, "theirs")
+    fork = IdentityFork(1, theirs.documents[1])
+    further = named(ours, "further")
+    # It comes as a document of the other chain, or as proof; and is told once.
+    for documents, proofs in (
+        (named(theirs, "on").documents, ()),
+        (theirs.documents[1:], ()),
+        ((), (fork.encoded,)),
+        (ours.documents, (fork.encoded,)),
+    ):
+        verified = verify(THREE.repository, Held(ours, {}), documents, (), (), NOW, proofs)
+        assert verified is not None
+        assert (verified.chain, verified.fork) == (ours, fork)
+        held = Held(ours, {}, fork=fork)
+        assert verify(THREE.repository, held, documents, (), (), NOW, proofs) is None
+    assert verify(THREE.repository, Held(ours, {}, fork=fork), further.documents, (), (), NOW) is None
+    # Refs go on, of those who follow the same document.
+    record = publish(ours, ALICE, None, {MAIN: oid(1)})
+    verified = offer(Held(ours, {}, fork=fork), record, identity=ours)
+    assert verified is not None
+    assert (verified.records, verified.fork) == (records(record), None)
+    other = publish(theirs, ALICE, None, {MAIN: oid(2)})
+    with pytest.raises(NotYet, match="another document"):
+        offer(Held(ours, {}, fork=fork), other, identity=ours)
+
+
+def test_new_replica_is_told_of_the_fork_with_the_documents() -> None:
+    ours, theirs = named(THREE, "ours"), named(THREE, "theirs")
+    verified = verify(THREE.repository, None, ours.documents, (), (), NOW, (theirs.documents[1],))
+    assert verified is not None
+    assert (verified.chain, verified.fork) == (ours, IdentityFork(1, theirs.documents[1]))
+    with pytest.raises(PeerFault):
+        verify(THREE.repository, None, ours.documents, (), (), NOW, (theirs.documents[1][:-1],))
 
 
 def without(identity: IdentityChain, record: SignedRefs) -> IdentityChain:

@@ -6,7 +6,9 @@ import pytest
 
 from guts.ids import AuthorId
 from guts.node.rebuilding import NothingAccepted, accept_again
+from guts.store.history import IdentityFork
 from guts.trust.canonical_refs import canonical_refs
+from guts.trust.equivocation import EquivocationProof
 from guts.trust.signed_refs import SignedRefs
 from tests.unit.trust.world import ALICE, BOB, CAROL, MAIN, NOW, by_hand, chain, oid, publish, records
 
@@ -67,3 +69,20 @@ def test_folder_without_a_record_that_counts_is_told() -> None:
     for signed in ([], [future]):
         with pytest.raises(NothingAccepted):
             accept_again(IDENTITY.repository, IDENTITY.documents, folder(*signed), [], NOW + 3)
+
+
+def test_proofs_come_back_and_a_damaged_one_spoils_nothing() -> None:
+    one, two = (publish(IDENTITY, ALICE, FIRST, {MAIN: oid(n)}, now=NOW + n) for n in (6, 7))
+    proof = EquivocationProof.of(one.signed_header, two.signed_header, FIRST.signed_header)
+    renamed = [
+        IDENTITY.extend(IDENTITY.successor(created_ms=NOW, nonce=bytes(16), name=name).sign(ALICE, BOB))
+        for name in ("left", "right")
+    ]
+    proofs = [proof.encode(), proof.encode()[:-1], renamed[1].documents[1], b""]
+    verified, refused = accept_again(
+        IDENTITY.repository, renamed[0].documents, folder(one, SECOND, THIRD), proofs, NOW + 9
+    )
+    assert dict(verified.proofs) == {ALICE.author_id: proof}
+    assert verified.fork == IdentityFork(1, renamed[1].documents[1])
+    assert dict(verified.records) == records(SECOND, THIRD), "the branch that was in the folder does not count"
+    assert not refused

@@ -16,13 +16,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
 from guts.errors import ExitStatus
-from guts.store import dialect, lease, repositories
+from guts.store import dialect, history, lease, repositories
 from guts.store.database import Database
 from guts.store.dialect import DatabaseFailed
 from guts.store.migration import BackupFailed, SchemaNewer, scripts_directory
 from guts.store.schema import metadata
 from tests.support.postgres import Server
-from tests.unit.store.states import REPOSITORY, first_state
+from tests.unit.store.states import ALICE, REPOSITORY, first_state
 
 ROOT = Path(__file__).parents[3]
 
@@ -31,8 +31,8 @@ LATER = '''"""A later revision."""
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
@@ -46,7 +46,7 @@ def later(tmp_path: Path) -> Path:
     """The scripts of a later version, which has one revision more."""
     scripts = tmp_path / "later"
     shutil.copytree(scripts_directory(), scripts)
-    (scripts / "versions" / "0003_later.py").write_text(LATER.format(more=""))
+    (scripts / "versions" / "0004_later.py").write_text(LATER.format(more=""))
     return scripts
 
 
@@ -81,18 +81,37 @@ async def test_older_database_is_copied_with_its_wal_and_then_migrated(tmp_path:
     assert query(tmp_path / "file-copy.db", "SELECT name FROM sqlite_master WHERE name='repositories'") == []
 
     new = await Database.open(crashed, scripts=later)
-    assert (new.migrated.before, new.migrated.after) == ("0002", "0003")
-    assert new.migrated.backup == tmp_path / "crashed.db.before-0003"
+    assert (new.migrated.before, new.migrated.after) == ("0003", "0004")
+    assert new.migrated.backup == tmp_path / "crashed.db.before-0004"
     assert (await new.read(repositories.load_summary, REPOSITORY)).generation == 1
     await new.close()
-    assert query(crashed, "SELECT version_num FROM alembic_version") == [("0003",)]
+    assert query(crashed, "SELECT version_num FROM alembic_version") == [("0004",)]
     assert query(crashed, "SELECT * FROM later") == []
 
-    back = tmp_path / "crashed.db.before-0003"
-    assert query(back, "SELECT version_num FROM alembic_version") == [("0002",)]
+    back = tmp_path / "crashed.db.before-0004"
+    assert query(back, "SELECT version_num FROM alembic_version") == [("0003",)]
     restored = await Database.open(back)
     assert (await restored.read(repositories.load, REPOSITORY)).signed_refs == (first_state().signed_refs[0].record,)
     await restored.close()
+
+
+async def test_headers_of_the_first_schema_are_kept(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(scripts_directory(), first)
+    for script in (first / "versions").glob("000[2-9]_*.py"):
+        script.unlink()
+    await (await Database.open(tmp_path / "guts.db", scripts=first)).close()
+    with closing(sqlite3.connect(tmp_path / "guts.db")) as connection, connection:
+        values = (bytes(REPOSITORY), "guts", "", 0, b"i", None, True, 1, True, 0, 0, 0)
+        columns = "id, name, description, epoch, identity_hash, head, seeding, generation, projected, created, updated"
+        marks = ", ".join("?" * len(values))
+        connection.execute(f"INSERT INTO repositories ({columns}, size) VALUES ({marks})", values)
+        kept = (bytes(REPOSITORY), bytes(ALICE), 7, b"hash", b"header")
+        connection.execute("INSERT INTO kept_headers VALUES (?, ?, ?, ?, ?)", kept)
+    database = await Database.open(tmp_path / "guts.db")
+    rows = await database.read(history.load_kept, REPOSITORY, ALICE)
+    assert rows == (history.KeptRecord(history.Header(ALICE, 7, b"hash", b"header")),)
+    await database.close()
 
 
 async def test_copy_of_a_database_in_use_is_complete(sqlite_database: Database, tmp_path: Path) -> None:
@@ -110,23 +129,23 @@ async def test_failing_migration_changes_nothing_and_leaves_the_copy(tmp_path: P
     await old.write(repositories.commit, first_state())
     await old.close()
     broken = LATER.format(more='op.execute("INSERT INTO nowhere VALUES (1)")')
-    (later / "versions" / "0003_later.py").write_text(broken)
+    (later / "versions" / "0004_later.py").write_text(broken)
     with pytest.raises(DatabaseFailed, match="nowhere"):
         await Database.open(path, scripts=later)
     assert query(path, "SELECT name FROM sqlite_master WHERE name='later'") == []
     again = await Database.open(path)
     assert (await again.read(repositories.load_summary, REPOSITORY)).generation == 1
     await again.close()
-    assert (tmp_path / "guts.db.before-0003").exists()
+    assert (tmp_path / "guts.db.before-0004").exists()
 
 
 async def test_without_a_copy_nothing_is_migrated(tmp_path: Path, later: Path) -> None:
     path = tmp_path / "guts.db"
     await (await Database.open(path)).close()
-    (tmp_path / "guts.db.before-0003").mkdir()
+    (tmp_path / "guts.db.before-0004").mkdir()
     with pytest.raises(BackupFailed, match="no copy"):
         await Database.open(path, scripts=later)
-    assert query(path, "SELECT version_num FROM alembic_version") == [("0002",)]
+    assert query(path, "SELECT version_num FROM alembic_version") == [("0003",)]
 
 
 async def test_newer_database_is_refused_and_not_touched(tmp_path: Path, later: Path) -> None:
@@ -139,9 +158,9 @@ async def test_newer_database_is_refused_and_not_touched(tmp_path: Path, later: 
         await Database.open(path)
     assert caught.value.code == "SCHEMA_NEWER"
     assert caught.value.exit_status == ExitStatus.USAGE
-    assert (caught.value.found, caught.value.known) == ("0003", "0002")
+    assert (caught.value.found, caught.value.known) == ("0004", "0003")
+    assert "0004" in str(caught.value)
     assert "0003" in str(caught.value)
-    assert "0002" in str(caught.value)
     assert caught.value.hint is not None
     assert path.read_bytes() == before
 
@@ -160,28 +179,28 @@ async def test_server_is_migrated_in_one_transaction_and_a_newer_one_refused(
     old = await Database.open(url)
     await old.write(repositories.commit, first_state())
     await old.close()
-    whole = (later / "versions" / "0003_later.py").read_text()
+    whole = (later / "versions" / "0004_later.py").read_text()
     broken = LATER.format(more='op.execute("INSERT INTO nowhere VALUES (1)")')
-    (later / "versions" / "0003_later.py").write_text(broken)
+    (later / "versions" / "0004_later.py").write_text(broken)
     with pytest.raises(DatabaseFailed, match="nowhere"):
         await Database.open(url, scripts=later)
-    assert revision() == [("0002", None)]
+    assert revision() == [("0003", None)]
 
-    (later / "versions" / "0003_later.py").write_text(whole)
+    (later / "versions" / "0004_later.py").write_text(whole)
     new = await Database.open(url, scripts=later)
-    assert (new.migrated.before, new.migrated.after, new.migrated.backup) == ("0002", "0003", None)
+    assert (new.migrated.before, new.migrated.after, new.migrated.backup) == ("0003", "0004", None)
     assert (await new.read(repositories.load_summary, REPOSITORY)).generation == 1
     await new.close()
     with pytest.raises(SchemaNewer):
         await Database.open(url)
-    assert revision() == [("0003", "later")]
+    assert revision() == [("0004", "later")]
 
 
 def test_alembic_migrates_from_the_command_line(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/guts.db"
     alembic = [sys.executable, "-m", "alembic", "-x", f"url={url}"]
     subprocess.run([*alembic, "upgrade", "head"], cwd=ROOT, check=True, capture_output=True)
-    assert query(tmp_path / "guts.db", "SELECT version_num FROM alembic_version") == [("0002",)]
+    assert query(tmp_path / "guts.db", "SELECT version_num FROM alembic_version") == [("0003",)]
     check = subprocess.run([*alembic, "check"], cwd=ROOT, check=True, capture_output=True, text=True)
     assert "No new upgrade operations" in check.stdout
 
@@ -214,4 +233,4 @@ def test_wheel_carries_the_migrations_and_uses_them(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert ran.stdout.split() == ["0002", str(tmp_path / "installed" / "guts" / "_migrations")]
+    assert ran.stdout.split() == ["0003", str(tmp_path / "installed" / "guts" / "_migrations")]

@@ -45,6 +45,7 @@ async def test_first_commit_is_read_back_whole(database: Database) -> None:
             size=4_096,
             authors={ALICE: (10, record(ALICE, 10).hash)},
             splits={},
+            fork=0,
         ),
         (document(0),),
         (record(ALICE, 10),),

@@ -1,5 +1,6 @@
 """From a wish to a repository, and every way in which that can fail, as exact lists of effects."""
 
+import dataclasses
 import math
 import random
 import time
@@ -54,7 +55,9 @@ from guts.wire.messages import (
     ErrorCode,
     GetRefs,
     KnownHead,
+    KnownSplit,
     NewCommit,
+    NewProof,
     Objects,
     ObjectsStatus,
     Refs,
@@ -554,6 +557,38 @@ def test_only_the_last_part_of_an_answer_is_cut() -> None:
     ]
     assert bench.fetched(1, A, accepted(2)) == []
     assert bench.fetched(2, A, accepted(2), wanted=S) == [bench.ask(A, 4, knows(2, S))]
+
+
+def test_holders_are_asked_for_what_counts_of_an_author_whose_record_counts_no_more() -> None:
+    bench = Bench(R)
+    bench.ready(A, R)
+    bench.ready(B, R)
+    for request, peer in ((1, A), (2, B)):
+        bench.refs(peer, request, same())
+    none = Known(1, b"j" * 32)
+    asked = RefsQuery(R, 2, b"j" * 32, ())
+    assert bench.sync.published(R, none, 0.0) == [bench.ask(A, 3, asked), bench.ask(B, 4, asked)]
+    assert bench.sync.published(R, known(2), 0.0) == []
+
+
+def test_proof_is_looked_at_where_no_split_from_before_it_is_known() -> None:
+    bench = Bench(R)
+    bench.ready(A, R)
+    bench.refs(A, 1, same())
+
+    def told(seq: int) -> list[Effect]:
+        return bench.sync.proof_news(A, bench.connection(A), NewProof(R, AUTHOR, seq, b"proof"), 0.0)
+
+    split = dataclasses.replace(known(1), splits=((AUTHOR, 5),))
+    bench.sync.published(R, split, 0.0)
+    assert told(5) == told(6) == []
+    assert told(4) == [Fetch(FetchId(1), bench.connection(A), 2, R, Candidate((), (), (), (b"proof",)))]
+    earlier = dataclasses.replace(split, splits=((AUTHOR, 4),))
+    took = Accepted(earlier, (), ((AUTHOR, 4, b"proof"),))
+    query = RefsQuery(R, 1, b"i" * 32, (KnownHead(AUTHOR, 1, b"h" * 32),), (KnownSplit(AUTHOR, 4),))
+    assert bench.fetched(1, A, took) == [bench.ask(A, 3, query)]
+    assert bench.sync.proof_news(A, ConnectionId(99), NewProof(R, AUTHOR, 1, b"proof"), 0.0) == []
+    assert bench.sync.proof_news(A, bench.connection(A), NewProof(S, AUTHOR, 1, b"proof"), 0.0) == []
 
 
 def test_answer_that_promises_more_and_brings_nothing_is_not_asked_on() -> None:
