@@ -155,6 +155,7 @@ class Repositories:
             )
             crash_point("identities-kept")
             await bare.records.write_proofs({author: proof.encode() for author, proof in verified.proofs.items()})
+            crash_point("proofs-kept")
             await bare.records.write_refs(
                 {record.author: (record.header_bytes, record.entries_bytes) for record in written}
             )
