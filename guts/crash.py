@@ -30,6 +30,7 @@ POINTS: Final = frozenset(
         # guts.node.repositories
         "commit-begun",
         "identities-kept",
+        "proofs-kept",
         "signed-refs-kept",
         "seeding-kept",
         "commit-accepted",

@@ -218,16 +218,6 @@ class BareRepository:
         """
         await self.git.run(["fsck", "--full", "--no-dangling", "--no-progress"], environment=self.environment)
 
-    async def recover(self) -> list[str]:
-        """Remove what a crash left behind (quarantines, temporary files, locks); return their names.
-
-        To be called before anything else uses the repository.
-
-        Raises:
-            DiskFault: they can't be removed.
-        """
-        return await asyncio.to_thread(_recover, self.path)
-
     async def size(self) -> int:
         """Return the bytes that the repository takes on the disk."""
         return await asyncio.to_thread(_size, self.path)
@@ -286,7 +276,17 @@ def _is_repository(path: Path) -> bool:
     return all((path / name).exists() for name in ("HEAD", "config", "objects", "refs", FOLDER_NAME))
 
 
-def _recover(path: Path) -> list[str]:
+def clean_up(path: Path) -> list[str]:
+    """Remove what a crash left in a repository (quarantines, temporary files, locks); return their names.
+
+    To be called before anything else uses the repository; it waits for the disk.
+
+    Raises:
+        NotARepository: there is none at ``path``.
+        DiskFault: something can't be removed.
+    """
+    if not _is_repository(path):
+        raise NotARepository(f"there is no repository at {path}")
     removed = []
     with disk_faults():
         for pattern in (f"objects/{PREFIX}*", *_LEFTOVERS):

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
+from typing import Final
 
 from guts.crash import crash_point
 from guts.errors import GutsError, StorageFault, Unavailable
@@ -14,7 +15,7 @@ from guts.git.command import Git
 from guts.git.files import disk_faults
 from guts.git.locks import RepositoryLocks, SharedHold
 from guts.git.quarantine import Quarantine
-from guts.git.repository import BareRepository
+from guts.git.repository import BareRepository, clean_up
 from guts.ids import BadId, RepositoryId
 from guts.node.acceptance import NewRecord, Verified
 from guts.node.rebuilding import accept_again
@@ -32,6 +33,9 @@ from guts.wire.messages import EncodedRefs
 log = logging.getLogger(__name__)
 
 SUFFIX = ".git"
+
+SETTLED_AT_A_TIME: Final = 4
+"""Repositories taken in at a time: each waits for the disk and for git, and may hold the records of many authors."""
 
 
 def known_of(summary: RepositorySummary) -> Known:
@@ -153,6 +157,7 @@ class Repositories:
             await bare.records.write_proofs({author: proof.encode() for author, proof in verified.proofs.items()})
             if verified.fork is not None:
                 await bare.records.write_fork(verified.fork.encoded)
+            crash_point("proofs-kept")
             await bare.records.write_refs(
                 {record.author: (record.header_bytes, record.entries_bytes) for record in written}
             )
@@ -232,12 +237,15 @@ class Repositories:
         await asyncio.to_thread(self._root.mkdir, mode=0o700, parents=True, exist_ok=True)
         held: dict[RepositoryId, Known] = {}
         crash_point("recovery-begun")
-        known = {self.path(summary.id) for summary in await self.database.read(table.load_summaries)}
-        await self._settle_unknown(known, now_ms)
         summaries = await self.database.read(table.load_summaries)
+        paths = {summary.id: self.path(summary.id) for summary in summaries}
+        if await self._settle_unknown(set(paths.values()), now_ms):
+            summaries = await self.database.read(table.load_summaries)
+        # In one go: thousands of turns of this loop would each wait for the processor where it is busy.
+        cleaned = await asyncio.to_thread(_clean_up, paths)
         for summary in summaries:
             try:
-                await self._recover(summary)
+                await self._recover(summary, cleaned.get(summary.id, []))
             except (StorageFault, Unavailable) as error:
                 self._lost.add(summary.id)
                 log.error("%s can't be served: %s; guts seed %s fetches it again", summary.name, error, summary.id)
@@ -246,28 +254,41 @@ class Repositories:
                 held[summary.id] = known_of(summary)
         return held
 
-    async def _recover(self, summary: RepositorySummary) -> None:
-        bare = await self.open(summary.id)
-        for leftover in await bare.recover():
+    async def _recover(self, summary: RepositorySummary, cleaned: list[str] | StorageFault) -> None:
+        if isinstance(cleaned, StorageFault):
+            raise cleaned
+        for leftover in cleaned:
             log.info("%s: removed %s, left by an earlier run", summary.id.short, leftover)
         if not summary.projected:
             stored = await self.database.read(table.load, summary.id)
+            bare = await self.open(summary.id)
             await bare.project(stored.canonical, summary.head or "refs/heads/main")
             await self.database.write(table.mark_projected, summary.id, summary.generation)
 
-    async def _settle_unknown(self, known: Collection[Path], now_ms: int) -> None:
-        """Take in what the database does not know; remove what a first fetch began: nothing signed is in it."""
-        taken = 0
-        for path in await asyncio.to_thread(sorted, self._root.glob(f"*{SUFFIX}")):
-            if path in known:
-                continue
-            if await asyncio.to_thread(_has_records, path):
-                taken += await self._take_in(path, now_ms)
-            else:
+    async def _settle_unknown(self, known: Collection[Path], now_ms: int) -> int:
+        """Take in what the database does not know; remove what a first fetch began: nothing signed is in it.
+
+        Returns how many were taken in.
+        """
+        turns = asyncio.Semaphore(SETTLED_AT_A_TIME)
+
+        async def settle(path: Path) -> bool:
+            async with turns:
+                if await asyncio.to_thread(_has_records, path):
+                    return await self._take_in(path, now_ms)
                 await BareRepository(path, self._git).delete()
                 log.info("removed %s, begun by an earlier run", path.name)
-        if taken:
+                return False
+
+        paths = await asyncio.to_thread(sorted, self._root.glob(f"*{SUFFIX}"))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                settled = [tasks.create_task(settle(path)) for path in paths if path not in known]
+        except* StorageFault as group:
+            raise group.exceptions[0] from None
+        if taken := sum(task.result() for task in settled):
             log.warning("repositories that the database did not know, taken in from their folders: %d", taken)
+        return taken
 
     async def _take_in(self, path: Path, now_ms: int) -> bool:
         """Accept again what is in the repository at ``path``; tell whether that succeeded."""
@@ -278,7 +299,7 @@ class Repositories:
             return False
         try:
             bare = await self.open(repository)
-            await bare.recover()
+            await asyncio.to_thread(clean_up, bare.path)
             documents, records = await bare.records.identities(), await bare.records.refs()
             proofs = [*await bare.records.proofs(), *await bare.records.fork()]
             verified, refused = await asyncio.to_thread(accept_again, repository, documents, records, proofs, now_ms)
@@ -320,6 +341,16 @@ class Repositories:
                     chunk = []
         await self.database.write(object_table.insert, repository, chunk)
         await self.database.write(object_table.mark_listed, repository, pack)
+
+
+def _clean_up(paths: Mapping[RepositoryId, Path]) -> dict[RepositoryId, list[str] | StorageFault]:
+    cleaned: dict[RepositoryId, list[str] | StorageFault] = {}
+    for repository, path in paths.items():
+        try:
+            cleaned[repository] = clean_up(path)
+        except StorageFault as error:
+            cleaned[repository] = error
+    return cleaned
 
 
 def _accepted(

@@ -241,6 +241,20 @@ def check(engine: Engine) -> None:
         (told,) = connection.exec_driver_sql("PRAGMA quick_check(1)").one()
     if told != "ok":
         raise _damaged(path, str(told))
+    # For SQLite a last page that was cut short goes on in zeros: rows are gone from an index, and nothing tells.
+    if not _is_long_enough(engine, path):
+        raise _damaged(path, "its end is missing")
+
+
+def _is_long_enough(engine: Engine, path: Path) -> bool:
+    with contextlib.closing(engine.raw_connection()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")
+        (expected,) = cursor.fetchone() or (0,)
+        if path.stat().st_size < expected:
+            # What only the WAL has: nobody reads, so that all of it comes into the file now.
+            cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return path.stat().st_size >= int(expected)
 
 
 def set_aside(path: Path, name: str) -> Path:

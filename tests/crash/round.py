@@ -71,7 +71,8 @@ class Round:
             time.sleep(self.world.rng.uniform(0.0, self.longest))
             victim.kill()
         elif victim.ready():
-            reached = self._kill_in_operation(command, point)
+            reached = bool(command) and self._kill_in_operation(command, point)
+            victim.kill()
         victim.spawn()
         assert victim.ready(), "the node starts again"
         self.check(victim.states(quiet=self.quiet), done=False)
@@ -88,14 +89,10 @@ class Round:
 
     def _kill_in_operation(self, command: tuple[object, ...], point: str | None) -> bool:
         victim = self.victim
-        if not command:
-            return False
         operation = victim.begin(*command)
         if point is None:
             time.sleep(self.world.rng.uniform(0.0, self.longest))
             victim.kill()
             return victim.end(operation).status != 0
         victim.end(operation)
-        reached = victim.wait_killed(KILL_TIMEOUT)
-        victim.kill()
-        return reached
+        return victim.wait_killed(KILL_TIMEOUT)

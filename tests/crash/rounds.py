@@ -19,9 +19,9 @@ from tests.crash.state import State
 from tests.crash.world import refs
 
 ACCEPTANCE: Final = (
-    "quarantine-checked", "commit-begun", "packs-migrated", "identities-kept", "signed-refs-kept", "seeding-kept",
-    "commit-accepted", "refs-projecting", "refs-projected", "commit-projected", "commit-marked", "files-written",
-    "file-renamed", "transaction-written", "transaction-committed",
+    "quarantine-checked", "commit-begun", "packs-migrated", "identities-kept", "proofs-kept", "signed-refs-kept",
+    "seeding-kept", "commit-accepted", "refs-projecting", "refs-projected", "commit-projected", "commit-marked",
+    "files-written", "file-renamed", "transaction-written", "transaction-committed",
 )  # fmt: skip
 COMMIT: Final = ("quarantine-indexed", "pack-renamed", "index-renamed", *ACCEPTANCE)
 PUBLISH: Final = ("publication-prepared", "publication-signed", "publication-committed")
@@ -267,9 +267,9 @@ class Rebuilding(Round):
     """The node starts with a database that is damaged or gone."""
 
     points = ("database-set-aside", "repository-taken-in", "recovery-begun", "schema-migrated", "schema-committed",
-              "quarantine-checked", "commit-begun", "identities-kept", "signed-refs-kept", "seeding-kept",
-              "transaction-written", "transaction-committed", "commit-accepted", "refs-projecting", "file-renamed",
-              "commit-projected", "commit-marked")  # fmt: skip
+              "quarantine-checked", "commit-begun", "identities-kept", "proofs-kept", "signed-refs-kept",
+              "seeding-kept", "transaction-written", "transaction-committed", "commit-accepted", "refs-projecting",
+              "file-renamed", "commit-projected", "commit-marked")  # fmt: skip
 
     def prepare(self) -> None:
         world = self.world

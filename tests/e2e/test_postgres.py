@@ -108,7 +108,7 @@ def test_network_on_one_server_outlives_its_crashes_and_nothing_is_lost_or_doubl
     # One commit for each publication, and one record for each, on every node.
     (newest,) = network.ask(PUBLISHER, "SELECT seq, hash FROM signed_refs")
     assert network.ask(PUBLISHER, "SELECT generation FROM repositories") == [(1 + RESTARTS,)]
-    assert network.ask(PUBLISHER, "SELECT count(*), count(DISTINCT seq) FROM kept_headers") == [(RESTARTS, RESTARTS)]
+    assert network.ask(PUBLISHER, "SELECT count(*), count(DISTINCT seq) FROM kept_records") == [(RESTARTS, RESTARTS)]
     for index in REPLICAS:
         assert network.ask(index, "SELECT seq, hash FROM signed_refs") == [newest]
         assert network.ask(index, "SELECT projected FROM repositories") == [(True,)]

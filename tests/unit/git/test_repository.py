@@ -8,7 +8,7 @@ import pytest
 from guts.git.ancestry import NotHeld
 from guts.git.command import Git, GitFailed
 from guts.git.limits import DEFAULT_LIMITS
-from guts.git.repository import BareRepository, NotARepository
+from guts.git.repository import BareRepository, NotARepository, clean_up
 from guts.ids import AuthorId, ObjectId
 from tests.support.repositories import git
 from tests.unit.git.conftest import Made
@@ -101,14 +101,16 @@ async def test_removes_leftovers_and_says_so(repository: BareRepository, made: M
     for name in leftovers:
         (repository.path / name).parent.mkdir(parents=True, exist_ok=True)
         (repository.path / name).write_bytes(b"x")
-    removed = set(await repository.recover())
+    removed = set(clean_up(repository.path))
     assert removed == {
         "objects/incoming-x",
         "objects/tmp_objdir-incoming-y",
         *(name for name in leftovers if "incoming" not in name),
     }
     assert pack.exists()
-    assert await repository.recover() == []
+    assert clean_up(repository.path) == []
+    with pytest.raises(NotARepository):
+        clean_up(repository.path / "objects")
     await repository.project(made.refs, "refs/heads/main")
     await repository.fsck()
 

@@ -1,6 +1,7 @@
 """Transactions, threads, waiting, closing and damage, on real files."""
 
 import asyncio
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -280,6 +281,35 @@ async def test_damage_inside_the_file_is_told_when_it_is_met(tmp_path: Path) -> 
     path.write_bytes(raw)
     with pytest.raises(DatabaseDamaged, match="damaged"):
         await (await Database.open(path)).read(contacts)
+
+
+@pytest.mark.parametrize("missing", [1, 12, 4_095, 4_096, 40_000])
+async def test_file_without_its_end_is_damaged(tmp_path: Path, missing: int) -> None:
+    path = tmp_path / "guts.db"
+    database = await Database.open(path)
+    for number in range(300):
+        await database.write(add_contact, number)
+    await database.close()
+    path.write_bytes(path.read_bytes()[:-missing])
+    with pytest.raises(DatabaseDamaged):
+        await Database.open(path)
+
+
+async def test_file_whose_end_is_in_the_wal_is_whole(tmp_path: Path) -> None:
+    copy = tmp_path / "copy" / "guts.db"
+    copy.parent.mkdir()
+    database = await Database.open(tmp_path / "guts.db")
+    for number in range(300):
+        await database.write(add_contact, number)
+    # As after SIGKILL: nothing was folded back.
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"guts.db{suffix}", copy.with_name(f"guts.db{suffix}"))
+    await database.close()
+    size = copy.stat().st_size
+    opened = await Database.open(copy)
+    assert len(await opened.read(contacts)) == 300
+    await opened.close()
+    assert copy.stat().st_size > size
 
 
 async def test_folder_that_is_not_there_is_a_storage_fault(tmp_path: Path) -> None:
