@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Puts into FOLDER what the container tests need: Compose and Buildx as plugins of the docker command, and a base image
 # (base.tar) that stands in for python:3.11-slim-bookworm, which can't be pulled everywhere. A Docker Engine is
-# installed where there is none; none is started. Needs root and Debian's apt; it uses the sources that are configured.
+# installed where there is none; none is started. Needs root and Debian 12; it uses the package sources that are configured.
 set -euo pipefail
 folder=$(realpath -m "${1:?usage: prepare.sh FOLDER}")
 export DEBIAN_FRONTEND=noninteractive
@@ -31,7 +31,9 @@ if ! [ -x "$folder/cli-plugins/docker-compose" ] || ! [ -x "$folder/cli-plugins/
     # Debian 12 has no Compose 2; that of Debian 13 is a program without dependencies.
     echo "==> unpacking Compose and Buildx"
     mkdir -p "$scratch/parts" "$scratch/lists/partial" "$scratch/plugins" "$folder/cli-plugins"
-    sed 's/bookworm/trixie/g' /etc/apt/sources.list.d/debian.sources >"$scratch/parts/trixie.sources"
+    for sources in /etc/apt/sources.list /etc/apt/sources.list.d/debian.sources; do
+        [ ! -e "$sources" ] || sed 's/bookworm/trixie/g' "$sources" >"$scratch/parts/$(basename "$sources")"
+    done
     apt=(apt-get -qq -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$scratch/parts"
         -o Dir::State::lists="$scratch/lists" -o Dir::Cache="$scratch/cache" -o APT::Sandbox::User=root)
     "${apt[@]}" update
