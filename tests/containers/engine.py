@@ -21,7 +21,8 @@ SIZE = "4g"
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 60.0
-COMMAND_TIMEOUT = 180.0
+COMMAND_TIMEOUT = 600.0
+"""An image is built in half a minute, or in several on a machine that is busy."""
 
 
 class Docker:
