@@ -119,9 +119,15 @@ def test_repository_of_the_host_travels_through_the_cluster(
     cluster: Cluster, publisher: Guts, work: Path, tmp_path: Path
 ) -> None:
     repository, refs = publish(publisher, work)
-    # Replica 1 fetches over the connection that the publisher dialled; the others find replica 1 in the DHT.
-    for service in REPLICAS:
-        cluster.guts(service, "seed", repository)
+    # Replica 1 fetches over the connection that the publisher dialled, two from replica 1, and one finds it in the DHT.
+    cluster.guts("replica1", "seed", repository)
+    for service in ("replica2", "replica3"):
+        cluster.guts(service, "seed", f"guts://replica1:9000/{repository}")
+    provider = str(cluster.guts("replica1", "node", "status")["id"])
+    deadline = time.monotonic() + ARRIVAL_TIMEOUT
+    while provider not in json.dumps(cluster.guts("replica-postgres", "dht", "find-repo", repository)):
+        assert time.monotonic() < deadline
+    cluster.guts("replica-postgres", "seed", repository)
     for service in REPLICAS:
         cluster.wait_for_refs(service, repository, refs)
     me = str(publisher("node", "status", "--json").json["id"])
