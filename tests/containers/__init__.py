@@ -4,5 +4,5 @@ The engine is the tests' own: it runs in a scratch folder, leaves the machine's 
 with them (``engine``). What an image registry would give is made by ``prepare.sh``: a base image in place of
 ``python:3.11-slim-bookworm``, and from it a PostgreSQL (``postgres/``). Published ports are free ones.
 
-Not shown: the official images themselves, and a build through Docker's own bridge (``host-network.yml``).
+Not shown: the official images themselves, and a build through Docker's own bridge (``engine.yml``).
 """

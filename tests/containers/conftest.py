@@ -29,7 +29,7 @@ def docker() -> Iterator[Docker]:
         pytest.skip("nothing is prepared; `make test-containers` does that")
     settings = {
         "COMPOSE_PROJECT_NAME": "guts-test",
-        "COMPOSE_FILE": f"docker-compose.yml:{HERE / 'host-network.yml'}",
+        "COMPOSE_FILE": f"docker-compose.yml:{HERE / 'engine.yml'}",
         **dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)),
     }
     with engine.running(PREPARED, ROOT, settings) as docker:
@@ -43,7 +43,11 @@ def docker() -> Iterator[Docker]:
         finally:
             status = database.wait(engine.COMMAND_TIMEOUT)
         assert status == 0
-        yield docker
+        try:
+            yield docker
+        finally:
+            # Links and mounts go with the containers, so these go before the engine.
+            docker("compose", "--profile=postgres", "down", "--volumes")
 
 
 class Cluster:
@@ -93,20 +97,12 @@ class Cluster:
             time.sleep(0.2)
 
 
-@pytest.fixture(scope="session")
-def _services(docker: Docker) -> Iterator[Cluster]:
-    cluster = Cluster(docker)
-    try:
-        yield cluster
-    finally:
-        cluster.compose("down", "--volumes")
-
-
 @pytest.fixture
-def cluster(_services: Cluster) -> Cluster:
+def cluster(docker: Docker) -> Cluster:
     """The cluster, one for the whole run, with every service up and healthy."""
-    _services.up()
-    return _services
+    cluster = Cluster(docker)
+    cluster.up()
+    return cluster
 
 
 @pytest.fixture

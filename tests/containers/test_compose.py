@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from guts.errors import ExitStatus
 from guts.ids import RepositoryId
-from tests.containers.conftest import NODES, REPLICAS, ROOT, Cluster
+from tests.containers.conftest import ARRIVAL_TIMEOUT, NODES, REPLICAS, ROOT, Cluster
 from tests.containers.engine import Docker
 from tests.e2e.conftest import Guts, commit
 from tests.support.repositories import git
@@ -66,6 +67,29 @@ def test_image_holds_what_is_locked_and_nothing_to_build_with(docker: Docker) ->
     assert not {"pip", "setuptools", "hatchling", "pytest"} & set(listing)
 
 
+def test_image_is_healthy_only_where_a_node_answers(docker: Docker) -> None:
+    check = json.loads(docker("inspect", "--format={{json .Config.Healthcheck.Test}}", "guts-node"))
+    assert check == ["CMD", "guts", "node", "status"]
+    assert docker.run("run", "--rm", "guts-node", *check[2:]).returncode == ExitStatus.NODE_DOWN
+
+
+def test_builder_is_given_what_the_image_is_made_of_and_nothing_else(docker: Docker, tmp_path: Path) -> None:
+    recipe = tmp_path / "Dockerfile"
+    recipe.write_text("FROM scratch\nCOPY . /\n")
+    given = tmp_path / "given"
+    docker("buildx", "build", "--quiet", f"--file={recipe}", f"--output=type=local,dest={given}", ROOT)
+
+    assert sorted(path.name for path in given.iterdir()) == [
+        *("LICENSE-APACHE", "LICENSE-MIT", "README.md", "guts", "migrations"),
+        *("pyproject.toml", "requirements-dev.lock", "requirements.lock"),
+    ]
+    assert {path.suffix for path in given.rglob("*") if path.is_file() and path.parent != given} <= {
+        ".py",
+        ".mako",
+        ".typed",
+    }
+
+
 def test_no_container_can_do_more_than_it_must(cluster: Cluster) -> None:
     for service in (*NODES, "postgres"):
         status = dict(
@@ -95,9 +119,15 @@ def test_repository_of_the_host_travels_through_the_cluster(
     cluster: Cluster, publisher: Guts, work: Path, tmp_path: Path
 ) -> None:
     repository, refs = publish(publisher, work)
-    # Replica 1 fetches over the connection that the publisher dialled; the others find replica 1 in the DHT.
-    for service in REPLICAS:
-        cluster.guts(service, "seed", repository)
+    # Replica 1 fetches over the connection that the publisher dialled, two from replica 1, and one finds it in the DHT.
+    cluster.guts("replica1", "seed", repository)
+    for service in ("replica2", "replica3"):
+        cluster.guts(service, "seed", f"guts://replica1:9000/{repository}")
+    provider = str(cluster.guts("replica1", "node", "status")["id"])
+    deadline = time.monotonic() + ARRIVAL_TIMEOUT
+    while provider not in json.dumps(cluster.guts("replica-postgres", "dht", "find-repo", repository)):
+        assert time.monotonic() < deadline
+    cluster.guts("replica-postgres", "seed", repository)
     for service in REPLICAS:
         cluster.wait_for_refs(service, repository, refs)
     me = str(publisher("node", "status", "--json").json["id"])
@@ -122,7 +152,7 @@ def test_repository_of_the_host_travels_through_the_cluster(
     cluster.wait_for_refs("replica2", repository, newer)
 
     stranger = Guts(tmp_path / "stranger")
-    for service in REPLICAS:
+    for service in ("replica2", "replica-postgres"):
         copy = tmp_path / service
         cloned = stranger("clone", f"guts://{cluster.address(service)}/{repository}", copy)
         assert cloned.status == 0, cloned.err
@@ -143,6 +173,20 @@ def test_database_is_reached_by_its_replica_only(cluster: Cluster) -> None:
     ]
     assert members["postgres"] == ["guts-test_database"]
     assert cluster.docker("network", "inspect", "--format={{.Internal}}", "guts-test_database").strip() == "true"
+
+
+def test_node_that_crashed_is_started_again(cluster: Cluster, publisher: Guts, work: Path) -> None:
+    repository, refs = publish(publisher, work)
+    cluster.guts("replica1", "seed", repository)
+    count = int(cluster.inspect("replica1", "{{.RestartCount}}"))
+    cluster.run("replica1", "sh", "-c", f"kill -9 {cluster.guts('replica1', 'node', 'status')['pid']}")
+    deadline = time.monotonic() + ARRIVAL_TIMEOUT
+    while int(cluster.inspect("replica1", "{{.RestartCount}}")) == count:
+        assert time.monotonic() < deadline
+    cluster.up()
+
+    assert cluster.guts("replica1", "inspect", repository)["seeding"] is True
+    assert cluster.refs("replica1", repository) == refs
 
 
 def test_stop_is_graceful_and_volumes_keep_everything(cluster: Cluster, publisher: Guts, work: Path) -> None:

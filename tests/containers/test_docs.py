@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from guts.cli.local_cluster import free_ports
-from tests.containers.conftest import PORTS, ROOT, Cluster
+from tests.containers.conftest import PORTS, ROOT
+from tests.containers.engine import Docker
 from tests.support import documents
 
 pytestmark = pytest.mark.containers
@@ -14,21 +15,21 @@ pytestmark = pytest.mark.containers
 DOCUMENT = ROOT / "docs" / "containers.md"
 
 
-def test_commands_of_the_docs_run_as_written(cluster: Cluster, tmp_path: Path) -> None:
+def test_commands_of_the_docs_run_as_written(docker: Docker, tmp_path: Path) -> None:
     script = documents.commands(DOCUMENT)
-    environ = documents.workplace(tmp_path, cluster.docker.environ)
+    environ = documents.workplace(tmp_path, docker.environ)
     for number, name in enumerate(PORTS, 9001):
         script = script.replace(f"127.0.0.1:{number}", f"127.0.0.1:{environ[name]}")
     script = script.replace("203.0.113.7:9000", f"127.0.0.1:{free_ports(1)[0]}")
-    # Compose and the builder run in the project, the rest beside my-project.
-    script = re.sub(r"^docker (compose|build) .*", rf"(cd {ROOT} && \g<0>)", script, flags=re.MULTILINE)
+    # Compose runs in the project, the rest beside my-project.
+    script = re.sub(r"^docker compose .*", rf"(cd {ROOT} && \g<0>)", script, flags=re.MULTILINE)
     run = documents.run(script, tmp_path, {**environ, "GUTS_NETWORK__LISTEN_ADDR": "127.0.0.1:0"})
     if run.returncode != 0:
         documents.run("guts node stop; docker rm -f guts", tmp_path, environ)
 
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "my-copy" / "file").read_text() == "text\n"
-    assert not cluster.docker("volume", "ls", "--quiet", "--filter", "name=replica1")
+    assert not docker("volume", "ls", "--quiet", "--filter", "name=replica1")
 
 
 def test_commands_of_the_readme_are_those_of_the_docs() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.repositories import ENVIRONMENT, git
 
-TIMEOUT = 180.0
+TIMEOUT = 300.0
 
 
 def commands(document: Path) -> str:
