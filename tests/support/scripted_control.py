@@ -56,6 +56,8 @@ class ScriptedControl:
         self.chains: dict[RepositoryId, IdentityChain] = {}
         self.records: dict[RepositoryId, SignedRefs] = {}
         self.splits: list[Json] = []
+        self.alone: set[RepositoryId] = set()
+        """Repositories that nobody else holds."""
         self.waiting: dict[str, UnsignedRefs] = {}
         self.lie: dict[str, str] = {}
         """Refs that ``prepare`` puts in the place of those it was asked for."""
@@ -103,7 +105,7 @@ class ScriptedControl:
             "id": str(repository),
             "name": chain.current.name,
             "description": chain.current.description,
-            "epoch": 0,
+            "epoch": chain.epoch,
             "identity_hash": chain.hash.hex(),
             "default_branch": chain.current.default_branch,
             "maintainers": [str(author) for author in chain.current.maintainers],
@@ -122,6 +124,7 @@ class ScriptedControl:
             "splits": self.splits,
             "objects": {"commit": 2, "tree": 1},
             "holders": [NODE],
+            "path": f"/data/repos/{repository}.git",
         }
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:
@@ -136,6 +139,8 @@ class ScriptedControl:
 
     async def sync(self, repository: RepositoryId | None, timeout: float) -> Json:
         self.calls.append(("sync", repository, timeout))
+        if repository in self.alone:
+            raise NobodyProvides("no replica found", hint="is the id right?")
         if repository is not None:
             return {"repository": str(repository), "seconds": 0.1}
         return {
