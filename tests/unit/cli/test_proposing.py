@@ -1,5 +1,6 @@
 """Proposals that can't stand: refused before anything is written, signed or applied, and in words that help."""
 
+import errno
 import re
 import stat
 from pathlib import Path
@@ -193,6 +194,21 @@ def test_notes_alone_refuse_where_no_node_answers_or_knows(
     note_signature(folder, BOB.author_id, Proposal.read(files[1]).document, files[1])
     other = chain(ALICE, name="other").successor(created_ms=NOW, nonce=bytes(16), name="one")
     note_signature(folder, ALICE.author_id, other, files[1])
+
+
+def test_note_is_there_before_the_signature_is(guts: Guts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    Proposal(chain(ALICE), chain(ALICE).successor(created_ms=NOW, nonce=bytes(16), name="one"), {}).create(file)
+    write_key_file(guts.paths.author_key, KeyFile.of(KeyKind.AUTHOR, ALICE, None))
+    noted: list[Path] = []
+
+    def full(_: Proposal, path: Path) -> None:
+        noted.extend((guts.paths.author_key.parent / "signed").iterdir())
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Proposal, "rewrite", full)
+    assert guts("identity", "sign", file).status == ExitStatus.FAILED
+    assert [note.name for note in noted] == [f"{chain(ALICE).repository}-1-{ALICE.author_id}"]
 
 
 def test_note_that_is_damaged_is_another_document(tmp_path: Path) -> None:
