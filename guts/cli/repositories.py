@@ -35,8 +35,9 @@ def resolve(text: str) -> RepositoryUrl:
     """
     try:
         return RepositoryUrl.parse(text)
-    except (BadId, BadAddress):
+    except (BadId, BadAddress) as error:
         if not os.path.isdir(text):  # unlike Path.is_dir, for a text of any length
+            error.hint = error.hint or "a repository is repo1…, guts://…, or the folder that it was published from"
             raise
     from guts.cli.publish import published_id
     from guts.git.source import NotAGitDirectory

@@ -236,6 +236,14 @@ def test_folder_that_is_no_repository_is_told_with_what_helps(
         assert ran.error["hint"] == f"from anywhere: guts {words} repo1…; guts ls lists them"
 
 
+@pytest.mark.parametrize("text", ["no-such-folder", "x" * 5000])
+def test_text_that_names_nothing_is_told_what_names_a_repository(guts: Guts, text: str) -> None:
+    for command in (("inspect",), ("identity", "show")):
+        ran = guts(*command, text, "--json")
+        assert (ran.status, ran.error["code"]) == (ExitStatus.USAGE, "BAD_ID")
+        assert "or the folder that it was published from" in str(ran.error["hint"])
+
+
 def test_node_that_is_down_is_told_in_one_way(guts: Guts) -> None:
     texts = []
     for _ in range(2):
