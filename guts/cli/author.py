@@ -6,6 +6,18 @@ from guts.cli.session import Session, say
 
 if TYPE_CHECKING:  # PyNaCl is loaded by the command, not by --help
     from guts.identity import SigningKey
+    from guts.ids import AuthorId
+
+
+def own_author(session: Session) -> "AuthorId | None":
+    """Return who the author key of this home is; ``None``: there is none. Raises: ``BadKeyFile``, ``KeyMode``."""
+    from guts.ids import AuthorId
+    from guts.keystore import KeyKind, NoKey, read_key_file
+
+    try:
+        return AuthorId.parse(read_key_file(session.paths.author_key, KeyKind.AUTHOR).public)
+    except NoKey:
+        return None
 
 
 def author_key(session: Session) -> "SigningKey":

@@ -19,6 +19,7 @@ from guts.cli.answer import BadAnswer
 from guts.errors import ExitStatus, GutsError, UsageError
 
 CONNECT_TIMEOUT: Final = 5.0
+NO_SOCKET: Final = "there is no such socket"
 ANSWER_MARGIN: Final = 10.0
 """Seconds on top of what the node was given, before the node itself counts as hanging."""
 
@@ -110,7 +111,9 @@ class ControlClient:
             connection.connect()
         except OSError as error:
             connection.close()
-            raise NodeDown(self._path, error.strerror or "it does not accept connections") from None
+            missing = isinstance(error, FileNotFoundError)
+            reason = NO_SOCKET if missing else error.strerror or "it does not accept connections"
+            raise NodeDown(self._path, reason) from None
         return connection
 
     def _check_folder(self) -> None:
@@ -118,7 +121,7 @@ class ControlClient:
         try:
             status = folder.lstat()
         except FileNotFoundError:
-            raise NodeDown(self._path, "there is no such socket") from None
+            raise NodeDown(self._path, NO_SOCKET) from None
         except OSError as error:
             raise NodeDown(self._path, error.strerror or "its folder can't be looked at") from None
         if status.st_uid not in (0, os.geteuid()) or stat.S_IMODE(status.st_mode) & 0o022:

@@ -5,26 +5,50 @@ it when it is complete hands it to a node.
 """
 
 import base64
+import os
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from guts.cli.answer import Answer, BadAnswer
-from guts.cli.author import author_key
+from guts.cli.answer import Answer
+from guts.cli.author import author_key, own_author
+from guts.cli.chain import known_chain
 from guts.cli.repositories import fork_lines, resolve
 from guts.cli.session import Session, age_text, emit, json_option, pass_session, say
+from guts.errors import ExitStatus, UsageError
 from guts.ids import AuthorId, RepositoryId
 
 if TYPE_CHECKING:  # PyNaCl is loaded by the command, not by --help
     from guts.cli.proposal import Proposal
-    from guts.trust.chain import IdentityChain
     from guts.trust.identity_document import AuthorPoint
 
 _repository = click.argument("repository", metavar="REPOSITORY")
 _file = click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+
+
+class AlreadyApplied(UsageError):
+    """The repository has an identity document of the proposal's epoch already."""
+
+    code: ClassVar[str] = "ALREADY_APPLIED"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+
+class PublishedSince(UsageError):
+    """A maintainer has published since its removal, or its reaffirmation, was proposed."""
+
+    code: ClassVar[str] = "PUBLISHED_SINCE"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+    def __init__(self, point: "AuthorPoint") -> None:
+        from guts.cli.proposal import record_text
+
+        super().__init__(
+            f"{point.author} has published since the proposal was made ({record_text(point)}): it would not count",
+            hint="propose anew; or, where that shall not count: guts identity apply --anyway FILE",
+        )
 
 
 @click.group()
@@ -36,14 +60,21 @@ def identity() -> None:
 
 
 @identity.command()
-@click.argument("repository", metavar="[REPOSITORY]", default=".")
+@click.argument("subject", metavar="[REPOSITORY|FILE]", default=".")
 @json_option
 @pass_session
-def show(session: Session, as_json: bool, repository: str) -> None:
-    """Show the identity documents, each checked: who may sign since when."""
-    from guts.cli.proposal import changes
+def show(session: Session, as_json: bool, subject: str) -> None:
+    """Show the identity documents of a repository, or the proposal in FILE, each checked.
 
-    chain = _chain(session, resolve(repository).repository)
+    Of a repository: who may sign since when. Of a proposal: what it changes, and who has signed; needs no node.
+    """
+    from guts.cli.proposal import Proposal, changes
+
+    if os.path.isfile(subject):  # unlike Path.is_file, for a text of any length
+        file = Path(subject)
+        _tell(session, Proposal.read(file), file, as_json, None)
+        return
+    chain = known_chain(session.client(), resolve(subject).repository)
     value, lines = [], [f"{chain.current.name}  {chain.repository}"]
     for before, document in zip((None, *chain.history), chain.history, strict=False):
         changed = [] if before is None else changes(before, document)
@@ -60,7 +91,7 @@ def show(session: Session, as_json: bool, repository: str) -> None:
                 "changes": changed,
             }
         )
-        lines.append(f"epoch {document.epoch}  {document.hash.hex()[:12]}  {age_text(document.created_ms)}")
+        lines.append(f"epoch {document.epoch}  {document.hash.hex()[:12]}…  {age_text(document.created_ms)}")
         lines += [f"  {line}" for line in changed]
     held = Answer.of(session.client().get(f"/v1/repositories/{chain.repository}"))
     lines += fork_lines(held)
@@ -76,7 +107,10 @@ def show(session: Session, as_json: bool, repository: str) -> None:
 @click.option("--threshold", type=click.IntRange(1), help="Signatures that a change needs from then on.")
 @click.option("--name", help="Another name.")
 @click.option("--description", help="Another line of text.")
-@click.option("--default-branch", help="Another default branch.")
+@click.option(
+    "--default-branch",
+    help="Another default branch, by name. What a clone checks out is HEAD, which guts publish --head moves.",
+)
 @_repository
 @_file
 @json_option
@@ -97,17 +131,17 @@ def propose(
 
     The threshold becomes more than half of the maintainers where their number changes.
     """
+    from guts.cli import proposing
     from guts.cli.proposal import BadProposal, Proposal
     from guts.errors import PeerFault
     from guts.trust.identity_document import NONCE_LENGTH
 
     identifier = resolve(repository).repository
-    chain = _chain(session, identifier)
-    coming, going = [AuthorId.parse(text) for text in added], [AuthorId.parse(text) for text in removed]
-    for author in going:
-        if author not in chain.current.maintainers:
-            raise BadProposal(f"{author} is not a maintainer", hint=f"guts maintainers ls {identifier}")
-    maintainers = (*(a for a in chain.current.maintainers if a not in going), *coming)
+    chain = known_chain(session.client(), identifier)
+    coming, going = ([AuthorId.parse(text) for text in dict.fromkeys(texts)] for texts in (added, removed))
+    maintainers = proposing.changed_maintainers(chain, coming, going)
+    proposing.check_threshold(chain, maintainers, threshold)
+    known = _inspected(session, identifier)
     try:
         document = chain.successor(
             created_ms=time.time_ns() // 1_000_000,
@@ -115,16 +149,18 @@ def propose(
             name=name,
             description=description,
             default_branch=default_branch,
-            maintainers=maintainers if coming or going else None,
+            maintainers=maintainers,
             threshold=threshold,
-            removed=tuple(_points(session, identifier, going)),
+            removed=tuple(proposing.newest_record(known, author) for author in going),
         )
     except PeerFault as error:
         raise BadProposal(f"this can't be an identity document: {error}") from None
     proposal = Proposal(chain, document, {})
     if not proposal.changes():
         raise BadProposal("nothing would change", hint="guts identity propose --help")
-    _propose(proposal, file, as_json)
+    if default_branch is not None:
+        proposing.check_branch(known, default_branch)
+    _propose(session, proposal, file, as_json)
 
 
 @identity.command()
@@ -139,21 +175,21 @@ def reaffirm(session: Session, as_json: bool, author: str, repository: str, file
 
     For a maintainer whose history split in two, such as after a restore from a backup.
     """
+    from guts.cli import proposing
     from guts.cli.proposal import BadProposal, Proposal
     from guts.errors import PeerFault
     from guts.trust.identity_document import NONCE_LENGTH
 
     identifier = resolve(repository).repository
-    chain = _chain(session, identifier)
+    chain = known_chain(session.client(), identifier)
+    point = proposing.reaffirmed_record(_inspected(session, identifier), AuthorId.parse(author), record)
     try:
         document = chain.successor(
-            created_ms=time.time_ns() // 1_000_000,
-            nonce=secrets.token_bytes(NONCE_LENGTH),
-            reaffirmed=(_reaffirmed(session, identifier, AuthorId.parse(author), record),),
+            created_ms=time.time_ns() // 1_000_000, nonce=secrets.token_bytes(NONCE_LENGTH), reaffirmed=(point,)
         )
     except PeerFault as error:
         raise BadProposal(f"this can't be an identity document: {error}") from None
-    _propose(Proposal(chain, document, {}), file, as_json)
+    _propose(session, Proposal(chain, document, {}), file, as_json)
 
 
 @identity.command()
@@ -161,79 +197,86 @@ def reaffirm(session: Session, as_json: bool, author: str, repository: str, file
 @json_option
 @pass_session
 def sign(session: Session, as_json: bool, file: Path) -> None:
-    """Put your signature into a proposal, after showing what it changes; needs no node."""
+    """Put your signature into a proposal, after showing what it changes.
+
+    Needs no node; one that answers is asked whether the proposal still stands. One document per epoch is signed.
+    """
     from guts.cli.proposal import Proposal
+    from guts.cli.signed_documents import note_signature
 
     proposal = Proposal.read(file)
-    say(f"{proposal.chain.current.name}  {proposal.chain.repository}, epoch {proposal.document.epoch}:")
-    for line in proposal.changes():
-        say(f"  {line}")
-    signed = proposal.signed(author_key(session))
+    if not as_json:  # whose result has the changes in it
+        say("\n".join(_title_and_changes(proposal)))
+    _check_open(session, proposal)
+    key = author_key(session)
+    signed = proposal.signed(key)
+    note_signature(session.paths.author_key, key.author_id, proposal.document, file)
     signed.rewrite(file)
-    _tell(signed, file, as_json, "signed")
+    _tell(session, signed, file, as_json, "signed")
 
 
 @identity.command()
+@click.option("--anyway", is_flag=True, help="Also where who is removed, or reaffirmed, has published since.")
 @_file
 @json_option
 @pass_session
-def apply(session: Session, as_json: bool, file: Path) -> None:
+def apply(session: Session, as_json: bool, file: Path, anyway: bool) -> None:
     """Hand a proposal with all its signatures to your node, which tells the others."""
-    from guts.cli.proposal import Proposal
+    from guts.cli.proposal import BadProposal, Proposal
+    from guts.cli.proposing import published_since
 
     proposal = Proposal.read(file)
+    if missing := proposal.missing():
+        hint = proposal.next_step(file, own_author(session))
+        raise BadProposal(f"signatures are missing: {'; '.join(missing)}", hint=hint)
+    repository = proposal.chain.repository
+    known = _inspected(session, repository)
+    if not anyway and known.number("epoch") < proposal.document.epoch:
+        newer = published_since(known, proposal)
+        if newer is not None:
+            raise PublishedSince(newer)
     body = {"document": base64.b64encode(proposal.encode()).decode()}
-    path = f"/v1/repositories/{proposal.chain.repository}/identity"
-    answer = Answer.of(session.client().send("POST", path, body))
+    answer = Answer.of(session.client().send("POST", f"/v1/repositories/{repository}/identity", body))
     verb = "unchanged" if answer.flag("unchanged") else "applied"
     emit(as_json, answer.json, f"{verb}: {answer.text('repository')} is at epoch {answer.number('epoch')}")
 
 
-def _chain(session: Session, repository: RepositoryId) -> "IdentityChain":
-    """Return the identity documents that the node holds, checked. Raises: ``BadAnswer``: they are another's."""
-    from guts.errors import PeerFault
-    from guts.trust.chain import IdentityChain
-
-    answer = Answer.of(session.client().get(f"/v1/repositories/{repository}/publication"))
-    try:
-        chain = IdentityChain.from_documents([base64.b64decode(text) for text in answer.texts("documents")])
-    except (PeerFault, ValueError) as error:
-        raise BadAnswer(f"has no valid identity documents: {error}") from None
-    if chain.repository != repository:
-        raise BadAnswer(f"is about another repository than {repository}")
-    return chain
+def _inspected(session: Session, repository: RepositoryId) -> Answer:
+    return Answer.of(session.client().get(f"/v1/repositories/{repository}"))
 
 
-def _points(session: Session, repository: RepositoryId, authors: list[AuthorId]) -> "list[AuthorPoint]":
-    """Return the newest record of each author that the node holds."""
-    from guts.trust.identity_document import AuthorPoint
-
-    records = Answer.of(session.client().get(f"/v1/repositories/{repository}")).objects("signed_refs")
-    newest = {record.text("author"): (record.number("seq"), record.text("hash")) for record in records}
-    points = []
-    for author in authors:
-        seq, digest = newest.get(str(author), (0, ""))
-        points.append(AuthorPoint(author, seq, bytes.fromhex(digest)))
-    return points
-
-
-def _reaffirmed(session: Session, repository: RepositoryId, author: AuthorId, begin: str | None) -> "AuthorPoint":
-    """Return the author's record whose hash begins like that; the one that counts, where nothing is said."""
+def _check_open(session: Session, proposal: "Proposal") -> None:
+    """Raises: ``AlreadyApplied``, ``BadProposal``: a node is there, and says that signing comes too late."""
+    from guts.api.errors import ReportedError
+    from guts.cli.client import NodeDown, NodeSilent
     from guts.cli.proposal import BadProposal
-    from guts.trust.identity_document import AuthorPoint
 
-    answer = Answer.of(session.client().get(f"/v1/repositories/{repository}"))
-    splits = [split for split in answer.objects("splits") if split.text("author") == str(author)]
-    sides = [record for split in splits for record in split.objects("records")]
-    own = [record for record in answer.objects("signed_refs") if record.text("author") == str(author)]
-    found = own if begin is None else [one for one in (*own, *sides) if one.text("hash").startswith(begin.lower())]
-    if len(found) != 1:
-        which = "that counts" if begin is None else f"whose hash begins with {begin!r}"
-        raise BadProposal(f"there is no one record of {author} {which}", hint=f"guts inspect {repository}")
-    return AuthorPoint(author, found[0].number("seq"), bytes.fromhex(found[0].text("hash")))
+    repository, epoch = proposal.chain.repository, proposal.document.epoch
+    try:
+        chain = known_chain(session.client(), repository)
+    except (NodeDown, NodeSilent):
+        return
+    except ReportedError as error:
+        if error.told.exit_status is not ExitStatus.NOT_FOUND:
+            raise
+        return
+    common = min(chain.epoch, proposal.chain.epoch)
+    if chain.history[common].hash != proposal.chain.history[common].hash:
+        raise BadProposal(
+            f"this proposal is on top of another document of epoch {common} than your node has: the identity is split",
+            hint=f"guts identity show {repository}",
+        )
+    if chain.epoch < epoch:
+        return
+    if chain.history[epoch].hash == proposal.document.hash:
+        raise AlreadyApplied(f"this proposal is applied already: {repository} is at epoch {chain.epoch}")
+    raise AlreadyApplied(
+        f"epoch {epoch} is applied already, by another document",
+        hint=f"make a new proposal: guts identity propose … {repository} FILE",
+    )
 
 
-def _propose(proposal: "Proposal", file: Path, as_json: bool) -> None:
+def _propose(session: Session, proposal: "Proposal", file: Path, as_json: bool) -> None:
     document = proposal.document
     if document.threshold == len(document.maintainers) > 1:
         say(
@@ -241,10 +284,16 @@ def _propose(proposal: "Proposal", file: Path, as_json: bool) -> None:
             "identity; --threshold sets another number"
         )
     proposal.create(file)
-    _tell(proposal, file, as_json, "proposed")
+    _tell(session, proposal, file, as_json, "proposed")
 
 
-def _tell(proposal: "Proposal", file: Path, as_json: bool, verb: str) -> None:
+def _title_and_changes(proposal: "Proposal") -> list[str]:
+    title = f"{proposal.chain.current.name}  {proposal.chain.repository}, epoch {proposal.document.epoch}:"
+    return [title, *(f"  {line}" for line in proposal.changes())]
+
+
+def _tell(session: Session, proposal: "Proposal", file: Path, as_json: bool, done: str | None) -> None:
+    """Write the state of a proposal, and what comes next; ``done``: what this command did with it."""
     missing = proposal.missing()
     value = {
         "repository": str(proposal.chain.repository),
@@ -256,5 +305,12 @@ def _tell(proposal: "Proposal", file: Path, as_json: bool, verb: str) -> None:
         "missing_votes": proposal.votes,
         "complete": not missing,
     }
-    still = [f"still to sign: {line}" for line in missing] or [f"complete: guts identity apply {file}"]
-    emit(as_json, value, [f"{verb}: {file}", *([] if verb == "signed" else proposal.changes()), *still])
+    if done is None:
+        lines = [*_title_and_changes(proposal), *(f"signed by: {author}" for author in proposal.signatures)]
+    else:
+        lines = [f"{done}: {file}", *([] if done == "signed" else proposal.changes())]
+    step = proposal.next_step(file, own_author(session))
+    lines += [f"still to sign: {line}" for line in missing] or [f"complete: {step}"]
+    emit(as_json, value, lines)
+    if missing and not as_json:
+        say(f"hint: {step}")

@@ -12,15 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
+from guts.cli.session import instant_text
 from guts.errors import PeerFault, UsageError
 from guts.identity import SigningKey, domain
 from guts.ids import AuthorId, BadId
 from guts.trust.chain import MAX_DOCUMENTS, IdentityChain
-from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
+from guts.trust.identity_document import MAX_DOCUMENT_BYTES, AuthorPoint, IdentityDocument
 
 FORMAT: Final = "guts identity proposal 1"
 MAX_FILE_BYTES: Final = (MAX_DOCUMENTS + 1) * MAX_DOCUMENT_BYTES * 3 // 2
 """The longest chain in base64, with room for what is around it."""
+
+MAKES_ONE: Final = "guts identity propose --help says how one is made"
 
 
 class BadProposal(UsageError):
@@ -46,19 +49,23 @@ class Proposal:
     def parse(cls, text: str, where: str) -> "Proposal":
         """Return the proposal that ``text``, from ``where``, describes. Raises: ``BadProposal``."""
         try:
-            match json.loads(text):
-                case {"format": str(form), "chain": list(chain), "body": str(body), "signatures": dict(given)}:
-                    pass
-                case _:
-                    raise BadProposal(f"{where} is not a proposal", hint="guts identity propose makes one")
-            if form != FORMAT:
-                raise BadProposal(f"{where} is of the form {form!r}; this version knows {FORMAT!r}")
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        match value:
+            case {"format": str(form), "chain": list(chain), "body": str(body), "signatures": dict(given)}:
+                pass
+            case _:
+                raise BadProposal(f"{where} is no proposal", hint=MAKES_ONE)
+        if form != FORMAT:
+            raise BadProposal(f"{where} is of the form {form!r}; this version knows {FORMAT!r}")
+        try:
             documents = IdentityChain.from_documents([base64.b64decode(str(item), validate=True) for item in chain])
             document = IdentityDocument.decode_body(base64.b64decode(body, validate=True))
             signatures = {AuthorId.parse(key): bytes.fromhex(str(value)) for key, value in given.items()}
             if signatures:
                 document.attach(signatures)
-        except (PeerFault, BadId, ValueError, RecursionError, binascii.Error) as error:
+        except (PeerFault, BadId, ValueError, binascii.Error) as error:
             raise BadProposal(f"{where} is damaged: {error}", hint="get it again from whoever sent it") from None
         if (document.repository, document.previous) != (documents.repository, documents.hash):
             raise BadProposal(f"the document in {where} does not follow the ones in it")
@@ -67,8 +74,11 @@ class Proposal:
     @classmethod
     def read(cls, path: Path) -> "Proposal":
         """Return the proposal in a file. Raises: ``BadProposal``, ``OSError``."""
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        except FileNotFoundError:
+            raise BadProposal(f"there is no file {path}", hint=MAKES_ONE) from None
         if len(data) > MAX_FILE_BYTES:
             raise BadProposal(f"{path} is larger than any proposal")
         return cls.parse(data.decode(errors="replace"), str(path))
@@ -121,18 +131,28 @@ class Proposal:
         return replace(self, signatures={**self.signatures, author: signature})
 
     def encode(self) -> bytes:
-        """Return the signed document. Raises: ``BadProposal``: signatures are missing."""
-        if missing := self.missing():
-            raise BadProposal(f"signatures are missing: {'; '.join(missing)}", hint="guts identity sign FILE")
+        """Return the document with the signatures that there are; whether they suffice, ``missing`` says."""
         return self.document.attach(self.signatures)
 
     def missing(self) -> list[str]:
         """Return what is missing, for people."""
         lines = [f"{author}, which is added" for author in self.consent]
-        if self.votes:
-            left = [str(author) for author in self.chain.current.maintainers if author not in self.signatures]
-            lines.append(f"{self.votes} of {', '.join(left)}")
-        return lines
+        left = [str(author) for author in self._undecided] if self.votes else []
+        return lines + (left if self.votes == len(left) else [f"{self.votes} of {', '.join(left)}"])
+
+    def next_step(self, file: Path, own: AuthorId | None) -> str:
+        """Return what ``own`` does next with the proposal, which is in ``file``."""
+        waited_for = [*self.consent, *(self._undecided if self.votes else [])]
+        if not waited_for:
+            return f"guts identity apply {file}"
+        if own in waited_for:
+            return f"guts identity sign {file}"
+        return f"send {file} to {', and to '.join(self.missing())}; there: guts identity sign {file.name}"
+
+    @property
+    def _undecided(self) -> list[AuthorId]:
+        """The present maintainers who have not signed."""
+        return [author for author in self.chain.current.maintainers if author not in self.signatures]
 
     def changes(self) -> list[str]:
         """Return what the document changes, for people."""
@@ -142,15 +162,30 @@ class Proposal:
 def changes(before: IdentityDocument, after: IdentityDocument) -> list[str]:
     """Return what differs between two documents that follow each other, for people."""
     lines = [f"adds {author}" for author in after.maintainers if author not in before.maintainers]
-    lines += [f"removes {point.author}, whose record {point.seq} is the last that counts" for point in after.removed]
-    lines += [f"reaffirms record {point.seq} of {point.author}" for point in after.reaffirmed]
-    for name in ("threshold", "name", "description", "default_branch"):
+    lines += [f"removes {point.author}: {_last(point)}" for point in after.removed]
+    lines += [f"reaffirms {point.author}, who goes on from {record_text(point)}" for point in after.reaffirmed]
+    if before.threshold != after.threshold:
+        lines.append(f"threshold: {before.threshold} -> {after.threshold}")
+    for name in ("name", "description", "default_branch"):
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
-            lines.append(f"{name.replace('_', ' ')}: {old} -> {new}")
+            lines.append(f"{name.replace('_', ' ')}: {_quoted(old)} -> {_quoted(new)}")
     if before.rules != after.rules:
         lines.append("rules: " + ", ".join(f"{rule.pattern} needs {rule.endorsements}" for rule in after.rules))
     stay = [author for author in after.maintainers if author in before.maintainers]
     if stay != [author for author in before.maintainers if author in after.maintainers]:
-        lines.append("another order of precedence: " + ", ".join(author.short for author in after.maintainers))
+        lines.append("another order of precedence: " + ", ".join(f"{author.short}…" for author in after.maintainers))
     return lines
+
+
+def record_text(point: AuthorPoint) -> str:
+    """Return which record of an author that is, for people: ``seq`` is the time of its signature, or just after."""
+    return f"its record {point.hash.hex()[:12]}… of {instant_text(point.seq)}"
+
+
+def _last(point: AuthorPoint) -> str:
+    return f"{record_text(point)} is the last that counts" if point.seq else "none of its records counts"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

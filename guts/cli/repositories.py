@@ -1,43 +1,52 @@
 """``guts ls``, ``inspect``, ``seed``, ``unseed``, ``sync``: the repositories that a node holds."""
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Mapping
 
 import click
 
-from guts.addresses import RepositoryUrl
+from guts.addresses import BadAddress, RepositoryUrl
+from guts.api.errors import ReportedError
 from guts.cli.answer import Answer, answers
+from guts.cli.chain import known_chain, removal_epochs
 from guts.cli.session import (
     Session,
     age_text,
     emit,
+    instant_text,
     json_option,
     pass_session,
     say,
     size_text,
-    span_text,
     table,
     timeout_option,
 )
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus
-from guts.ids import RepositoryId
-
-if TYPE_CHECKING:
-    from guts.cli.client import ControlClient
+from guts.ids import AuthorId, BadId, RepositoryId
 
 _repository = click.argument("repository", metavar="REPOSITORY")
 
 
 def resolve(text: str) -> RepositoryUrl:
-    """Return the repository that ``text`` names: an id, a ``guts://`` URL, or ``.`` (the one published here).
+    """Return the repository that ``text`` names: an id, a ``guts://`` URL, or the folder it was published from.
 
-    Raises: ``BadId``, ``BadAddress``, and for ``.`` what ``guts.cli.publish.published_id`` raises.
+    Raises: ``BadId``, ``BadAddress``, and for a folder what ``guts.cli.publish.published_id`` raises.
     """
-    if text == ".":
-        from guts.cli.publish import published_id
+    try:
+        return RepositoryUrl.parse(text)
+    except (BadId, BadAddress) as error:
+        if not os.path.isdir(text):  # unlike Path.is_dir, for a text of any length
+            error.hint = error.hint or "a repository is repo1…, guts://…, or the folder that it was published from"
+            raise
+    from guts.cli.publish import published_id
+    from guts.git.source import NotAGitDirectory
 
+    try:
         return RepositoryUrl(published_id(text))
-    return RepositoryUrl.parse(text)
+    except NotAGitDirectory as error:
+        command = click.get_current_context().command_path
+        raise NotAGitDirectory(str(error), hint=f"from anywhere: {command} repo1…; guts ls lists them") from None
 
 
 @click.command()
@@ -69,8 +78,13 @@ def ls(session: Session, as_json: bool) -> None:
 @pass_session
 def inspect(session: Session, as_json: bool, repository: str) -> None:
     """Show what a node knows of a repository: identity, signed refs, refs, objects, holders."""
-    answer = Answer.of(session.client().get(_path(resolve(repository).repository)))
-    emit(as_json, answer.json, _inspect_lines(answer))
+    identifier = resolve(repository).repository
+    answer = Answer.of(session.client().get(_path(identifier)))
+    authors = {record.text("author") for record in answer.objects("signed_refs")}
+    removed: Mapping[AuthorId, int] = {}
+    if not as_json and not authors <= set(answer.texts("maintainers")):
+        removed = removal_epochs(known_chain(session.client(), identifier))
+    emit(as_json, answer.json, _inspect_lines(answer, removed))
 
 
 @click.command()
@@ -111,27 +125,39 @@ def unseed(session: Session, as_json: bool, repository: str) -> None:
 @pass_session
 def sync(session: Session, as_json: bool, repository: str | None, timeout: float) -> int:
     """Compare a repository, or all of them, with the other holders now; exit status 1 where one fails."""
-    client: ControlClient = session.client()
-    path = "/v1/sync"
-    if repository is not None:
-        path = _path(resolve(repository).repository) + "/sync"
-    with waiting(lambda: "comparing"):
-        answer = Answer.of(client.send("POST", path, {"timeout": timeout}, timeout))
-    outcomes = [answer] if repository is not None else answer.objects("repositories")
-    lines = []
-    for outcome in outcomes:
-        error = outcome.text("error", "")
-        told = error or f"synced in {outcome.seconds('seconds', 0.0):.2f} s"
-        lines.append(f"{outcome.text('repository')}  {told}")
-    emit(as_json, answer.json, lines)
-    return ExitStatus.FAILED if any("error" in outcome.json for outcome in outcomes) else ExitStatus.OK
+    client = session.client()
+    if repository is None:
+        listed = answers(client.get("/v1/repositories"))
+        identifiers = [RepositoryId.parse(known.text("id")) for known in listed if known.flag("seeding")]
+    else:
+        identifiers = [resolve(repository).repository]
+    value: list[object] = []
+    lines, failed = [], False
+    for identifier in identifiers:
+        try:
+            with waiting(lambda: "comparing"):
+                answer = Answer.of(client.send("POST", _path(identifier) + "/sync", {"timeout": timeout}, timeout))
+        except ReportedError as error:
+            if repository is not None:
+                raise
+            failed = True
+            told = error.told
+            value.append(
+                {"repository": str(identifier), "error": told.code, "message": told.message, "hint": told.hint}
+            )
+            lines += [f"{identifier}  {told.message}", *([f"  hint: {told.hint}"] if told.hint else [])]
+        else:
+            value.append(answer.json)
+            lines.append(f"{identifier}  synced in {answer.seconds('seconds', 0.0):.2f} s")
+    emit(as_json, value[0] if repository is not None else {"repositories": value}, lines)
+    return ExitStatus.FAILED if failed else ExitStatus.OK
 
 
 def _path(repository: RepositoryId) -> str:
     return f"/v1/repositories/{repository}"
 
 
-def _inspect_lines(answer: Answer) -> list[str]:
+def _inspect_lines(answer: Answer, removed: Mapping[AuthorId, int]) -> list[str]:
     objects = answer.object("objects")
     lines = [
         f"{name:<13} {value}"
@@ -139,17 +165,22 @@ def _inspect_lines(answer: Answer) -> list[str]:
             ("repository", answer.text("id")),
             ("name", answer.text("name", "")),
             ("description", answer.text("description", "")),
-            ("identity", f"epoch {answer.number('epoch')}  {answer.text('identity_hash')[:12]}"),
+            ("identity", f"epoch {answer.number('epoch')}  {answer.text('identity_hash')[:12]}…"),
             ("maintainers", "\n              ".join(answer.texts("maintainers"))),
             ("HEAD", answer.text("head", "")),
             ("objects", ", ".join(f"{objects.number(kind)} {kind}s" for kind in objects.json) or "none"),
             ("holders", ", ".join(peer[:12] + "…" for peer in answer.texts("holders")) or "none connected"),
+            ("folder", answer.text("path", "")),
         )
         if value
     ]
     for record in answer.objects("signed_refs"):
-        age = span_text(record.seconds("age_s"))
-        lines.append(f"signed by     {record.text('author')[:12]}…  seq {record.number('seq')}  {age} ago")
+        author = AuthorId.parse(record.text("author"))
+        gone = f"  (removed at epoch {removed[author]})" if author in removed else ""
+        lines.append(
+            f"signed by     {author.short}…  record {record.text('hash')[:12]}…  "
+            f"{instant_text(record.number('signed_ms'))}{gone}"
+        )
     lines += fork_lines(answer)
     for split in answer.objects("splits"):
         lines += _split_lines(split, answer.text("id"))
@@ -175,11 +206,11 @@ def fork_lines(answer: Answer) -> list[str]:
 def _split_lines(split: Answer, repository: str) -> list[str]:
     author = split.text("author")
     records = [
-        f"  record {record.text('hash')[:12]}  seq {record.number('seq')}  {age_text(record.number('signed_ms'))}"
+        f"  record {record.text('hash')[:12]}…  {instant_text(record.number('signed_ms'))}"
         for record in split.objects("records")
     ]
     return [
-        f"SUSPENDED     {author[:12]}…  signed two histories; nothing counts from seq {split.number('seq')} on",
+        f"SUSPENDED     {author[:12]}…  signed two histories; nothing counts from here on:",
         *records,
         f"  the maintainers say what counts: guts identity reaffirm {author} {repository} FILE",
     ]

@@ -5,7 +5,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:  # http.client costs 25 ms, and half of the commands need no n
     from guts.cli.client import ControlClient
 
 F = TypeVar("F", bound=Callable[..., object])
+
+MAX_INSTANT_MS: Final = 253_402_300_799_999
+"""The end of the year 9999, past which ``datetime`` knows no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +117,10 @@ def span_text(seconds: float) -> str:
 def age_text(when_ms: int | None) -> str:
     """Return how long ago a Unix time in milliseconds was, or ``never``."""
     return "never" if not when_ms else f"{span_text(time.time() - when_ms / 1000)} ago"
+
+
+def instant_text(when_ms: int) -> str:
+    """Return a Unix time in milliseconds as people read it: ``2026-11-22 13:34:20 UTC (3m 20s ago)``."""
+    if when_ms > MAX_INSTANT_MS:
+        return "after the year 9999"
+    return f"{datetime.fromtimestamp(when_ms // 1000, UTC):%Y-%m-%d %H:%M:%S} UTC ({age_text(when_ms)})"

@@ -10,6 +10,7 @@ import pytest
 from guts.cli.local_cluster import LocalCluster
 from guts.errors import ExitStatus
 from tests.e2e.conftest import Guts, commit
+from tests.support.proposals import author_of, sign_elsewhere
 from tests.support.repositories import git
 
 ARRIVAL_TIMEOUT = 30.0
@@ -184,10 +185,21 @@ def test_second_document_of_an_epoch_and_a_removed_maintainer_are_refused(
     assert again.error["code"] == "BAD_PROPOSAL"
     stranger = node(4)("identity", "sign", other, "--json")
     assert stranger.error["code"] == "BAD_PROPOSAL"
-    for file in (remove, other):
-        for maintainer in (ada, bo):
-            assert maintainer("identity", "sign", file).status == 0
-    assert ada("identity", "apply", remove).status == 0
+    for maintainer in (ada, bo):
+        assert maintainer("identity", "sign", remove).status == 0
+        twice = maintainer("identity", "sign", other, "--json")
+        assert (twice.status, twice.error["code"]) == (ExitStatus.REFUSED, "ALREADY_SIGNED")
+    # Copies of their keys, elsewhere, know nothing of that.
+    sign_elsewhere(other, author_of(ada.home), author_of(bo.home))
+
+    late = commit(copy, "by bo, while it is asked to leave")
+    assert bo("publish", copy).status == 0
+    settle(node, repository, lambda refs: refs[MAIN] == late)
+    since = ada("identity", "apply", remove, "--json")
+    assert (since.status, since.error["code"]) == (ExitStatus.REFUSED, "PUBLISHED_SINCE")
+    assert ada("identity", "apply", "--anyway", remove).status == 0
+    settle(node, repository, lambda refs: refs[MAIN] == tip)
+    assert "(removed at epoch 2)" in ada("maintainers", "ls", repository).out
     forked = ada("identity", "apply", other, "--json")
     assert (forked.status, forked.error["code"]) == (ExitStatus.REFUSED, "IDENTITY_MOVED")
 

@@ -74,7 +74,9 @@ def test_two_writers_restored_from_one_backup(node: Node, cluster: LocalCluster,
     unknown = ada("identity", "reaffirm", "--record", "0000000000", key, repository, file, "--json")
     assert unknown.error["code"] == "BAD_PROPOSAL"
     proposed = ada("identity", "reaffirm", "--record", newest["hash"][:12], key, repository, file)
-    assert f"reaffirms record {newest['seq']} of {key}" in proposed.out, proposed.err
+    goes_on = f"reaffirms {key}, who goes on from its record {newest['hash'][:12]}…"
+    assert goes_on in proposed.out, proposed.err
+    assert goes_on in restored("identity", "show", file).out
     assert ada("identity", "sign", file).status == 0
     assert ada("identity", "apply", file).status == 0
     settle(node, repository, lambda refs: refs[MAIN] == right)

@@ -57,6 +57,8 @@ class ScriptedControl:
         self.records: dict[RepositoryId, SignedRefs] = {}
         self.splits: list[Json] = []
         self.fork: Json | None = None
+        self.alone: set[RepositoryId] = set()
+        """Repositories that nobody else holds."""
         self.waiting: dict[str, UnsignedRefs] = {}
         self.lie: dict[str, str] = {}
         """Refs that ``prepare`` puts in the place of those it was asked for."""
@@ -104,7 +106,7 @@ class ScriptedControl:
             "id": str(repository),
             "name": chain.current.name,
             "description": chain.current.description,
-            "epoch": 0,
+            "epoch": chain.epoch,
             "identity_hash": chain.hash.hex(),
             "default_branch": chain.current.default_branch,
             "maintainers": [str(author) for author in chain.current.maintainers],
@@ -139,6 +141,8 @@ class ScriptedControl:
 
     async def sync(self, repository: RepositoryId | None, timeout: float) -> Json:
         self.calls.append(("sync", repository, timeout))
+        if repository in self.alone:
+            raise NobodyProvides("no replica found", hint="is the id right?")
         if repository is not None:
             return {"repository": str(repository), "seconds": 0.1}
         return {

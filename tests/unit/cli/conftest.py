@@ -9,7 +9,10 @@ import pytest
 
 from guts.cli.root import run
 from guts.config import Paths
+from guts.keystore import KeyFile, KeyKind, write_key_file
+from tests.support.repositories import git
 from tests.support.scripted_control import ScriptedControl, serving
+from tests.unit.trust.world import ALICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +66,21 @@ def control(guts: Guts) -> Iterator[ScriptedControl]:
     control = ScriptedControl()
     with serving(control, guts.paths.control_socket):
         yield control
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A git repository with a commit."""
+    path = tmp_path / "tool"
+    path.mkdir()
+    git(path, "init", "-q", "-b", "main")
+    git(path, "commit", "-q", "--allow-empty", "-m", "one")
+    return path
+
+
+@pytest.fixture
+def repository(guts: Guts, control: ScriptedControl, work: Path) -> str:
+    """A repository that Alice, whose key is the one in this home, has published from ``work``."""
+    write_key_file(guts.paths.author_key, KeyFile.of(KeyKind.AUTHOR, ALICE, None))
+    assert guts("publish", work).status == 0
+    return git(work, "config", "guts.repository")

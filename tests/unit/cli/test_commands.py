@@ -13,6 +13,7 @@ from guts.errors import ExitStatus
 from guts.ids import PeerId
 from tests.support.scripted_control import NODE, REPOSITORY, ScriptedControl
 from tests.unit.cli.conftest import Guts
+from tests.unit.trust.world import ALICE, MAIN, chain, oid, publish
 
 
 def test_status_shows_the_node(guts: Guts, control: ScriptedControl) -> None:
@@ -65,9 +66,31 @@ def test_seed_that_is_interrupted_says_that_the_node_goes_on(
 def test_unseed_and_sync_name_what_they_did(guts: Guts, control: ScriptedControl) -> None:
     assert guts("unseed", REPOSITORY).out == f"no longer seeding {REPOSITORY}\n"
     assert guts("sync", REPOSITORY).out == f"{REPOSITORY}  synced in 0.10 s\n"
+
+
+def test_sync_of_all_says_of_each_why_it_failed(guts: Guts, control: ScriptedControl) -> None:
+    chains = [chain(ALICE, name=name) for name in ("one", "two")]
+    one, two = (known.repository for known in chains)
+    for known in chains:
+        control.chains[known.repository] = known
+        control.records[known.repository] = publish(known, ALICE, None, {MAIN: oid(1)})
+    assert guts("sync").status == 0
+    control.alone = {one}
     ran = guts("sync")
-    assert ran.out.splitlines()[1] == f"{REPOSITORY}  NO_PROVIDERS"
     assert ran.status == ExitStatus.FAILED
+    assert ran.out.splitlines() == [
+        f"{one}  no replica found",
+        "  hint: is the id right?",
+        f"{two}  synced in 0.10 s",
+    ]
+    failed = {
+        "repository": str(one),
+        "error": "NO_PROVIDERS",
+        "message": "no replica found",
+        "hint": "is the id right?",
+    }
+    assert guts("sync", "--json").json == {"repositories": [failed, {"repository": str(two), "seconds": 0.1}]}
+    assert guts("sync", one, "--json").error["code"] == "NO_PROVIDERS"
 
 
 @pytest.mark.parametrize("command", ["seed", "unseed", "sync", "inspect"])
@@ -183,3 +206,48 @@ def test_passphrase_is_not_asked_of_nobody(guts: Guts, monkeypatch: pytest.Monke
         ran = guts("id", "new", "--passphrase", "--json")
     assert ran.error["code"] == "KEY_LOCKED"
     assert not guts.paths.author_key.exists()
+
+
+@pytest.mark.parametrize(
+    "command", [("inspect",), ("maintainers", "ls"), ("identity", "show"), ("sync",), ("dht", "find-repo")]
+)
+def test_folder_names_the_repository_that_was_published_from_it(
+    guts: Guts,
+    control: ScriptedControl,
+    repository: str,
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    told = guts(*command, repository, "--json").json
+    assert guts(*command, work, "--json").json == told
+    monkeypatch.chdir(work)
+    assert guts(*command, ".", "--json").json == told
+
+
+def test_folder_that_is_no_repository_is_told_with_what_helps(
+    guts: Guts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (("maintainers", "ls"), ("identity", "show"), ("inspect", tmp_path)):
+        ran = guts(*command, "--json")
+        assert ran.error["code"] == "NOT_A_GIT_DIRECTORY"
+        words = " ".join(str(word) for word in command if word != tmp_path)
+        assert ran.error["hint"] == f"from anywhere: guts {words} repo1…; guts ls lists them"
+
+
+@pytest.mark.parametrize("text", ["no-such-folder", "x" * 5000])
+def test_text_that_names_nothing_is_told_what_names_a_repository(guts: Guts, text: str) -> None:
+    for command in (("inspect",), ("identity", "show")):
+        ran = guts(*command, text, "--json")
+        assert (ran.status, ran.error["code"]) == (ExitStatus.USAGE, "BAD_ID")
+        assert "or the folder that it was published from" in str(ran.error["hint"])
+
+
+def test_node_that_is_down_is_told_in_one_way(guts: Guts) -> None:
+    texts = []
+    for _ in range(2):
+        texts.append(guts("ls").err)
+        guts.paths.control_socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    assert "(there is no such socket)" in texts[0]
+    assert texts[0] == texts[1]

@@ -10,35 +10,15 @@ import pytest
 from guts.cli import proposal as proposals
 from guts.cli.proposal import BadProposal, Proposal
 from guts.errors import ExitStatus
-from guts.identity import SigningKey
 from guts.ids import AuthorId, RepositoryId
-from guts.keystore import KeyFile, KeyKind, write_key_file
 from guts.trust.chain import IdentityChain
 from guts.trust.identity_document import MAX_MAINTAINERS
-from tests.support.repositories import git
+from tests.support.proposals import sign_elsewhere
 from tests.support.scripted_control import ScriptedControl
 from tests.unit.cli.conftest import Guts
 from tests.unit.trust.world import ALICE, BOB, CAROL, EVE, NOW, chain
 
 TWO = chain(ALICE, BOB, threshold=1)
-
-
-@pytest.fixture
-def repository(guts: Guts, control: ScriptedControl, tmp_path: Path) -> str:
-    """A repository that Alice, whose key is the one in this home, has published."""
-    write_key_file(guts.paths.author_key, KeyFile.of(KeyKind.AUTHOR, ALICE, None))
-    work = tmp_path / "tool"
-    work.mkdir()
-    git(work, "init", "-q", "-b", "main")
-    git(work, "commit", "-q", "--allow-empty", "-m", "one")
-    assert guts("publish", work).status == 0
-    return git(work, "config", "guts.repository")
-
-
-def sign_elsewhere(file: Path, *keys: SigningKey) -> None:
-    """Sign as others do at home."""
-    for key in keys:
-        Proposal.read(file).signed(key).rewrite(file)
 
 
 def test_added_maintainer_is_in_when_all_have_signed(
@@ -80,9 +60,12 @@ def test_reaffirmation_names_the_record_that_counts_or_one_of_the_two_that_do_no
         ("counts", (), record.seq, record.hash),
         ("one", ("--record", "0101"), record.seq + 1, b"\x01" * 32),
         ("other", ("--record", "02" * 32), record.seq + 2, b"\x02" * 32),
+        ("shortened", ("--record", "020202020202…"), record.seq + 2, b"\x02" * 32),
     ):
         file = tmp_path / name
-        assert guts("identity", "reaffirm", *option, ALICE.author_id, repository, file).status == 0
+        reaffirmed = guts("identity", "reaffirm", *option, ALICE.author_id, repository, file)
+        assert reaffirmed.status == 0
+        assert "is not suspended" not in reaffirmed.err
         (point,) = Proposal.read(file).document.reaffirmed
         assert (point.author, point.seq, point.hash) == (ALICE.author_id, seq, digest)
     for option in (("--record", "0"), ("--record", "ff")):
@@ -134,8 +117,12 @@ def test_reaffirmed_record_is_the_one_that_the_node_holds(
 ) -> None:
     file = tmp_path / "reaffirm"
     ran = guts("identity", "reaffirm", ALICE.author_id, repository, file)
-    seq = control.records[RepositoryId.parse(repository)].seq
-    assert f"reaffirms record {seq} of {ALICE.author_id}" in ran.out
+    record = control.records[RepositoryId.parse(repository)]
+    begins = (
+        f"reaffirms {ALICE.author_id}, who goes on from its record {record.hash.hex()[:12]}… of 2025-10-09 08:53:20"
+    )
+    assert begins in ran.out
+    assert "is not suspended" in ran.err
     assert guts("identity", "sign", file).status == 0
     assert guts("identity", "apply", file).status == 0
     stranger = guts("identity", "reaffirm", BOB.author_id, repository, tmp_path / "other", "--json")
