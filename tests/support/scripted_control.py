@@ -123,7 +123,7 @@ class ScriptedControl:
                 }
             ],
             "identity_fork": self.fork,
-            "path": "/data/repos/it.git",
+            "path": f"/data/repos/{repository}.git",
             "splits": self.splits,
             "objects": {"commit": 2, "tree": 1},
             "holders": [NODE],
