@@ -50,8 +50,7 @@ class Control(Protocol):
     - ``inspect``: as in ``repositories``, and ``description``, ``identity_hash``, ``default_branch``,
       ``maintainers`` [id], ``threshold``, ``head``, ``canonical_refs`` {name: oid}, ``signed_refs`` [{``author``,
       ``seq``, ``hash``, ``signed_ms``, ``age_s``}], ``objects`` {type: count}, ``holders`` [id].
-    - ``seed``, ``sync`` of one: ``repository``, ``seconds``; ``sync`` of all: ``repositories`` [{the same, or
-      ``repository``, ``error``: a code}].
+    - ``seed``, ``sync``: ``repository``, ``seconds``.
     - ``peers``: ``peer``, ``address``, ``direction``, ``state``, ``since_s``?, ``rtt_ms``?, ``repositories``
       (count), ``score``.
     - ``connect``: ``peer``, ``seconds``.
@@ -72,7 +71,7 @@ class Control(Protocol):
     async def inspect(self, repository: RepositoryId) -> Json: ...
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
     async def unseed(self, repository: RepositoryId) -> Json: ...
-    async def sync(self, repository: RepositoryId | None, timeout: float) -> Json: ...
+    async def sync(self, repository: RepositoryId, timeout: float) -> Json: ...
     async def peers(self) -> list[Json]: ...
     async def connect(self, address: BootstrapAddress, timeout: float) -> Json: ...
     async def find_providers(self, repository: RepositoryId, timeout: float) -> Json: ...
@@ -96,7 +95,6 @@ def application(control: Control) -> web.Application:
             web.put(repository + "/seeding", handlers.seed),
             web.delete(repository + "/seeding", handlers.unseed),
             web.post(repository + "/sync", handlers.sync),
-            web.post("/v1/sync", handlers.sync),
             web.get(repository + "/publication", handlers.publication),
             web.post(repository + "/identity", handlers.apply_identity),
             web.post("/v1/publications", handlers.prepare),
@@ -142,9 +140,8 @@ class _Handlers:
         return web.json_response(await self._control.unseed(_repository(request)))
 
     async def sync(self, request: web.Request) -> web.Response:
-        repository = _repository(request) if "repository" in request.match_info else None
         body = await _body(request)
-        return web.json_response(await self._control.sync(repository, _timeout(body.get("timeout"))))
+        return web.json_response(await self._control.sync(_repository(request), _timeout(body.get("timeout"))))
 
     async def publication(self, request: web.Request) -> web.Response:
         return web.json_response(await self._control.publication(_repository(request)))

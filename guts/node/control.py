@@ -12,7 +12,7 @@ import guts
 from guts.addresses import Address, BootstrapAddress
 from guts.clock import Now
 from guts.config import Config
-from guts.errors import ExitStatus, GutsError, UsageError
+from guts.errors import ExitStatus, UsageError
 from guts.events import Accepted, Connect, Published, Seed, SyncNow, Unseed
 from guts.ids import RepositoryId
 from guts.node.acceptance import Held
@@ -191,17 +191,9 @@ class Control:
         await self._persistence.drain()
         return dict(result)
 
-    async def sync(self, repository: RepositoryId | None, timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
-        """Ask the holders for news now, of one repository or of all. Raises: ``NotFollowed``, ``Unavailable``."""
-        if repository is not None:
-            return dict(await self._driver.execute(SyncNow(repository, timeout)))
-        results: list[Json] = []
-        for followed in [goal.repository for goal in self._service.sync.goals.values() if goal.held]:
-            try:
-                results.append(dict(await self._driver.execute(SyncNow(followed, timeout))))
-            except GutsError as error:
-                results.append({"repository": str(followed), "error": error.code})
-        return {"repositories": results}
+    async def sync(self, repository: RepositoryId, timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
+        """Ask the holders for news now. Raises: ``NotFollowed``, ``Unavailable``."""
+        return dict(await self._driver.execute(SyncNow(repository, timeout)))
 
     # --- peers and discovery --------------------------------------------------------------------------------
 

@@ -90,4 +90,6 @@ def extended(chain: IdentityChain, document: bytes) -> IdentityChain:
             f"documents after epoch {chain.epoch} are missing here", hint=f"guts sync {chain.repository}"
         ) from None
     except PeerFault as error:
-        raise BadIdentity(f"the document is refused: {error}", hint="guts identity sign FILE") from None
+        raise BadIdentity(
+            f"the document is refused: {error}", hint="guts identity show FILE tells who has signed"
+        ) from None

@@ -130,7 +130,9 @@ class RepoSync:
         effects: list[Effect] = []
         if goal is None:
             goal, effects = self._follow(repository, now)
-        effects += self._search.dial(goal, hints)
+        # Who is connected is asked as it is: a second connection would take the place of one that is in use.
+        strangers = [hint for hint in hints if hint.peer is None or not self._questions.ready(hint.peer)]
+        effects += self._search.dial(goal, strangers)
         for peer in self._questions.peers():
             effects += self.ask(peer, [repository], now)
         if goal.held:

@@ -139,18 +139,11 @@ class ScriptedControl:
         self.calls.append(("unseed", repository))
         return {"seeding": False}
 
-    async def sync(self, repository: RepositoryId | None, timeout: float) -> Json:
+    async def sync(self, repository: RepositoryId, timeout: float) -> Json:
         self.calls.append(("sync", repository, timeout))
         if repository in self.alone:
             raise NobodyProvides("no replica found", hint="is the id right?")
-        if repository is not None:
-            return {"repository": str(repository), "seconds": 0.1}
-        return {
-            "repositories": [
-                {"repository": str(REPOSITORY), "seconds": 0.1},
-                {"repository": str(REPOSITORY), "error": "NO_PROVIDERS"},
-            ]
-        }
+        return {"repository": str(repository), "seconds": 0.1}
 
     async def peers(self) -> list[Json]:
         return [

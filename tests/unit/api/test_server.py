@@ -127,6 +127,9 @@ def test_client_does_not_trust_a_socket_that_others_could_have_made(path: Path) 
         ControlClient(path).get("/v1/status")
 
 
+SYNC = f"/v1/repositories/{REPOSITORY}/sync"
+
+
 def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, path: Path) -> None:
     client = ControlClient(path)
     known = f"/v1/repositories/{REPOSITORY}"
@@ -134,7 +137,6 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
         client.send("PUT", known + "/seeding", {"hints": [f"{NODE}@1.2.3.4:9"], "timeout": 2.5})
     client.send("DELETE", known + "/seeding")
     client.send("POST", known + "/sync", {"timeout": 3})
-    client.send("POST", "/v1/sync")
     client.send("POST", "/v1/peers", {"address": "[::1]:9", "timeout": 1})
     client.get(f"/v1/providers/{REPOSITORY}?timeout=4")
     client.send("POST", "/v1/stop")
@@ -143,7 +145,6 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
         ("seed", REPOSITORY, (BootstrapAddress.parse(f"{NODE}@1.2.3.4:9"),), 2.5),
         ("unseed", REPOSITORY),
         ("sync", REPOSITORY, 3.0),
-        ("sync", None, 60.0),
         ("connect", BootstrapAddress("::1", 9), 1.0),
         ("find_providers", REPOSITORY, 4.0),
         ("stop",),
@@ -173,14 +174,14 @@ def test_every_exit_status_of_an_error_has_an_http_status() -> None:
         ("PATCH", "/v1/status", b"", "BAD_REQUEST", "405"),
         ("GET", "/v1/repositories/repo1x", b"", "BAD_ID", "repo1x"),
         ("GET", f"/v1/repositories/{NODE}", b"", "BAD_ID", "is a node id; a repository id"),
-        ("POST", "/v1/sync", b"{", "BAD_REQUEST", "not JSON"),
-        ("POST", "/v1/sync", b"[" * 30_000, "BAD_REQUEST", "not JSON"),
-        ("POST", "/v1/sync", b"[]", "BAD_REQUEST", "not a JSON object"),
-        ("POST", "/v1/sync", b"\xff", "BAD_REQUEST", "not JSON"),
-        ("POST", "/v1/sync", b'{"timeout": "soon"}', "BAD_REQUEST", "timeout"),
-        ("POST", "/v1/sync", b'{"timeout": 0}', "BAD_REQUEST", "timeout"),
-        ("POST", "/v1/sync", b'{"timeout": NaN}', "BAD_REQUEST", "timeout"),
-        ("POST", "/v1/sync", f'{{"timeout": {MAX_TIMEOUT + 1}}}'.encode(), "BAD_REQUEST", "timeout"),
+        ("POST", SYNC, b"{", "BAD_REQUEST", "not JSON"),
+        ("POST", SYNC, b"[" * 30_000, "BAD_REQUEST", "not JSON"),
+        ("POST", SYNC, b"[]", "BAD_REQUEST", "not a JSON object"),
+        ("POST", SYNC, b"\xff", "BAD_REQUEST", "not JSON"),
+        ("POST", SYNC, b'{"timeout": "soon"}', "BAD_REQUEST", "timeout"),
+        ("POST", SYNC, b'{"timeout": 0}', "BAD_REQUEST", "timeout"),
+        ("POST", SYNC, b'{"timeout": NaN}', "BAD_REQUEST", "timeout"),
+        ("POST", SYNC, f'{{"timeout": {MAX_TIMEOUT + 1}}}'.encode(), "BAD_REQUEST", "timeout"),
         ("POST", "/v1/peers", b"{}", "BAD_REQUEST", "address"),
         ("POST", "/v1/peers", b'{"address": "nowhere"}', "BAD_ADDRESS", "nowhere"),
         ("POST", "/v1/publications/s/commit", b'{"signature": "zz"}', "BAD_REQUEST", "hex"),
@@ -205,9 +206,9 @@ def test_bad_request_is_told_and_the_server_lives_on(
 def test_body_of_the_largest_size_is_taken_and_no_larger(control: ScriptedControl, path: Path) -> None:
     client = ControlClient(path)
     padding = MAX_BODY_BYTES - len(json.dumps({"pad": ""}))
-    client.send("POST", "/v1/sync", {"pad": "x" * padding})
+    client.send("POST", SYNC, {"pad": "x" * padding})
     with pytest.raises(ReportedError, match="413"):
-        client.send("POST", "/v1/sync", {"pad": "x" * (padding + 1)})
+        client.send("POST", SYNC, {"pad": "x" * (padding + 1)})
 
 
 def test_hints_are_counted(control: ScriptedControl, path: Path) -> None:

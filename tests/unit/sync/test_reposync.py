@@ -312,6 +312,15 @@ def test_connected_holder_is_asked_and_not_dialled() -> None:
     assert bench.sync.holder_found(S, A, [address(1)], 0) == []
 
 
+def test_hint_at_a_peer_that_is_connected_is_asked_over_that_connection() -> None:
+    """A second one would take the place of the first, and cut off what runs over it."""
+    bench = Bench()
+    bench.ready(A)
+    effects = bench.want(target(1, A), target(2, B))
+    assert [effect for effect in effects if isinstance(effect, Dial)] == [Dial(target(2, B))]
+    assert sum(isinstance(effect, Send) and isinstance(effect.message, GetRefs) for effect in effects) == 1
+
+
 @pytest.mark.parametrize("holders", [WANTED_HOLDERS - 1, WANTED_HOLDERS])
 def test_holders_of_what_is_here_are_dialled_up_to_three(holders: int) -> None:
     bench = Bench(R)
