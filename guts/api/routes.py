@@ -45,8 +45,8 @@ class Control(Protocol):
 
     - ``status``: ``id``, ``network``, ``role``, ``listen`` [address], ``uptime_s``, ``peers`` {``inbound``,
       ``outbound``}, ``repositories`` (count), ``dht_contacts``, ``version``, ``pid``, ``data`` (folder).
-    - ``repositories``: ``id``, ``name``?, ``epoch``, ``seeding``, ``state``, ``head_seq``?, ``refs`` (count),
-      ``size_bytes``, ``replicas_seen``, ``last_sync_ms``?.
+    - ``repositories``: ``id``, ``name``?, ``epoch``, ``seeding``, ``state``, ``head_seq``?, ``refs``,
+      ``conflicts`` and ``suspended`` (counts), ``size_bytes``, ``replicas_seen``, ``last_sync_ms``?.
     - ``inspect``: as in ``repositories``, and ``description``, ``identity_hash``, ``default_branch``,
       ``maintainers`` [id], ``threshold``, ``head``, ``canonical_refs`` {name: oid}, ``signed_refs`` [{``author``,
       ``seq``, ``hash``, ``signed_ms``, ``age_s``}], ``objects`` {type: count}, ``holders`` [id].
@@ -60,7 +60,8 @@ class Control(Protocol):
       and ``entries`` (base64: what the author signs, and what the author compares before), ``entries_hash``,
       ``seq``, ``unchanged``, ``records`` [{``header``, ``entries``: base64}] and ``ancestors`` [{``ancestor``,
       ``descendant``}] (what it was made from, so that the author can make it again);
-      ``commit``: ``repository``, ``seq``, ``refs``, ``objects`` (counts), ``seconds``.
+      ``commit``: ``repository``, ``seq``, ``refs``, ``objects``, ``conflicts``, ``followers`` (counts),
+      ``seconds``.
     - ``apply_identity``: ``repository``, ``epoch``, ``identity_hash``, ``maintainers`` [id], ``threshold``,
       ``unchanged``.
     """

@@ -130,7 +130,10 @@ class _Published:
         verb = "unchanged" if self.json["unchanged"] else "published"
         alone = ["no other node follows it yet"] if self.json.get("followers") == 0 else []
         updates = [_update_line(update) for update in self.updates]
-        return [f"{verb} {self.json['repository']}", *updates, *alone, f"clone: guts clone {self.json['url']}"]
+        conflicts = self.json.get("conflicts")
+        contested = [f"in conflict: {conflicts} refs; guts inspect shows them"] if conflicts else []
+        told = [*updates, *contested, *alone]
+        return [f"{verb} {self.json['repository']}", *told, f"clone: guts clone {self.json['url']}"]
 
 
 class _Publisher:
@@ -210,6 +213,7 @@ class _Publisher:
             with waiting(lambda: "the node stores it"):
                 committed = Answer.of(self._client.send("POST", path, body, self._timeout))
             result["objects"] = committed.number("objects", 0)
+            result["conflicts"] = committed.number("conflicts", 0)
             result["followers"] = committed.number("followers", 0)
             result["updates"] = [_update_json(update) for update in updates]
         if known is None:

@@ -24,6 +24,7 @@ from guts.cli.session import (
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus
 from guts.ids import AuthorId, BadId, RepositoryId
+from guts.trust.ref_names import CONFLICTS
 
 _repository = click.argument("repository", metavar="REPOSITORY")
 
@@ -59,7 +60,7 @@ def ls(session: Session, as_json: bool) -> None:
         (
             RepositoryId.parse(repository.text("id")).short + "…",
             repository.text("name", "?"),
-            repository.text("state"),
+            _state(repository),
             str(repository.number("refs", 0)),
             size_text(repository.number("size_bytes", 0)),
             str(repository.number("replicas_seen", 0)),
@@ -153,6 +154,13 @@ def sync(session: Session, as_json: bool, repository: str | None, timeout: float
     return ExitStatus.FAILED if failed else ExitStatus.OK
 
 
+def _state(repository: Answer) -> str:
+    conflicts, suspended = repository.number("conflicts", 0), repository.number("suspended", 0)
+    notes = [f"{conflicts} in conflict"] if conflicts else []
+    notes += [f"{suspended} suspended"] if suspended else []
+    return ", ".join([repository.text("state"), *notes])
+
+
 def _path(repository: RepositoryId) -> str:
     return f"/v1/repositories/{repository}"
 
@@ -186,6 +194,13 @@ def _inspect_lines(answer: Answer, removed: Mapping[AuthorId, int]) -> list[str]
         lines += _split_lines(split, answer.text("id"))
     refs = answer.object("canonical_refs")
     lines += [f"  {refs.text(name)}  {name}" for name in sorted(refs.json)]
+    for name in sorted(refs.json):
+        if name.startswith(CONFLICTS):
+            who, _, ref = name.removeprefix(CONFLICTS).partition("/")
+            lines += [
+                f"CONFLICT      {who[:12]}…  published another {ref}; to put both together, on that branch:",
+                f"  git fetch {answer.text('path')} {name} && git merge FETCH_HEAD && guts publish",
+            ]
     return lines
 
 

@@ -57,8 +57,9 @@ def sign_refs(
     """
     from guts.identity import domain
     from guts.trust.authoring import prepare_refs, wanted
-    from guts.trust.canonical_refs import CONFLICTS, canonical_refs
+    from guts.trust.canonical_refs import canonical_refs
     from guts.trust.entries import Entries
+    from guts.trust.ref_names import CONFLICTS
     from guts.trust.signed_refs import KIND, Header
 
     body, encoded = _bytes(prepared, "body"), _bytes(prepared, "entries")

@@ -5,7 +5,7 @@ import base64
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import ClassVar, Final
 
 import guts
@@ -30,6 +30,7 @@ from guts.store import repositories as repository_table
 from guts.store.repositories import StoredRepository
 from guts.trust.equivocation import EquivocationProof
 from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
+from guts.trust.ref_names import CONFLICTS
 
 TELL_TIMEOUT: Final = 10.0
 """Seconds that a first publication waits until the DHT knows of it, so that its id works when it is shown."""
@@ -137,6 +138,8 @@ class Control:
             "state": state,
             "head_seq": max((seq for seq, _ in summary.authors.values()), default=0),
             "refs": len(canonical),
+            "conflicts": _conflicts(canonical),
+            "suspended": len(summary.splits),
             "size_bytes": summary.size,
             "replicas_seen": len(self._service.peers.peers_with_repository(summary.id)),
             "last_sync_ms": summary.updated,
@@ -289,16 +292,18 @@ class Control:
         """Commit a prepared publication under its signature, and tell the world. Raises: as ``Publishing.commit``."""
         begun = self._clock().mono
         draft, accepted, objects = await self._publishing.commit(session, signature)
-        first = not self._service.sync.holds(draft.repository)
-        await self._driver.post(Published(draft.repository, accepted))
-        self._driver.list_objects(draft.repository)
+        id_ = draft.repository
+        first = not self._service.sync.holds(id_)
+        await self._driver.post(Published(id_, accepted))
+        self._driver.list_objects(id_)
         return {
-            "repository": str(draft.repository),
+            "repository": str(id_),
             "seq": max(head.seq for _, head, _ in accepted.news),
             "refs": len(draft.copy.refs),
             "objects": objects,
-            "followers": len(self._service.peers.subscribers(draft.repository)),
-            "told_nodes": await self._told(draft.repository) if first else None,
+            "conflicts": _conflicts(await self._repositories.database.read(repository_table.load_canonical, id_)),
+            "followers": len(self._service.peers.subscribers(id_)),
+            "told_nodes": await self._told(id_) if first else None,
             "seconds": round(self._clock().mono - begun, 3),
         }
 
@@ -332,3 +337,7 @@ class Control:
         if stored is None:
             raise NotFollowed(repository)
         return stored
+
+
+def _conflicts(canonical: Iterable[str]) -> int:
+    return sum(ref.startswith(CONFLICTS) for ref in canonical)

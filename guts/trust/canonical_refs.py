@@ -20,10 +20,8 @@ from guts.ids import AuthorId, ObjectId
 from guts.trust.acceptance import past_limit
 from guts.trust.chain import IdentityChain
 from guts.trust.entries import Seen
-from guts.trust.ref_names import is_tag, parents
+from guts.trust.ref_names import CONFLICTS, is_tag, parents
 from guts.trust.signed_refs import SignedRefs
-
-CONFLICTS: Final = "refs/guts/conflict/"
 
 MAX_QUESTIONS: Final = 20_000
 """Pairs of values that are compared, over all refs: one author against everybody on each of 5,000 refs asks

@@ -10,6 +10,9 @@ NAMESPACES: Final = ("refs/heads/", "refs/tags/", "refs/notes/")
 BRANCHES: Final = NAMESPACES[0]
 TAGS: Final = NAMESPACES[1]
 
+CONFLICTS: Final = "refs/guts/conflict/"
+"""What lost against the value shown for a ref is kept below, as ``<author>/<ref>``; nobody publishes such names."""
+
 # Controls (C0, DEL, C1) are refused everywhere. So are the characters that reorder text on a screen (UAX #9
 # embeddings, overrides and isolates): with them one branch reads as another. The list is fixed here, because
 # "is a format character" depends on the Unicode version, and replicas must agree. Lone surrogates stand for

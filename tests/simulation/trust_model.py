@@ -25,10 +25,11 @@ from guts.ids import AuthorId, ObjectId
 from guts.node.acceptance import Held, Verified, verify
 from guts.trust.acceptance import past_limit, settles
 from guts.trust.authoring import CannotPublish, own_moves, prepare_refs
-from guts.trust.canonical_refs import CONFLICTS, CanonicalRefs, canonical_refs, counting
+from guts.trust.canonical_refs import CanonicalRefs, canonical_refs, counting
 from guts.trust.chain import IdentityChain
 from guts.trust.equivocation import EquivocationProof, InvalidProof
 from guts.trust.identity_document import AuthorPoint
+from guts.trust.ref_names import CONFLICTS
 from guts.trust.signed_refs import SignedHeader, SignedRefs
 from guts.trust.standing import counts, standing
 from guts.wire.messages import EncodedRefs
