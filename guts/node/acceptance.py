@@ -12,6 +12,7 @@ from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.store.history import IdentityFork
 from guts.store.repositories import StoredRepository
 from guts.trust.acceptance import (
+    MAX_BRIDGE,
     Ahead,
     Decision,
     Duplicate,
@@ -59,6 +60,8 @@ class Held:
         records: the newest record of each author that counts.
         proofs: of equivocation, by author; those that no identity document has settled.
         fork: a second document of an epoch of the chain: the identity does not change any more.
+        headers: by hash, kept ones of the authors in ``proofs``: who went back to a record from before the split meets
+            records in between whose predecessors no holder may have, but this node.
         generation: how many commits made it; 0: it was not stored yet.
     """
 
@@ -67,6 +70,7 @@ class Held:
     proofs: Mapping[AuthorId, EquivocationProof] = field(default_factory=dict)
     generation: int = 0
     fork: IdentityFork | None = None
+    headers: Mapping[bytes, SignedHeader] = field(default_factory=dict)
 
     @classmethod
     def of(cls, stored: StoredRepository) -> "Held":
@@ -206,7 +210,7 @@ def verify(
         # Who is no maintainer here may be one by a document that is to come; the proof is told again then.
         if proof.author in authors:
             _put(chain, split, proof)
-    new, obstacle = _accept_all(chain, newest, split, offered, headers, now_ms)
+    new, obstacle = _accept_all(chain, newest, split, offered, headers, held.headers, now_ms)
     new_proofs = frozenset(author for author, proof in split.items() if held.proofs.get(author) != proof)
     # Nobody follows a repository for the sake of its documents alone, while its records wait.
     new_fork = fork if held.fork is None else None
@@ -245,6 +249,7 @@ def _accept_all(
     proofs: dict[AuthorId, EquivocationProof],
     offered: list[SignedRefs],
     headers: list[SignedHeader],
+    own_headers: Mapping[bytes, SignedHeader],
     now_ms: int,
 ) -> tuple[list[NewRecord], Unavailable | None]:
     """Put what can be accepted of ``offered`` into ``newest``, and what it proves into ``proofs``.
@@ -257,7 +262,7 @@ def _accept_all(
     """
     new: list[NewRecord] = []
     while True:
-        found, obstacle = _accept_together(chain, newest, proofs, offered, headers, now_ms)
+        found, obstacle = _accept_together(chain, newest, proofs, offered, headers, own_headers, now_ms)
         if not found:
             return new, obstacle
         new += found
@@ -272,6 +277,7 @@ def _accept_together(
     proofs: dict[AuthorId, EquivocationProof],
     offered: list[SignedRefs],
     headers: list[SignedHeader],
+    own_headers: Mapping[bytes, SignedHeader],
     now_ms: int,
 ) -> tuple[list[NewRecord], Unavailable | None]:
     """Return the most of ``offered``, one for each author, that have seen only what is held or is among them.
@@ -294,6 +300,9 @@ def _accept_together(
             valid = replaced is not None and counts(chain, proof, replaced.header)
             known = Known(replaced.seq, replaced.hash) if replaced is not None and valid else None
             decision = accept(chain, known, record, between, now_ms, others=together, proofs=proofs)
+            if isinstance(decision, Gap) and decision.hash in own_headers:
+                between = (*_leading_to(decision, own_headers, MAX_BRIDGE - len(between)), *between)
+                decision = accept(chain, known, record, between, now_ms, others=together, proofs=proofs)
             if isinstance(decision, Fork):
                 assert replaced is not None, "nothing splits off from nothing"
                 _put(chain, proofs, decision.proof(replaced.signed_header))
@@ -307,6 +316,16 @@ def _accept_together(
         if len(kept) == len(candidates):
             return list(found.values()), obstacle
         candidates = kept
+
+
+def _leading_to(gap: Gap, own_headers: Mapping[bytes, SignedHeader], room: int) -> list[SignedHeader]:
+    """Return the headers that are kept here of those that are missing, oldest first; at most ``room``."""
+    found: list[SignedHeader] = []
+    wanted = gap.hash
+    while len(found) < room and (header := own_headers.get(wanted)) is not None:
+        found.append(header)
+        wanted = header.header.previous
+    return found[::-1]
 
 
 def _heard_of(newest: Mapping[AuthorId, SignedRefs]) -> dict[AuthorId, int]:

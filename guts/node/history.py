@@ -18,8 +18,17 @@ from guts.store import history as table
 from guts.store.database import Database
 from guts.store.history import KeptRecord
 from guts.trust.deltas import apply_delta
-from guts.trust.signed_refs import MAX_HEADER_BYTES, Header, SignedRefs
+from guts.trust.signed_refs import MAX_HEADER_BYTES, Header, SignedHeader, SignedRefs
 from guts.trust.standing import counts, standing
+
+
+async def with_headers(database: Database, held: Held) -> Held:
+    """Return ``held`` with the kept headers of the authors whose history split. Raises: ``StorageFault``."""
+    headers: dict[bytes, SignedHeader] = {}
+    for author in held.proofs:
+        rows = await database.read(table.load_headers, held.chain.repository, author)
+        headers.update({row.hash: SignedHeader.decode(row.encoded) for row in rows})
+    return replace(held, headers=headers)
 
 
 async def settle(database: Database, held: Held | None, verified: Verified) -> Verified:

@@ -17,7 +17,7 @@ from guts.ids import ObjectId, RepositoryId
 from guts.net.stream import Stream
 from guts.net.tcp import TcpConnection
 from guts.node.acceptance import Held, MissingContext, Verified, follow, verify
-from guts.node.history import settle
+from guts.node.history import settle, with_headers
 from guts.node.limits import Patience
 from guts.node.repositories import Repositories
 from guts.store.repositories import Conflict
@@ -85,6 +85,8 @@ class Transfers:
         repository = effect.repository
         stored = await self._repositories.stored(repository)
         held = await asyncio.to_thread(Held.of, stored) if stored is not None else None
+        if held is not None and held.proofs:
+            held = await with_headers(self._repositories.database, held)
         verified = await asyncio.to_thread(self._verify, repository, held, effect.candidate)
         if verified is None and held is not None and self._repositories.is_lost(repository):
             verified = follow(held, held.chain)

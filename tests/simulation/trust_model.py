@@ -382,7 +382,8 @@ class Model:
     ) -> None:
         encoded = tuple(EncodedRefs(record.header_bytes, record.entries_bytes) for record in records)
         told = tuple(proof.encode() for proof in proofs)
-        held = Held(target.chain, dict(target.newest), dict(target.proofs))
+        headers = {hash_: kept for hash_, kept in target.headers.items() if kept.header.author in target.proofs}
+        held = Held(target.chain, dict(target.newest), dict(target.proofs), headers=headers)
         try:
             verified = verify(GENESIS.repository, held, documents, tuple(bridge), encoded, self.now + SKEW_MS, told)
         except Unavailable as error:

@@ -72,6 +72,22 @@ def split() -> tuple[SignedRefs, SignedRefs, SignedRefs]:
     return common, one, two
 
 
+def test_headers_kept_here_lead_to_a_record_from_before_the_split() -> None:
+    """Whoever holds the record may have got it when it knew nothing before it, and has no header to show."""
+    first = publish(THREE, ALICE, None, {MAIN: oid(7)}, now=NOW - 9)
+    between = publish(THREE, ALICE, first, {MAIN: oid(8)}, now=NOW - 8, forced={MAIN})
+    last = publish(THREE, ALICE, between, {MAIN: oid(9)}, now=NOW - 7, forced={MAIN})
+    one, two = (publish(THREE, ALICE, last, {MAIN: oid(n)}, now=NOW, forced={MAIN}) for n in (1, 2))
+    proof = {ALICE.author_id: EquivocationProof.of(one.signed_header, two.signed_header, None)}
+    with pytest.raises(MissingContext):
+        offer(Held(THREE, records(first), proof), last)
+    kept = {record.hash: record.signed_header for record in (first, between, last, one)}
+    verified = offer(Held(THREE, records(first), proof, headers=kept), last)
+    assert verified is not None
+    assert verified.records == records(last)
+    assert verified.new[0].bridge[-1] == between.signed_header
+
+
 def test_two_writers_restored_from_one_backup_make_a_proof_and_keep_no_other_out() -> None:
     common, one, two = split()
     carol = publish(THREE, CAROL, None, {DEV: oid(9)})
