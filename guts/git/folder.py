@@ -115,6 +115,11 @@ class RecordsFolder:
         return (await asyncio.to_thread(_read_all, self.path)).get("seeding") != _KEEP
 
 
+def has_refs(git_dir: Path) -> bool:
+    """Tell whether the repository in ``git_dir`` keeps signed refs of anybody."""
+    return any((git_dir / NAME / "refs").glob("auth1*"))
+
+
 def _read_all(directory: Path) -> dict[str, bytes]:
     with disk_faults():
         return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.is_file()}

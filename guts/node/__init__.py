@@ -8,7 +8,8 @@
 
 - ``Driver`` owns the one bounded queue of events and its one consumer, reads the clocks, runs effects, arms the one
   timer. It is the only caller of the service.
-- ``Repositories`` is where git, the database and trust meet: the commit protocol and the recovery at start.
+- ``Repositories`` is where git, the database and trust meet: the commit protocol. ``recovery`` brings them together
+  again at the start of a node.
 - ``history``: what counts of an author after a removal, or where two histories were signed with one key.
 - ``rebuilding``: a damaged database is set aside; what a new one does not know is accepted again from the folders.
 - ``transfers`` answers Fetch and Serve, ``refs_reader`` LoadRefs; ``publishing`` takes what a maintainer signs here,

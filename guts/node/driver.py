@@ -53,6 +53,7 @@ from guts.events import (
 from guts.ids import PeerId, RepositoryId
 from guts.net.stream import StreamFailed
 from guts.net.tcp import TcpConnection
+from guts.node.object_listing import list_objects
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
 from guts.node.refs_reader import RefsReader
@@ -335,7 +336,7 @@ class Driver:
 
     async def _list_objects(self, repository: RepositoryId) -> None:
         try:
-            await self._repositories.list_objects(repository)
+            await list_objects(self._repositories, repository)
         except StorageFault as error:
             log.warning("can't list the objects of %s: %s", repository.short, error)
         finally:

@@ -36,6 +36,7 @@ from guts.node.persistence import Persistence
 from guts.node.presence import Presence
 from guts.node.publishing import Publishing
 from guts.node.rebuilding import open_database
+from guts.node.recovery import recover
 from guts.node.repositories import Repositories
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
@@ -105,7 +106,7 @@ async def running(
         git = Git(dataclasses.replace(DEFAULT_LIMITS, wall_seconds=patience.transfer))
         await git.check_version()
         repositories = Repositories(config.paths.repositories, database, git)
-        held = await repositories.recover(clock().wall)
+        held = await recover(repositories, clock().wall)
         tasks = await stack.enter_async_context(_tasks())
         yield await _start(config, key, client, stop, patience, clock, database, repositories, held, tasks, stack)
 

@@ -4,22 +4,20 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
 
 from guts.crash import crash_point
-from guts.errors import GutsError, StorageFault, Unavailable
+from guts.errors import StorageFault
 from guts.events import Accepted, Head, Known
 from guts.git.command import Git
 from guts.git.files import disk_faults
+from guts.git.folder import has_refs
 from guts.git.locks import RepositoryLocks, SharedHold
 from guts.git.quarantine import Quarantine
-from guts.git.repository import BareRepository, clean_up
-from guts.ids import BadId, RepositoryId
+from guts.git.repository import BareRepository
+from guts.ids import RepositoryId
 from guts.node.acceptance import NewRecord, Verified
-from guts.node.rebuilding import accept_again
-from guts.store import objects as object_table
 from guts.store import repositories as table
 from guts.store.database import Database
 from guts.store.history import Equivocation, Header
@@ -34,9 +32,6 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".git"
 
-SETTLED_AT_A_TIME: Final = 4
-"""Repositories taken in at a time: each waits for the disk and for git, and may hold the records of many authors."""
-
 
 def known_of(summary: RepositorySummary) -> Known:
     """Return what the service keeps of a stored repository."""
@@ -47,13 +42,13 @@ def known_of(summary: RepositorySummary) -> Known:
 class Repositories:
     """All repositories of one node.
 
-    Args:
+    Attributes:
         root: the folder of bare repositories, ``repo1….git`` each.
     """
 
     def __init__(self, root: Path, database: Database, git: Git) -> None:
         self.database = database
-        self._root = root
+        self.root = root
         self._git = git
         self._locks: dict[RepositoryId, RepositoryLocks] = {}
         self._creating: dict[RepositoryId, asyncio.Lock] = {}
@@ -62,7 +57,11 @@ class Repositories:
 
     def path(self, repository: RepositoryId) -> Path:
         """Return where ``repository`` is, or would be; the name comes from the id alone."""
-        return self._root / f"{repository}{SUFFIX}"
+        return self.root / f"{repository}{SUFFIX}"
+
+    def at(self, path: Path) -> BareRepository:
+        """Return the repository in the folder ``path``, which may be damaged."""
+        return BareRepository(path, self._git)
 
     def locks(self, repository: RepositoryId) -> RepositoryLocks:
         """Return the locks of ``repository``."""
@@ -111,6 +110,10 @@ class Repositories:
                 if not kept and repository not in self._committing:
                     with disk_faults():
                         shutil.rmtree(bare.path)
+
+    def mark_lost(self, repository: RepositoryId) -> None:
+        """Note that what was accepted of ``repository`` is no longer all on the disk; a new commit ends that."""
+        self._lost.add(repository)
 
     def is_lost(self, repository: RepositoryId) -> bool:
         """Tell whether what was accepted of ``repository`` is no longer all on the disk."""
@@ -222,136 +225,6 @@ class Repositories:
             await self.database.write(table.set_seeding, repository, seeding=seeding)
             crash_point("seeding-changed")
 
-    async def recover(self, now_ms: int) -> dict[RepositoryId, Known]:
-        """Bring every repository to the state that the database says; return those that are seeded.
-
-        One that the database does not know, for it was lost or put back from a copy, is accepted again from the
-        records in its folder.
-
-        One whose directory is gone or damaged is told to the operator and left out: the others are served, and
-        seeding it again fetches it whole. To be called before anything else touches a repository.
-
-        Raises:
-            StorageFault: the database can't be read.
-        """
-        await asyncio.to_thread(self._root.mkdir, mode=0o700, parents=True, exist_ok=True)
-        held: dict[RepositoryId, Known] = {}
-        crash_point("recovery-begun")
-        summaries = await self.database.read(table.load_summaries)
-        paths = {summary.id: self.path(summary.id) for summary in summaries}
-        if await self._settle_unknown(set(paths.values()), now_ms):
-            summaries = await self.database.read(table.load_summaries)
-        # In one go: thousands of turns of this loop would each wait for the processor where it is busy.
-        cleaned = await asyncio.to_thread(_clean_up, paths)
-        for summary in summaries:
-            try:
-                await self._recover(summary, cleaned.get(summary.id, []))
-            except (StorageFault, Unavailable) as error:
-                self._lost.add(summary.id)
-                log.error("%s can't be served: %s; guts seed %s fetches it again", summary.name, error, summary.id)
-                continue
-            if summary.seeding:
-                held[summary.id] = known_of(summary)
-        return held
-
-    async def _recover(self, summary: RepositorySummary, cleaned: list[str] | StorageFault) -> None:
-        if isinstance(cleaned, StorageFault):
-            raise cleaned
-        for leftover in cleaned:
-            log.info("%s: removed %s, left by an earlier run", summary.id.short, leftover)
-        if not summary.projected:
-            stored = await self.database.read(table.load, summary.id)
-            bare = await self.open(summary.id)
-            await bare.project(stored.canonical, summary.head or "refs/heads/main")
-            await self.database.write(table.mark_projected, summary.id, summary.generation)
-
-    async def _settle_unknown(self, known: Collection[Path], now_ms: int) -> int:
-        """Take in what the database does not know; remove what a first fetch began: nothing signed is in it.
-
-        Returns how many were taken in.
-        """
-        turns = asyncio.Semaphore(SETTLED_AT_A_TIME)
-
-        async def settle(path: Path) -> bool:
-            async with turns:
-                if await asyncio.to_thread(_has_records, path):
-                    return await self._take_in(path, now_ms)
-                await BareRepository(path, self._git).delete()
-                log.info("removed %s, begun by an earlier run", path.name)
-                return False
-
-        paths = await asyncio.to_thread(sorted, self._root.glob(f"*{SUFFIX}"))
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                settled = [tasks.create_task(settle(path)) for path in paths if path not in known]
-        except* StorageFault as group:
-            raise group.exceptions[0] from None
-        if taken := sum(task.result() for task in settled):
-            log.warning("repositories that the database did not know, taken in from their folders: %d", taken)
-        return taken
-
-    async def _take_in(self, path: Path, now_ms: int) -> bool:
-        """Accept again what is in the repository at ``path``; tell whether that succeeded."""
-        try:
-            repository = RepositoryId.parse(path.name.removesuffix(SUFFIX))
-        except BadId:
-            log.warning("%s is no repository of this node; it is left as it is", path)
-            return False
-        try:
-            bare = await self.open(repository)
-            await asyncio.to_thread(clean_up, bare.path)
-            documents, records = await bare.records.identities(), await bare.records.refs()
-            proofs = [*await bare.records.proofs(), *await bare.records.fork()]
-            verified, refused = await asyncio.to_thread(accept_again, repository, documents, records, proofs, now_ms)
-            async with self.locks(repository).shared() as hold, bare.quarantine() as quarantine:
-                await quarantine.check(verified.tips)
-                seeding = await bare.records.seeding()
-                await self.commit(bare, verified, quarantine, hold, now_ms, seeding=seeding)
-        except GutsError as error:
-            log.error("%s is left as it is: %s; moved away, guts seed %s fetches it again", path, error, repository)
-            return False
-        for author, why in refused.items():
-            log.warning("%s: the record of %s is not accepted again: %s", repository.short, author.short, why)
-        log.info("%s (%s) is in the database again", verified.chain.current.name, repository)
-        crash_point("repository-taken-in")
-        return True
-
-    async def list_objects(self, repository: RepositoryId) -> None:
-        """Write id, type and size of every object that is not told yet into the database.
-
-        Derived data, off the critical path: pack by pack, and a pack is told when all of it is.
-
-        Raises:
-            StorageFault: git or the database failed; what is missing is told by the next run.
-        """
-        bare = await self.open(repository)
-        # Another commit may bring a pack while these are told.
-        while packs := await self.database.read(object_table.unlisted, repository, await bare.packs()):
-            for pack in packs:
-                await self._list_pack(repository, bare, pack)
-
-    async def _list_pack(self, repository: RepositoryId, bare: BareRepository, pack: str) -> None:
-        chunk: list[object_table.ObjectInfo] = []
-        async with contextlib.aclosing(bare.objects([pack])) as found:
-            async for info in found:
-                kind = object_table.ObjectType[info.kind.upper()]
-                chunk.append(object_table.ObjectInfo(info.id, kind, info.size))
-                if len(chunk) >= object_table.CHUNK:
-                    await self.database.write(object_table.insert, repository, chunk)
-                    chunk = []
-        await self.database.write(object_table.insert, repository, chunk)
-        await self.database.write(object_table.mark_listed, repository, pack)
-
-
-def _clean_up(paths: Mapping[RepositoryId, Path]) -> dict[RepositoryId, list[str] | StorageFault]:
-    cleaned: dict[RepositoryId, list[str] | StorageFault] = {}
-    for repository, path in paths.items():
-        try:
-            cleaned[repository] = clean_up(path)
-        except StorageFault as error:
-            cleaned[repository] = error
-    return cleaned
-
 
 def _accepted(
     verified: Verified, shown: CanonicalRefs, size: int, now_ms: int, *, seeding: bool
@@ -394,8 +267,4 @@ def _withdrawn(record: SignedRefs) -> table.NewSignedRefs:
 
 
 def _is_worth_keeping(path: Path, stored: bool) -> bool:
-    return path.exists() if stored else _has_records(path)
-
-
-def _has_records(path: Path) -> bool:
-    return any((path / "guts" / "refs").glob("auth1*"))
+    return path.exists() if stored else has_refs(path)
