@@ -5,7 +5,7 @@ Pure, and possibly slow (thousands of signatures, megabytes of entries): callers
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, assert_never
+from typing import ClassVar, Final, assert_never
 
 from guts.errors import GutsError, Unavailable
 from guts.ids import AuthorId, ObjectId, RepositoryId
@@ -30,6 +30,7 @@ from guts.trust.acceptance import (
     Unseen,
     WrongRepository,
     accept,
+    concerns,
     freezes,
     ref_changes,
 )
@@ -38,6 +39,10 @@ from guts.trust.equivocation import EquivocationProof, is_proof
 from guts.trust.signed_refs import Header, SignedHeader, SignedRefs
 from guts.trust.standing import counts
 from guts.wire.messages import EncodedRefs
+
+MAX_RECORDS_PER_AUTHOR: Final = 4
+"""Records of one author that are looked at in one offer, the newest: honest holders tell the one that counts, and with
+it perhaps the two sides of a split, or the one that a document names."""
 
 
 class NotYet(Unavailable):
@@ -196,20 +201,23 @@ def verify(
     newest = dict(held.records)
     headers = [SignedHeader.decode(header) for header in bridge]
     authors = {author for document in chain.history for author in document.maintainers}
-    offered = []
+    signed: dict[AuthorId, list[tuple[int, EncodedRefs]]] = {}
     for encoded in records:
-        # Megabytes of entries are looked at only where somebody signed who may.
+        # Megabytes of entries are looked at only where somebody signed who may, and not of many for one author.
         header = SignedHeader.decode(encoded.header).header
         if header.author not in authors:
             raise _stranger(chain, header)
-        offered.append(SignedRefs.decode(encoded.header, encoded.entries))
+        signed.setdefault(header.author, []).append((header.seq, encoded))
+    offered = [
+        SignedRefs.decode(encoded.header, encoded.entries)
+        for of_one in signed.values()
+        for _, encoded in sorted(of_one, key=lambda item: item[0])[-MAX_RECORDS_PER_AUTHOR:]
+    ]
     split = {author: proof for author, proof in held.proofs.items() if freezes(chain, proof)}
     for proof in map(EquivocationProof.decode, told):
         if proof.first.header.repository != repository:
             raise WrongRepository("proof about another repository")
-        # Who is no maintainer here may be one by a document that is to come; the proof is told again then.
-        if proof.author in authors:
-            _put(chain, split, proof)
+        _put(chain, split, proof)
     new, obstacle = _accept_all(chain, newest, split, offered, headers, held.headers, now_ms)
     new_proofs = frozenset(author for author, proof in split.items() if held.proofs.get(author) != proof)
     # Nobody follows a repository for the sake of its documents alone, while its records wait.
@@ -235,9 +243,14 @@ def _extend(chain: IdentityChain, document: bytes) -> tuple[IdentityChain, Ident
 
 
 def _put(chain: IdentityChain, proofs: dict[AuthorId, EquivocationProof], proof: EquivocationProof) -> bool:
-    """Keep ``proof``, if none of an earlier split is held and no document has settled it; tell whether it was kept."""
+    """Keep ``proof``, if none of an earlier split is held and no document has settled it; tell whether it was kept.
+
+    One that is not about what a maintainer signed, as far as is known here, is nobody's fault: it is told again.
+    """
     held = proofs.get(proof.author)
-    if not freezes(chain, proof) or (held is not None and held.split_seq <= proof.split_seq):
+    if not concerns(chain, proof) or not freezes(chain, proof):
+        return False
+    if held is not None and held.split_seq <= proof.split_seq:
         return False
     proofs[proof.author] = proof
     return True
@@ -285,6 +298,8 @@ def _accept_together(
     Maintainers who push in turn have seen each other's records from before, so that none could come first.
     """
     seqs = _heard_of(newest)
+    known_headers = {**own_headers, **{signed.header.hash: signed for signed in headers}}
+    known_headers.update({record.hash: record.signed_header for record in offered})
     candidates = offered
     obstacle: Unavailable | None = None
     while True:
@@ -295,14 +310,11 @@ def _accept_together(
         kept = []
         for record in candidates:
             replaced = newest.get(record.author)
-            between = tuple(header for header in headers if header.header.author == record.author)
+            between = _leading_to(record, known_headers)
             proof = proofs.get(record.author)
             valid = replaced is not None and counts(chain, proof, replaced.header)
             known = Known(replaced.seq, replaced.hash) if replaced is not None and valid else None
             decision = accept(chain, known, record, between, now_ms, others=together, proofs=proofs)
-            if isinstance(decision, Gap) and decision.hash in own_headers:
-                between = (*_leading_to(decision, own_headers, MAX_BRIDGE - len(between)), *between)
-                decision = accept(chain, known, record, between, now_ms, others=together, proofs=proofs)
             if isinstance(decision, Fork):
                 assert replaced is not None, "nothing splits off from nothing"
                 _put(chain, proofs, decision.proof(replaced.signed_header))
@@ -318,14 +330,20 @@ def _accept_together(
         candidates = kept
 
 
-def _leading_to(gap: Gap, own_headers: Mapping[bytes, SignedHeader], room: int) -> list[SignedHeader]:
-    """Return the headers that are kept here of those that are missing, oldest first; at most ``room``."""
+def _leading_to(record: SignedRefs, headers: Mapping[bytes, SignedHeader]) -> tuple[SignedHeader, ...]:
+    """Return those of ``headers`` that lead to ``record``, oldest first; at most ``MAX_BRIDGE``.
+
+    What leads nowhere is passed over: pages of one answer, told while the author pushed, have headers too many.
+    """
     found: list[SignedHeader] = []
-    wanted = gap.hash
-    while len(found) < room and (header := own_headers.get(wanted)) is not None:
-        found.append(header)
-        wanted = header.header.previous
-    return found[::-1]
+    child = record.header
+    while len(found) < MAX_BRIDGE and (signed := headers.get(child.previous)) is not None:
+        parent = signed.header
+        if (parent.author, parent.repository) != (child.author, child.repository) or parent.seq >= child.seq:
+            break
+        found.append(signed)
+        child = parent
+    return tuple(reversed(found))
 
 
 def _heard_of(newest: Mapping[AuthorId, SignedRefs]) -> dict[AuthorId, int]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from guts.errors import PeerFault
 from guts.ids import AuthorId, RepositoryId
-from guts.node.acceptance import Held, NewRecord, Verified
+from guts.node.acceptance import Held, MissingContext, NewRecord, Verified
 from guts.records import Signed
 from guts.store import history as table
 from guts.store.database import Database
@@ -38,10 +38,25 @@ async def settle(database: Database, held: Held | None, verified: Verified) -> V
         StorageFault: the database failed.
     """
     if held is None:
-        return verified
+        return _fresh(verified)
     for author in sorted(_concerned(verified)):
         verified = await _settle(database, held, verified, author)
     return verified
+
+
+def _fresh(verified: Verified) -> Verified:
+    """Return ``verified``, the first state of a repository here, with the records that count.
+
+    Raises:
+        MissingContext: none of them does; somebody may have one from before the split.
+    """
+    chain, proofs = verified.chain, verified.proofs
+    new = tuple(n for n in verified.new if counts(chain, proofs.get(n.record.author), n.record.header))
+    if len(new) == len(verified.new):
+        return verified
+    if not new:
+        raise MissingContext("no record from before the histories of its authors split")
+    return replace(verified, new=new, records={n.record.author: n.record for n in new})
 
 
 def _concerned(verified: Verified) -> set[AuthorId]:

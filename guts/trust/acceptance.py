@@ -202,7 +202,9 @@ def accept(
         if header.seq < known.seq:
             return Stale()
         return Duplicate() if header.hash == known.hash else Fork(candidate.signed_header, None)
-    ahead_ms = max(header.seq, header.time_ms) - now_ms - MAX_AHEAD_MS
+    # What it has seen too: nobody has seen a record that had to wait.
+    latest = max((seq for _, seq in candidate.entries.seen.pairs), default=0)
+    ahead_ms = max(header.seq, header.time_ms, latest) - now_ms - MAX_AHEAD_MS
     if ahead_ms > 0:
         return Ahead(now_ms + ahead_ms)
     unseen = tuple(
@@ -233,6 +235,21 @@ def settles(chain: IdentityChain, proof: EquivocationProof) -> bool:
         return True
     headers = (proof.first.header, proof.second.header)
     return any(past_limit(chain, header) for header in headers)
+
+
+def concerns(chain: IdentityChain, proof: EquivocationProof) -> bool:
+    """Tell whether ``proof`` is about what a maintainer signed: each header under a document that lists its author.
+
+    Otherwise its headers could name any epoch, and no document could ever settle it.
+    """
+    headers = [proof.first.header, proof.second.header]
+    headers += [proof.predecessor.header] if proof.predecessor is not None else []
+    return all(
+        header.epoch <= chain.epoch
+        and header.identity_hash == chain.history[header.epoch].hash
+        and header.author in chain.history[header.epoch].maintainers
+        for header in headers
+    )
 
 
 def freezes(chain: IdentityChain, proof: EquivocationProof | None) -> bool:

@@ -1,11 +1,14 @@
 """What a node makes of an offer of several maintainers' records."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 
 from guts.errors import PeerFault
-from guts.node.acceptance import Held, MissingContext, NotYet, Verified, verify
+from guts.node.acceptance import MAX_RECORDS_PER_AUTHOR, Held, MissingContext, NotYet, Verified, verify
+from guts.node.history import settle
+from guts.store.database import Database
 from guts.store.history import IdentityFork
 from guts.trust.acceptance import MAX_AHEAD_MS, WrongRepository
 from guts.trust.canonical_refs import canonical_refs
@@ -260,3 +263,68 @@ def test_threshold_that_cannot_be_met_stops_documents_and_not_refs() -> None:
     assert offer(Held(THREE, {}), first) is not None
     with pytest.raises(InvalidIdentity, match="threshold"):
         THREE.successor(created_ms=NOW, nonce=bytes(16), threshold=4)
+
+
+def test_proof_about_what_its_author_did_not_sign_as_a_maintainer_is_nobodys_fault_and_counts_for_nothing() -> None:
+    """Or a removed key could name an epoch that no document will ever reach, and nothing could settle the split."""
+    alice = publish(THREE, ALICE, None, {MAIN: oid(1)})
+    held = Held(THREE, records(alice))
+    for epoch, identity_hash in ((2**62, THREE.hash), (0, bytes(32))):
+        one, two = (
+            by_hand(THREE, ALICE, {}, seq=1, head=head, epoch=epoch, identity_hash=identity_hash)
+            for head in (MAIN, DEV)
+        )
+        proof = EquivocationProof.of(one.signed_header, two.signed_header, None)
+        assert verify(THREE.repository, held, (), (), (), NOW, (proof.encode(),)) is None
+    one, two = (by_hand(THREE, ALICE, {}, seq=1, head=head) for head in (MAIN, DEV))
+    proof = EquivocationProof.of(one.signed_header, two.signed_header, None)
+    verified = verify(THREE.repository, held, (), (), (), NOW, (proof.encode(),))
+    assert verified is not None
+    assert verified.new_proofs == {ALICE.author_id}
+
+
+async def test_new_replica_shows_nothing_of_an_author_from_the_split_on(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "guts.db")
+    one, two = (publish(THREE, ALICE, None, {MAIN: oid(number)}) for number in (1, 2))
+    bob = publish(THREE, BOB, None, {DEV: oid(9)})
+    verified = offer(None, one, two, bob)
+    assert verified is not None
+    settled = await settle(database, None, verified)
+    assert settled.records == records(bob)
+    assert [new.record for new in settled.new] == [bob]
+    verified = offer(None, one, two)
+    assert verified is not None
+    with pytest.raises(MissingContext):
+        await settle(database, None, verified)
+    await database.close()
+
+
+def test_headers_too_many_do_no_harm() -> None:
+    """The author pushed between two pages of an answer: the first has headers that lead to an older record."""
+    first = publish(THREE, ALICE, None, {MAIN: oid(1)}, now=NOW - 9)
+    second = publish(THREE, ALICE, first, {MAIN: oid(2)}, now=NOW - 8, forced={MAIN})
+    third = publish(THREE, ALICE, second, {MAIN: oid(3)}, now=NOW - 7, forced={MAIN})
+    last = publish(THREE, ALICE, third, {MAIN: oid(4)}, now=NOW - 6, forced={MAIN})
+    stray = publish(THREE, BOB, None, {MAIN: oid(5)})
+    for bridge in ((second, third, stray), (stray, second), (second, second, first)):
+        verified = offer(Held(THREE, records(first)), third, last, bridge=bridge)
+        assert verified is not None
+        assert verified.records == records(last)
+        assert [header.header.seq for header in verified.new[-1].bridge][-1] == third.seq
+
+
+@pytest.mark.parametrize("older", [MAX_RECORDS_PER_AUTHOR - 1, MAX_RECORDS_PER_AUTHOR])
+def test_of_one_author_only_the_newest_records_are_looked_at(older: int) -> None:
+    chain_of: list[SignedRefs] = []
+    for number in range(older + 1):
+        previous = chain_of[-1] if chain_of else None
+        chain_of.append(publish(THREE, ALICE, previous, {MAIN: oid(number + 1)}, now=NOW - 99 + number, forced={MAIN}))
+    spoilt = EncodedRefs(chain_of[0].header_bytes, b"\xff")
+    whole = [EncodedRefs(record.header_bytes, record.entries_bytes) for record in chain_of[1:]]
+    if older < MAX_RECORDS_PER_AUTHOR:
+        with pytest.raises(PeerFault):
+            verify(THREE.repository, None, THREE.documents, (), (spoilt, *whole), NOW)
+    else:
+        verified = verify(THREE.repository, None, THREE.documents, (), (spoilt, *whole), NOW)
+        assert verified is not None
+        assert verified.records == records(chain_of[-1])

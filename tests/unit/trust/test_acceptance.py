@@ -430,3 +430,16 @@ def test_replica_on_the_other_branch_follows_the_reaffirmed_one() -> None:
     further = publish(later, ALICE, on, {MAIN: oid(4)}, now=NOW + 21)
     assert accept(later, known(ours), further, headers(on), NOW) == New()
     assert accept(later, known(ours), further, headers(theirs[-1], on), NOW) == New()
+
+
+def test_record_that_has_seen_the_future_waits_also_where_its_author_is_limited() -> None:
+    """Or one maintainer could make another sign a seq that no replica takes."""
+    two = chain(ALICE, BOB, threshold=1)
+    point = AuthorPoint(ALICE.author_id, 5, bytes(32))
+    document = two.successor(created_ms=NOW, nonce=bytes(16), reaffirmed=(point,))
+    limited = two.extend(document.sign(ALICE))
+    for ahead in (0, 1):
+        seen = Seen.of({ALICE.author_id: NOW + MAX_AHEAD_MS + ahead})
+        record = by_hand(limited, BOB, {}, seen=seen)
+        decision = accept(limited, None, record, (), NOW, others={ALICE.author_id: 5})
+        assert isinstance(decision, Ahead if ahead else New)
