@@ -110,9 +110,16 @@ def header_of(row: KeptRecord) -> Header:
 
 
 async def restore(
-    database: Database, repository: RepositoryId, header: table.Header, newest: SignedRefs | None
+    database: Database,
+    repository: RepositoryId,
+    header: table.Header,
+    newest: SignedRefs | None,
+    most: int = table.KEPT_RECORDS,
 ) -> SignedRefs | None:
     """Return the kept record of ``header``, made by deltas from ``newest``; ``None`` where that can't be done.
+
+    Args:
+        most: deltas that may be gone through.
 
     Raises:
         StorageFault: the database failed.
@@ -122,7 +129,7 @@ async def restore(
     seen: set[bytes] = set()
     while wanted and (newest is None or wanted != newest.hash):
         found = await database.read(table.load_delta, repository, header.author, wanted)
-        if found is None or wanted in seen:
+        if found is None or wanted in seen or len(deltas) == most:
             return None
         seen.add(wanted)
         wanted, delta = found

@@ -87,6 +87,10 @@ def _cost(value: bytes) -> int:
     return max(len(value), VALUE_BYTES)
 
 
+MAX_SERVED_DELTAS: Final = 50
+"""How far behind the newest an older record is told to others: each step is work for this node, up to 16 ms."""
+
+
 class RefsReader:
     """Answers GetRefs from the database of a node."""
 
@@ -115,6 +119,9 @@ class RefsReader:
             left -= spent
             if not complete:
                 return tuple(answers), index.to_bytes(_CURSOR_BYTES, "big")
+            if isinstance(query, RecordQuery) and index + 1 < len(queries):
+                # One at a time: older records take work to make.
+                return tuple(answers), (index + 1).to_bytes(_CURSOR_BYTES, "big")
         return tuple(answers), b""
 
     async def _answer(self, query: RefsQuery | RecordQuery, budget: int) -> tuple[RefsAnswer, int, bool]:
@@ -182,7 +189,7 @@ class RefsReader:
             newest = await asyncio.to_thread(SignedRefs.decode, row.header, row.entries)
         for kept in await self._database.read(history.load_kept, query.repository, query.author):
             if kept.header.seq == query.seq and kept.base is not None:
-                record = await restore(self._database, query.repository, kept.header, newest)
+                record = await restore(self._database, query.repository, kept.header, newest, MAX_SERVED_DELTAS)
                 found += [EncodedRefs(record.header_bytes, record.entries_bytes)] if record is not None else []
         return all(answer.add_record(record, ()) for record in found)
 

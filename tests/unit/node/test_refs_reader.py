@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from guts.ids import ObjectId
-from guts.node.refs_reader import RefsReader
+from guts.node.refs_reader import MAX_SERVED_DELTAS, RefsReader
 from guts.store import repositories as table
 from guts.store.database import Database
 from guts.store.history import Equivocation, Header
@@ -103,7 +103,7 @@ async def test_proof_is_told_to_who_knows_none_or_of_a_later_split(database: Dat
 
 async def test_older_record_is_answered_as_it_was_signed(database: Database) -> None:
     made: list[Record] = []
-    for turn in range(4):
+    for turn in range(MAX_SERVED_DELTAS + 2):
         refs = {f"refs/heads/{number}": oid(number) for number in range(turn, turn + 3)}
         made.append(publish(CHAIN, ALICE, made[-1] if made else None, refs, now=1_000 + turn))
     first = state(made[0], [], made[0].entries_bytes)
@@ -113,10 +113,15 @@ async def test_older_record_is_answered_as_it_was_signed(database: Database) -> 
         delta = make_delta(before.entries, record.entries)
         step = NewSignedRefs(record.author, whole, (before.seq, before.hash), delta)
         await database.write(table.commit, dataclasses.replace(first, documents=(), signed_refs=(step,)))
-    for record in made:
-        query = RecordQuery(CHAIN.repository, ALICE.author_id, record.seq)
+    queries = [RecordQuery(CHAIN.repository, ALICE.author_id, record.seq) for record in made]
+    for query, record in list(zip(queries, made, strict=True))[1:]:
         ((found,), _) = await RefsReader(database).read([query], b"")
         assert found.records == (EncodedRefs(record.header_bytes, record.entries_bytes),)
-    for author, seq in ((ALICE, 999), (ALICE, 1_004), (BOB, 1_000)):
+    # The oldest is one step too far; and of several, each is a question of its own.
+    ((found,), cursor) = await RefsReader(database).read(queries[:2], b"")
+    assert found.records == ()
+    ((found,), cursor) = await RefsReader(database).read(queries[:2], cursor)
+    assert (len(found.records), cursor) == (1, b"")
+    for author, seq in ((ALICE, 999), (ALICE, 1_000 + len(made)), (BOB, 1_000)):
         ((found,), _) = await RefsReader(database).read([RecordQuery(CHAIN.repository, author.author_id, seq)], b"")
         assert found.records == ()
