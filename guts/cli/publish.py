@@ -205,7 +205,7 @@ class _Publisher:
         }
         updates: list[Update] = []
         if not prepared.flag("unchanged"):
-            signature, updates = sign_refs(key, prepared, subject.chain, own_copy)
+            signature, updates = sign_refs(key, prepared, subject.chain, own_copy, time.time_ns() // 1_000_000)
             if known is None:
                 await source.set_genesis(base64.b64encode(subject.chain.documents[0]).decode())
             path = f"/v1/publications/{prepared.text('session')}/commit"
