@@ -2,16 +2,18 @@
 
 The node knows the history, and could be broken into. So it also hands over the records that it worked with, whose
 signatures are checked here, and the next record must come out the same, byte for byte, with a time that is about that
-of the clock here. What is left to a lying node is to withhold news, and to tell which of two concurrent commits
-contains the other; neither moves a ref of ours to where we did not want it.
+of the clock here. What is left to a lying node is to withhold news of others, and to tell which of two concurrent
+commits contains the other; neither moves a ref of ours to where we did not want it.
 """
 
 import base64
 import binascii
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from guts.cli.answer import Answer, BadAnswer
+from guts.cli.signed_records import check_previous
 from guts.errors import ExitStatus, GutsError, PeerFault
 from guts.ids import AuthorId, ObjectId
 
@@ -50,16 +52,27 @@ class Update:
     forced: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature over ``header``, and the refs of the repository that it moves."""
+
+    signature: bytes
+    header: "Header"
+    updates: list[Update]
+
+
 def sign_refs(
-    key: "SigningKey", prepared: Answer, chain: "IdentityChain", own_copy: "Copy", now_ms: int
-) -> tuple[bytes, list[Update]]:
+    key: "SigningKey", prepared: Answer, chain: "IdentityChain", own_copy: "Copy", now_ms: int, author_key: Path
+) -> Signature:
     """Return the signature over what the node prepared, and what it changes.
 
     Args:
         chain: the identity documents of the repository, checked.
         now_ms: Unix milliseconds by the clock of whoever signs.
+        author_key: file of ``key``, beside which it is noted what was published.
 
     Raises:
+        RecordMissing: it does not go on from what was published last (``guts.cli.signed_records``).
         NotAsked: it is not the record that makes the author's refs those of the repository, or not one of now.
     """
     from guts.identity import domain
@@ -77,6 +90,7 @@ def sign_refs(
     _check_time(header, now_ms)
     others = _records(prepared, chain)
     previous = others.pop(key.author_id, None)
+    check_previous(author_key, chain, key.author_id, previous)
     ancestors = {(_oid(pair, "ancestor"), _oid(pair, "descendant")) for pair in prepared.objects("ancestors")}
     refs, head = wanted(chain, key.author_id, previous, own_copy, others=others, ancestors=ancestors)
     forced = {ref for ref, entry in entries.refs.items() if entry.forced == header.seq} & own_copy.force
@@ -99,7 +113,7 @@ def sign_refs(
         for ref in sorted(shown.keys() | refs.keys(), key=str.encode)
         if shown.get(ref) != refs.get(ref) and not ref.startswith(CONFLICTS)
     ]
-    return key.sign(domain(KIND), body), updates
+    return Signature(key.sign(domain(KIND), body), header, updates)
 
 
 def _check_time(header: "Header", now_ms: int) -> None:

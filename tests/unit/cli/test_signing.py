@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ TWO = chain(ALICE, BOB, threshold=1)
 OTHER = chain(ALICE, BOB, threshold=1, name="other")
 BOBS = publish(TWO, BOB, None, {MAIN: oid(1), DEV: oid(2)})
 ALICES = publish(TWO, ALICE, None, {MAIN: oid(1), DEV: oid(2), "refs/heads/mine": oid(3)}, others=[BOBS])
+NO_NOTES = Path("/nonexistent/author.key")
 
 
 def prepared(
@@ -65,14 +67,16 @@ def signs(
     answer: Answer, refs: Mapping[str, ObjectId], *, force: bool = False, prune: bool = False, now: int = NOW
 ) -> bytes:
     own_copy = Copy(refs, MAIN, set(refs) if force else set(), prune)
-    return sign_refs(ALICE, answer, TWO, own_copy, now)[0]
+    return sign_refs(ALICE, answer, TWO, own_copy, now, NO_NOTES).signature
 
 
 def test_author_signs_a_record_that_keeps_what_others_published() -> None:
     mine = {MAIN: oid(4), "refs/heads/mine": oid(3)}
     refs, _ = wanted(TWO, ALICE.author_id, ALICES, Copy(mine, MAIN), others={BOB.author_id: BOBS})
     unsigned = next_of_alice(refs)
-    signature, updates = sign_refs(ALICE, prepared(unsigned, [ALICES, BOBS]), TWO, Copy(mine, MAIN), NOW)
+    signed = sign_refs(ALICE, prepared(unsigned, [ALICES, BOBS]), TWO, Copy(mine, MAIN), NOW, NO_NOTES)
+    signature, updates = signed.signature, signed.updates
+    assert signed.header == unsigned.header
     assert updates == [Update(MAIN, oid(1), oid(4), forced=False)]
     assert signature == ALICE.sign(domain(KIND), unsigned.body)
     assert unsigned.attach(ALICE.author_id, signature).entries.live() == mine
@@ -119,8 +123,8 @@ def test_branch_that_the_author_is_on_becomes_head_only_where_that_was_asked_for
     assert unsigned is not None
     answer = prepared(unsigned, [ALICES, BOBS])
     with pytest.raises(NotAsked):
-        sign_refs(ALICE, answer, TWO, mine, NOW)
-    assert sign_refs(ALICE, answer, TWO, replace(mine, move_head=True), NOW)
+        sign_refs(ALICE, answer, TWO, mine, NOW, NO_NOTES)
+    assert sign_refs(ALICE, answer, TWO, replace(mine, move_head=True), NOW, NO_NOTES)
 
 
 def test_node_with_another_time_gets_no_signature() -> None:
