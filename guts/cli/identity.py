@@ -207,6 +207,7 @@ def sign(session: Session, as_json: bool, file: Path) -> None:
     proposal = Proposal.read(file)
     if not as_json:  # whose result has the changes in it
         say("\n".join(_title_and_changes(proposal)))
+    proposal.check_points(time.time_ns() // 1_000_000)
     _check_open(session, proposal)
     key = author_key(session)
     signed = proposal.signed(key)
@@ -278,6 +279,7 @@ def _check_open(session: Session, proposal: "Proposal") -> None:
 
 def _propose(session: Session, proposal: "Proposal", file: Path, as_json: bool) -> None:
     document = proposal.document
+    proposal.check_points(time.time_ns() // 1_000_000)
     if document.threshold == len(document.maintainers) > 1:
         say(
             f"warning: all {document.threshold} maintainers must sign any later change: one lost key locks the "

@@ -16,6 +16,7 @@ from guts.cli.session import instant_text
 from guts.errors import PeerFault, UsageError
 from guts.identity import SigningKey, domain
 from guts.ids import AuthorId, BadId
+from guts.trust.acceptance import MAX_AHEAD_MS
 from guts.trust.chain import MAX_DOCUMENTS, IdentityChain
 from guts.trust.identity_document import MAX_DOCUMENT_BYTES, AuthorPoint, IdentityDocument
 
@@ -130,6 +131,20 @@ class Proposal:
         signature = key.sign(domain(IdentityDocument.KIND), self.document.body)
         return replace(self, signatures={**self.signatures, author: signature})
 
+    def check_points(self, now_ms: int) -> None:
+        """Check who is removed or reaffirmed, after which record. ``now_ms``: Unix milliseconds.
+
+        Raises:
+            BadProposal: after one of the future: everything that its author signs until then would count, or be lost.
+        """
+        for point in (*self.document.removed, *self.document.reaffirmed):
+            if point.seq > now_ms + MAX_AHEAD_MS:
+                raise BadProposal(
+                    f"{point.author}: {record_text(point)}, is more than 10 minutes in the future, and no replica "
+                    "accepts such a record now",
+                    hint="check the clock of this machine (timedatectl), and propose anew with a node that you trust",
+                )
+
     def encode(self) -> bytes:
         """Return the document with the signatures that there are; whether they suffice, ``missing`` says."""
         return self.document.attach(self.signatures)
@@ -171,7 +186,8 @@ def changes(before: IdentityDocument, after: IdentityDocument) -> list[str]:
         if old != new:
             lines.append(f"{name.replace('_', ' ')}: {_quoted(old)} -> {_quoted(new)}")
     if before.rules != after.rules:
-        lines.append("rules: " + ", ".join(f"{rule.pattern} needs {rule.endorsements}" for rule in after.rules))
+        rules = [f"{_quoted(rule.pattern)} needs {rule.endorsements}" for rule in after.rules]
+        lines.append(f"rules: {', '.join(rules)}" if rules else "no rules")
     stay = [author for author in after.maintainers if author in before.maintainers]
     if stay != [author for author in before.maintainers if author in after.maintainers]:
         lines.append("another order of precedence: " + ", ".join(f"{author.short}…" for author in after.maintainers))

@@ -24,7 +24,7 @@ from guts.cli.answer import Answer, BadAnswer
 from guts.cli.author import author_key
 from guts.cli.session import Session, emit, json_option, pass_session, say, size_text, timeout_option
 from guts.cli.waiting import waiting
-from guts.errors import ExitStatus, UsageError
+from guts.errors import ExitStatus, StorageFault, UsageError
 from guts.ids import AuthorId, ObjectId, RepositoryId
 
 if TYPE_CHECKING:  # PyNaCl and asyncio's subprocesses are loaded by the command, not by --help
@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # PyNaCl and asyncio's subprocesses are loaded by the command
     from guts.identity import SigningKey
     from guts.trust.authoring import Copy
     from guts.trust.chain import IdentityChain
+    from guts.trust.signed_refs import Header
 
 UNNAMED: Final = "repository"
 MAX_NAME: Final = 100
@@ -205,13 +206,16 @@ class _Publisher:
         }
         updates: list[Update] = []
         if not prepared.flag("unchanged"):
-            signature, updates = sign_refs(key, prepared, subject.chain, own_copy)
+            now_ms = time.time_ns() // 1_000_000
+            signed = sign_refs(key, prepared, subject.chain, own_copy, now_ms, self._session.paths.author_key)
+            updates = signed.updates
             if known is None:
                 await source.set_genesis(base64.b64encode(subject.chain.documents[0]).decode())
             path = f"/v1/publications/{prepared.text('session')}/commit"
-            body = {"signature": signature.hex()}
+            body = {"signature": signed.signature.hex()}
             with waiting(lambda: "the node stores it"):
                 committed = Answer.of(self._client.send("POST", path, body, self._timeout))
+            self._note(signed.header)
             result["objects"] = committed.number("objects", 0)
             result["conflicts"] = committed.number("conflicts", 0)
             result["followers"] = committed.number("followers", 0)
@@ -220,6 +224,15 @@ class _Publisher:
             await source.set_repository(str(repository))
         await source.add_remote(url)
         return _Published(result, updates)
+
+    def _note(self, header: "Header") -> None:
+        """Note what is published now; that stands, whether it can be noted or not."""
+        from guts.cli.signed_records import note_published
+
+        try:
+            note_published(self._session.paths.author_key, header)
+        except StorageFault as error:
+            say(f"warning: it could not be noted that this is published: {error}")
 
     def _begun(self, document: str | None, key: "SigningKey") -> _Subject | None:
         """Return the repository whose first publication was cut short; the node may have committed it, or not."""

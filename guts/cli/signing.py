@@ -1,17 +1,19 @@
 """Signing refs that a node prepared: they are made again here, from what every maintainer signed, and compared.
 
 The node knows the history, and could be broken into. So it also hands over the records that it worked with, whose
-signatures are checked here, and the next record must come out the same, byte for byte. What is left to a lying node
-is to withhold news, and to tell which of two concurrent commits contains the other; neither moves a ref of ours to
-where we did not want it.
+signatures are checked here, and the next record must come out the same, byte for byte, with a time that is about that
+of the clock here. What is left to a lying node is to withhold news of others, and to tell which of two concurrent
+commits contains the other; neither moves a ref of ours to where we did not want it.
 """
 
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from guts.cli.answer import Answer, BadAnswer
+from guts.cli.signed_records import check_previous
 from guts.errors import ExitStatus, GutsError, PeerFault
 from guts.ids import AuthorId, ObjectId
 
@@ -19,7 +21,13 @@ if TYPE_CHECKING:  # PyNaCl is loaded by the command, not by --help
     from guts.identity import SigningKey
     from guts.trust.authoring import Copy
     from guts.trust.chain import IdentityChain
-    from guts.trust.signed_refs import SignedRefs
+    from guts.trust.signed_refs import Header, SignedRefs
+
+MAX_TIME_OFFSET_MS: Final = 5 * 60 * 1000
+"""How far the time in a record may be from our clock: as far as a node's clock may be from its peers'."""
+
+MAX_SEQ_AHEAD_MS: Final = 10 * 60 * 1000
+"""How far past our clock a record's seq may be: replicas put up with no more, and each later one must be higher."""
 
 
 class NotAsked(GutsError):
@@ -44,16 +52,28 @@ class Update:
     forced: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature over ``header``, and the refs of the repository that it moves."""
+
+    signature: bytes
+    header: "Header"
+    updates: list[Update]
+
+
 def sign_refs(
-    key: "SigningKey", prepared: Answer, chain: "IdentityChain", own_copy: "Copy"
-) -> tuple[bytes, list[Update]]:
+    key: "SigningKey", prepared: Answer, chain: "IdentityChain", own_copy: "Copy", now_ms: int, author_key: Path
+) -> Signature:
     """Return the signature over what the node prepared, and what it changes.
 
     Args:
         chain: the identity documents of the repository, checked.
+        now_ms: Unix milliseconds by the clock of whoever signs.
+        author_key: file of ``key``, beside which it is noted what was published.
 
     Raises:
-        NotAsked: it is not the record that makes the author's refs those of the repository.
+        RecordMissing: it does not go on from what was published last (``guts.cli.signed_records``).
+        NotAsked: it is not the record that makes the author's refs those of the repository, or not one of now.
     """
     from guts.identity import domain
     from guts.trust.authoring import prepare_refs, wanted
@@ -67,8 +87,10 @@ def sign_refs(
         header, entries = Header.decode_body(body), Entries.decode(encoded)
     except PeerFault as error:
         raise NotAsked(f"the node wants something signed that is no record of refs: {error}") from None
+    _check_time(header, now_ms)
     others = _records(prepared, chain)
     previous = others.pop(key.author_id, None)
+    check_previous(author_key, chain, key.author_id, previous)
     ancestors = {(_oid(pair, "ancestor"), _oid(pair, "descendant")) for pair in prepared.objects("ancestors")}
     refs, head = wanted(chain, key.author_id, previous, own_copy, others=others, ancestors=ancestors)
     forced = {ref for ref, entry in entries.refs.items() if entry.forced == header.seq} & own_copy.force
@@ -91,7 +113,18 @@ def sign_refs(
         for ref in sorted(shown.keys() | refs.keys(), key=str.encode)
         if shown.get(ref) != refs.get(ref) and not ref.startswith(CONFLICTS)
     ]
-    return key.sign(domain(KIND), body), updates
+    return Signature(key.sign(domain(KIND), body), header, updates)
+
+
+def _check_time(header: "Header", now_ms: int) -> None:
+    """Raises: ``NotAsked``: a record that says so would have to wait with replicas, and would use up seqs to come."""
+    if abs(header.time_ms - now_ms) > MAX_TIME_OFFSET_MS:
+        raise NotAsked(
+            "the node's clock is more than 5 minutes away from the one here; nothing was signed",
+            hint="set the clocks of both machines (timedatectl set-ntp true), then try again",
+        )
+    if header.seq > now_ms + MAX_SEQ_AHEAD_MS:
+        raise NotAsked("the node wants a record signed that is more than 10 minutes in the future; nothing was signed")
 
 
 def _records(prepared: Answer, chain: "IdentityChain") -> "dict[AuthorId, SignedRefs]":

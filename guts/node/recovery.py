@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 SETTLED_AT_A_TIME: Final = 4
 """Repositories taken in at a time: each waits for the disk and for git, and may hold the records of many authors."""
 
+MAX_TOLD: Final = 3
+"""Names of strange entries in the one warning about them: enough to find them."""
+
 
 async def recover(repositories: Repositories, now_ms: int) -> dict[RepositoryId, Known]:
     """Bring every repository to the state that the database says; return those that are seeded.
@@ -71,22 +74,22 @@ async def _recover(repositories: Repositories, summary: RepositorySummary, clean
 async def _settle_unknown(repositories: Repositories, known: Collection[Path], now_ms: int) -> int:
     """Take in what the database does not know; remove what a first fetch began: nothing signed is in it.
 
-    Returns how many were taken in.
+    Only folders that have the name of a repository are touched. Returns how many were taken in.
     """
     turns = asyncio.Semaphore(SETTLED_AT_A_TIME)
 
-    async def settle(path: Path) -> bool:
+    async def settle(path: Path, repository: RepositoryId) -> bool:
         async with turns:
             if await asyncio.to_thread(has_refs, path):
-                return await _take_in(repositories, path, now_ms)
+                return await _take_in(repositories, path, repository, now_ms)
             await repositories.at(path).delete()
             log.info("removed %s, begun by an earlier run", path.name)
             return False
 
-    paths = await asyncio.to_thread(sorted, repositories.root.glob(f"*{SUFFIX}"))
+    unknown = await asyncio.to_thread(_unknown, repositories, known)
     try:
         async with asyncio.TaskGroup() as tasks:
-            settled = [tasks.create_task(settle(path)) for path in paths if path not in known]
+            settled = [tasks.create_task(settle(path, repository)) for path, repository in unknown.items()]
     except* StorageFault as group:
         raise group.exceptions[0] from None
     if taken := sum(task.result() for task in settled):
@@ -94,13 +97,32 @@ async def _settle_unknown(repositories: Repositories, known: Collection[Path], n
     return taken
 
 
-async def _take_in(repositories: Repositories, path: Path, now_ms: int) -> bool:
+def _unknown(repositories: Repositories, known: Collection[Path]) -> dict[Path, RepositoryId]:
+    """Return the folders of repositories that are not ``known``; whatever else somebody put there is left alone."""
+    unknown: dict[Path, RepositoryId] = {}
+    strange: list[Path] = []
+    for path in sorted(repositories.root.glob(f"*{SUFFIX}")):
+        if path in known:
+            continue
+        try:
+            repository = RepositoryId.parse(path.name.removesuffix(SUFFIX))
+        except BadId:
+            strange.append(path)
+            continue
+        # An id has a second spelling, in capitals: only the one that this node writes is its own.
+        if path != repositories.path(repository) or path.is_symlink() or not path.is_dir():
+            strange.append(path)
+            continue
+        unknown[path] = repository
+    if strange:
+        told = ", ".join(path.name for path in strange[:MAX_TOLD])
+        more = f" and {len(strange) - MAX_TOLD} more" if len(strange) > MAX_TOLD else ""
+        log.warning("%s: no folders of repositories of this node: %s%s; left alone", repositories.root, told, more)
+    return unknown
+
+
+async def _take_in(repositories: Repositories, path: Path, repository: RepositoryId, now_ms: int) -> bool:
     """Accept again what is in the repository at ``path``; tell whether that succeeded."""
-    try:
-        repository = RepositoryId.parse(path.name.removesuffix(SUFFIX))
-    except BadId:
-        log.warning("%s is no repository of this node; it is left as it is", path)
-        return False
     try:
         bare = await repositories.open(repository)
         await asyncio.to_thread(clean_up, bare.path)

@@ -143,8 +143,13 @@ class PeerManager:
         return [Send(connection.id, message) for connection in self.ready()]
 
     def clock_offset(self, now: Now) -> int | None:
-        """Return by how many milliseconds the peers' clocks are ahead of ours, the median; ``None``: nobody is here."""
-        offsets = [connection.clock_at_zero + int(now.mono * 1000) - now.wall for connection in self.ready()]
+        """Return by how many milliseconds the peers' clocks are ahead of ours, the median; ``None``: nobody is here.
+
+        Where we dialled anybody, only those are asked: whoever dials us could otherwise outvote them.
+        """
+        ready = list(self.ready())
+        asked = [connection for connection in ready if connection.direction is Direction.OUTBOUND] or ready
+        offsets = [connection.clock_at_zero + int(now.mono * 1000) - now.wall for connection in asked]
         return statistics.median_low(offsets) if offsets else None
 
     def deadline(self, now: float) -> float:

@@ -11,7 +11,7 @@ from guts.ids import AuthorId, ObjectId
 from guts.records import Signed
 from guts.trust.canonical_refs import AncestorFacts, canonical_refs, counting, within_limit
 from guts.trust.chain import IdentityChain
-from guts.trust.entries import MAX_ENTRIES_BYTES, MAX_REFS, Entries, Entry, Seen
+from guts.trust.entries import MAX_ENTRIES_BYTES, MAX_REFS, MAX_SEEN_AUTHORS, Entries, Entry, Seen
 from guts.trust.ref_names import is_branch, is_ref_name, is_tag, parents
 from guts.trust.signed_refs import Header, SignedRefs
 
@@ -261,6 +261,12 @@ def _unsigned(
     for vector in {head_seen, *(entry.seen for entry in refs.values())}:
         for other, other_seq in vector.pairs:
             joined[other] = max(other_seq, joined.get(other, 0))
+    if len(joined) > MAX_SEEN_AUTHORS:
+        raise CannotPublish(
+            f"{len(joined)} other maintainers have signed refs that count, or counted, those of former ones too; "
+            f"a record tells of {MAX_SEEN_AUTHORS}",
+            hint="publish the refs as a new repository, of those who maintain it now",
+        )
     live = sum(entry.oid is not None for entry in refs.values())
     if live > MAX_REFS:
         raise CannotPublish(f"{live} refs; a record holds {MAX_REFS}", hint="publish fewer branches or tags")

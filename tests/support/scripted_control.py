@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -195,7 +196,7 @@ class ScriptedControl:
             self.records.get(repository),
             wanted,
             head,
-            NOW_MS,
+            time.time_ns() // 1_000_000,
             forced=set(map(str, header["force"])) if isinstance(header["force"], list) else set(),
         )
         if unsigned is None:

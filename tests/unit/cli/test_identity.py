@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -118,9 +119,8 @@ def test_reaffirmed_record_is_the_one_that_the_node_holds(
     file = tmp_path / "reaffirm"
     ran = guts("identity", "reaffirm", ALICE.author_id, repository, file)
     record = control.records[RepositoryId.parse(repository)]
-    begins = (
-        f"reaffirms {ALICE.author_id}, who goes on from its record {record.hash.hex()[:12]}… of 2025-10-09 08:53:20"
-    )
+    signed = f"{datetime.fromtimestamp(record.seq // 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    begins = f"reaffirms {ALICE.author_id}, who goes on from its record {record.hash.hex()[:12]}… of {signed}"
     assert begins in ran.out
     assert "is not suspended" in ran.err
     assert guts("identity", "sign", file).status == 0

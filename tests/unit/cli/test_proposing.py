@@ -3,17 +3,19 @@
 import errno
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from guts.cli.proposal import Proposal, changes
+from guts.cli.proposal import BadProposal, Proposal, changes
 from guts.cli.signed_documents import AlreadySigned, note_signature
 from guts.errors import ExitStatus
 from guts.ids import AuthorId, RepositoryId
 from guts.keystore import KeyFile, KeyKind, write_key_file
 from guts.records import MAX_SEQ
-from guts.trust.identity_document import AuthorPoint
+from guts.trust.acceptance import MAX_AHEAD_MS
+from guts.trust.identity_document import AuthorPoint, RefRule
 from tests.support.proposals import sign_elsewhere
 from tests.support.scripted_control import ScriptedControl, serving
 from tests.unit.cli.conftest import Guts
@@ -86,6 +88,54 @@ def test_records_are_told_by_time() -> None:
     )
     short = ", ".join(f"{author.author_id.short}…" for author in (BOB, ALICE, CAROL))
     assert changes(two.current, ordered) == [f"another order of precedence: {short}"]
+
+
+def test_rules_are_quoted_and_their_end_is_told() -> None:
+    none = chain(ALICE)
+    rules = (RefRule("refs/heads/a", 1), RefRule("refs/tags/ needs 1, x", 2))
+    document = none.successor(created_ms=NOW, nonce=bytes(16), rules=rules)
+    assert changes(none.current, document) == ['rules: "refs/heads/a" needs 1, "refs/tags/ needs 1, x" needs 2']
+    some = none.extend(document.sign(ALICE))
+    assert changes(some.current, some.successor(created_ms=NOW, nonce=bytes(16), rules=())) == ["no rules"]
+
+
+@pytest.mark.parametrize("kind", ["removed", "reaffirmed"])
+def test_record_of_the_future_is_nothing_to_go_on_from(guts: Guts, tmp_path: Path, kind: str) -> None:
+    two = chain(ALICE, BOB, threshold=1)
+    known = publish(two, BOB, None, {MAIN: oid(1)})
+    point = AuthorPoint(BOB.author_id, known.seq, known.hash)
+    if kind == "removed":
+        maintainers = (ALICE.author_id,)
+        document = two.successor(created_ms=NOW, nonce=bytes(16), maintainers=maintainers, removed=(point,))
+    else:
+        document = two.successor(created_ms=NOW, nonce=bytes(16), reaffirmed=(point,))
+    proposal = Proposal(two, document, {})
+    proposal.check_points(known.seq - MAX_AHEAD_MS)
+    with pytest.raises(BadProposal, match=f"{BOB.author_id}: its record .* is more than 10 minutes in the future"):
+        proposal.check_points(known.seq - MAX_AHEAD_MS - 1)
+
+    write_key_file(guts.paths.author_key, KeyFile.of(KeyKind.AUTHOR, ALICE, None))
+    far = AuthorPoint(BOB.author_id, MAX_SEQ, known.hash)
+    file = tmp_path / "far"
+    changed = replace(document, removed=(far,)) if kind == "removed" else replace(document, reaffirmed=(far,))
+    Proposal(two, changed, {}).create(file)
+    refused = guts("identity", "sign", file, "--json")
+    assert refused.error["code"] == "BAD_PROPOSAL"
+    assert "in the future" in str(refused.error["message"])
+    assert Proposal.read(file).signatures == {}
+
+
+def test_record_of_the_future_is_not_proposed(
+    guts: Guts, control: ScriptedControl, repository: str, tmp_path: Path
+) -> None:
+    identifier, file = RepositoryId.parse(repository), tmp_path / "file"
+    record = control.records[identifier]
+    far = publish(control.chains[identifier], ALICE, record, {MAIN: oid(2)}, now=record.seq + 3_600_000)
+    control.records[identifier] = far
+    refused = guts("identity", "reaffirm", ALICE.author_id, repository, file)
+    assert refused.status == ExitStatus.USAGE
+    assert "is more than 10 minutes in the future" in refused.err
+    assert not file.exists()
 
 
 def test_file_of_a_proposal_is_shown_unsigned_and_without_a_node(guts: Guts, tmp_path: Path) -> None:

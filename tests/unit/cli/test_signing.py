@@ -3,21 +3,24 @@
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from guts.cli.answer import Answer
-from guts.cli.signing import NotAsked, Update, sign_refs
+from guts.cli.signing import MAX_SEQ_AHEAD_MS, MAX_TIME_OFFSET_MS, NotAsked, Update, sign_refs
 from guts.identity import domain
 from guts.ids import ObjectId
 from guts.trust.authoring import Copy, UnsignedRefs, prepare_refs, wanted
+from guts.trust.entries import Entry, Seen
 from guts.trust.signed_refs import KIND, SignedRefs
-from tests.unit.trust.world import ALICE, BOB, DEV, EVE, MAIN, NOW, chain, oid, publish
+from tests.unit.trust.world import ALICE, BOB, DEV, EVE, MAIN, NOW, by_hand, chain, oid, publish
 
 TWO = chain(ALICE, BOB, threshold=1)
 OTHER = chain(ALICE, BOB, threshold=1, name="other")
 BOBS = publish(TWO, BOB, None, {MAIN: oid(1), DEV: oid(2)})
 ALICES = publish(TWO, ALICE, None, {MAIN: oid(1), DEV: oid(2), "refs/heads/mine": oid(3)}, others=[BOBS])
+NO_NOTES = Path("/nonexistent/author.key")
 
 
 def prepared(
@@ -44,6 +47,7 @@ def next_of_alice(
     previous: SignedRefs | None = ALICES,
     forced: frozenset[str] = frozenset(),
     other: SignedRefs = BOBS,
+    now: int = NOW + 5,
 ) -> UnsignedRefs:
     unsigned = prepare_refs(
         TWO,
@@ -51,7 +55,7 @@ def next_of_alice(
         previous,
         wanted,
         MAIN,
-        NOW + 5,
+        now,
         forced=forced,
         others={other.author: other},
     )
@@ -59,16 +63,20 @@ def next_of_alice(
     return unsigned
 
 
-def signs(answer: Answer, refs: Mapping[str, ObjectId], *, force: bool = False, prune: bool = False) -> bytes:
+def signs(
+    answer: Answer, refs: Mapping[str, ObjectId], *, force: bool = False, prune: bool = False, now: int = NOW
+) -> bytes:
     own_copy = Copy(refs, MAIN, set(refs) if force else set(), prune)
-    return sign_refs(ALICE, answer, TWO, own_copy)[0]
+    return sign_refs(ALICE, answer, TWO, own_copy, now, NO_NOTES).signature
 
 
 def test_author_signs_a_record_that_keeps_what_others_published() -> None:
     mine = {MAIN: oid(4), "refs/heads/mine": oid(3)}
     refs, _ = wanted(TWO, ALICE.author_id, ALICES, Copy(mine, MAIN), others={BOB.author_id: BOBS})
     unsigned = next_of_alice(refs)
-    signature, updates = sign_refs(ALICE, prepared(unsigned, [ALICES, BOBS]), TWO, Copy(mine, MAIN))
+    signed = sign_refs(ALICE, prepared(unsigned, [ALICES, BOBS]), TWO, Copy(mine, MAIN), NOW, NO_NOTES)
+    signature, updates = signed.signature, signed.updates
+    assert signed.header == unsigned.header
     assert updates == [Update(MAIN, oid(1), oid(4), forced=False)]
     assert signature == ALICE.sign(domain(KIND), unsigned.body)
     assert unsigned.attach(ALICE.author_id, signature).entries.live() == mine
@@ -115,5 +123,28 @@ def test_branch_that_the_author_is_on_becomes_head_only_where_that_was_asked_for
     assert unsigned is not None
     answer = prepared(unsigned, [ALICES, BOBS])
     with pytest.raises(NotAsked):
-        sign_refs(ALICE, answer, TWO, mine)
-    assert sign_refs(ALICE, answer, TWO, replace(mine, move_head=True))
+        sign_refs(ALICE, answer, TWO, mine, NOW, NO_NOTES)
+    assert sign_refs(ALICE, answer, TWO, replace(mine, move_head=True), NOW, NO_NOTES)
+
+
+def test_node_with_another_time_gets_no_signature() -> None:
+    mine = {MAIN: oid(4), "refs/heads/mine": oid(3), DEV: oid(2)}
+    time = NOW + 10 * MAX_TIME_OFFSET_MS
+    answer = prepared(next_of_alice(mine, now=time), [ALICES, BOBS])
+    for now in (time - MAX_TIME_OFFSET_MS, time + MAX_TIME_OFFSET_MS):
+        assert signs(answer, mine, now=now)
+    for now in (time - MAX_TIME_OFFSET_MS - 1, time + MAX_TIME_OFFSET_MS + 1):
+        with pytest.raises(NotAsked, match="5 minutes"):
+            signs(answer, mine, now=now)
+
+
+def test_node_that_would_use_up_the_seqs_to_come_gets_no_signature() -> None:
+    mine = {MAIN: oid(4), DEV: oid(2)}
+    for ahead, previous_seq in ((0, NOW + MAX_SEQ_AHEAD_MS - 1), (1, NOW + MAX_SEQ_AHEAD_MS), (2, 2**62)):
+        previous = by_hand(TWO, ALICE, {MAIN: Entry(oid(1), NOW, Seen())}, seq=previous_seq, head_seq=NOW)
+        answer = prepared(next_of_alice(mine, previous=previous, now=NOW), [previous, BOBS])
+        if not ahead:
+            assert signs(answer, mine)
+        else:
+            with pytest.raises(NotAsked, match="10 minutes"):
+                signs(answer, mine)

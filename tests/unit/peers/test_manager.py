@@ -504,6 +504,19 @@ def test_offset_of_the_clock_is_the_median_of_what_ready_peers_said() -> None:
     assert peers.clock_offset(dataclasses.replace(at(500), wall=at(440).wall)) == 150_000
 
 
+def test_offset_of_the_clock_is_not_moved_by_strangers_where_we_dialled_somebody() -> None:
+    peers = manager()
+    for number in (1, 2, 3):
+        connection = connect(peers, inbound(number, number), START)
+        run(peers, peers.hello(connection, dataclasses.replace(hello_of(number), time_ms=WALL + 10**9), START))
+    dialled = connect(peers, outbound(4, 4, None), START)
+    assert peers.clock_offset(START) == 10**9, "who has not answered does not count"
+    run(peers, peers.hello_ack(dialled, dataclasses.replace(ack_of(4), time_ms=WALL + 7), START))
+    assert peers.clock_offset(START) == 7
+    peers.disconnected(ConnectionId(4), None, START)
+    assert peers.clock_offset(START) == 10**9
+
+
 def test_subscriptions_and_holdings_are_noted_up_to_a_bound() -> None:
     peers = manager()
     connection = accept(peers, 1, 2)

@@ -5,15 +5,16 @@ from collections.abc import Mapping, Set
 import pytest
 
 from guts.errors import PeerFault
-from guts.identity import domain
+from guts.identity import SigningKey, domain
 from guts.ids import AuthorId, ObjectId
 from guts.trust.acceptance import Known, New, accept
 from guts.trust.authoring import CannotPublish, Copy, UnsignedRefs, own_moves, prepare_refs, wanted
 from guts.trust.canonical_refs import AncestorFacts, canonical_refs
-from guts.trust.entries import MAX_REFS, Entry, Seen
+from guts.trust.chain import IdentityChain
+from guts.trust.entries import MAX_REFS, MAX_SEEN_AUTHORS, Entry, Seen
 from guts.trust.identity_document import AuthorPoint
 from guts.trust.signed_refs import SignedRefs
-from tests.unit.trust.world import ALICE, BOB, DEV, EVE, MAIN, NOW, by_hand, chain, oid, publish, records
+from tests.unit.trust.world import ALICE, BOB, DEV, EVE, MAIN, NOW, by_hand, chain, key, oid, publish, records
 
 ONE = chain(ALICE)
 TWO = chain(ALICE, BOB, threshold=1)
@@ -332,3 +333,34 @@ def test_maintainer_who_was_removed_is_told_so() -> None:
         publish(left, BOB, None, {MAIN: oid(1)})
     with pytest.raises(CannotPublish, match="is not a maintainer"):
         publish(left, EVE, None, {MAIN: oid(1)})
+
+
+def test_author_with_more_predecessors_than_a_record_tells_of_is_told_so() -> None:
+    first, second, third = ([key(f"{name}{number}") for number in range(31)] for name in ("first", "second", "third"))
+
+    def published(identity: IdentityChain, keys: list[SigningKey]) -> list[SignedRefs]:
+        return [publish(identity, k, None, {f"refs/heads/{k.author_id}": oid(1)}) for k in keys]
+
+    def replaced(
+        identity: IdentityChain, gone: list[SignedRefs], stay: list[SigningKey], new: list[SigningKey]
+    ) -> IdentityChain:
+        document = identity.successor(
+            created_ms=NOW,
+            nonce=bytes(16),
+            maintainers=tuple(k.author_id for k in (ALICE, *stay, *new)),
+            threshold=1,
+            removed=tuple(AuthorPoint(record.author, record.seq, record.hash) for record in gone),
+        )
+        return identity.extend(document.sign(ALICE, *new))
+
+    identity = chain(ALICE, *first, threshold=1)
+    others = published(identity, first)
+    identity = replaced(identity, others, [], second)
+    others += published(identity, second)
+    identity = replaced(identity, others[31:34], second[3:], third[:3])
+    newest = published(identity, third[:3])
+    most = [*others, *newest[:2]]
+    assert len(most) == MAX_SEEN_AUTHORS
+    assert len(publish(identity, ALICE, None, {MAIN: oid(2)}, others=most).entries.seen.pairs) == MAX_SEEN_AUTHORS
+    with pytest.raises(CannotPublish, match="65 other maintainers"):
+        publish(identity, ALICE, None, {MAIN: oid(2)}, others=[*others, *newest])
