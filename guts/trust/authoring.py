@@ -107,6 +107,8 @@ def prepare_refs(
     seq = max(now_ms, past + 1, 1 if previous is None else previous.seq + 1)
     own = {} if previous is None else _unsuperseded(author, previous, theirs)
 
+    # What an author had seen it goes on to have seen, also where that is not held here: nothing superseded returns.
+    before = {} if previous is None else previous.entries.refs
     entries: dict[str, Entry] = {}
     for ref in sorted(own.keys() | wanted.keys() | shown.refs.keys(), key=str.encode):
         if not is_ref_name(ref):
@@ -115,13 +117,15 @@ def prepare_refs(
         if oid == shown.refs.get(ref):
             if held is not None and (held.oid is not None or _claimed(ref, theirs)):
                 entries[ref] = held
-        elif oid is None:
-            entries[ref] = Entry(None, seq, now_seen, forced=seq)
+            continue
+        seen = _joined(now_seen, before[ref].seen) if ref in before else now_seen
+        if oid is None:
+            entries[ref] = Entry(None, seq, seen, forced=seq)
         elif ref in forced or (held is None and previous is not None):
             # Without an own entry to compare with, replicas may still hold one that was dropped since.
-            entries[ref] = Entry(oid, seq, now_seen, forced=seq)
+            entries[ref] = Entry(oid, seq, seen, forced=seq)
         else:
-            entries[ref] = Entry(oid, seq, now_seen, forced=0 if held is None else held.forced)
+            entries[ref] = Entry(oid, seq, seen, forced=0 if held is None else held.forced)
 
     _withdraw_clashing(entries, wanted, seq, now_seen)
     changed = any(entry.seq == seq for entry in entries.values())
@@ -134,7 +138,8 @@ def prepare_refs(
             previous.entries.head_seen,
         )
     else:
-        name, head_seq, head_seen = head, seq, now_seen
+        head_seen = now_seen if previous is None else _joined(now_seen, previous.entries.head_seen)
+        name, head_seq = head, seq
     return _unsigned(chain, author, previous, now_ms, seq, name, entries, (now_seen, head_seq, head_seen))
 
 
@@ -239,7 +244,15 @@ def _withdraw_clashing(entries: dict[str, Entry], wanted: Mapping[str, ObjectId]
     for ref, entry in entries.items():
         stands_in_the_way = ref in directories or not taken.isdisjoint(parents(ref))
         if entry.oid is not None and ref not in wanted and stands_in_the_way:
-            entries[ref] = Entry(None, seq, now_seen, forced=seq)
+            entries[ref] = Entry(None, seq, _joined(now_seen, entry.seen), forced=seq)
+
+
+def _joined(one: Seen, other: Seen) -> Seen:
+    """Return how far either had seen each author."""
+    furthest = dict(one.pairs)
+    for author, seq in other.pairs:
+        furthest[author] = max(seq, furthest.get(author, 0))
+    return Seen.of(furthest)
 
 
 def _claimed(ref: str, theirs: Mapping[AuthorId, SignedRefs]) -> bool:

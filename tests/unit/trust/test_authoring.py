@@ -364,3 +364,14 @@ def test_author_with_more_predecessors_than_a_record_tells_of_is_told_so() -> No
     assert len(publish(identity, ALICE, None, {MAIN: oid(2)}, others=most).entries.seen.pairs) == MAX_SEEN_AUTHORS
     with pytest.raises(CannotPublish, match="65 other maintainers"):
         publish(identity, ALICE, None, {MAIN: oid(2)}, others=[*others, *newest])
+
+
+def test_author_goes_on_to_have_seen_what_is_no_longer_held() -> None:
+    """Or what another's entry had superseded would be back."""
+    bobs = publish(TWO, BOB, None, {MAIN: oid(1), DEV: oid(2)})
+    alices = publish(TWO, ALICE, None, {MAIN: oid(3), DEV: oid(4)}, others=[bobs], forced={MAIN, DEV}, head=DEV)
+    further = publish(TWO, ALICE, alices, {MAIN: oid(5)}, forced={MAIN}, head=MAIN)
+    assert further.entries.refs[DEV].oid is None
+    assert {entry.seen.get(B) for entry in further.entries.refs.values()} == {bobs.seq}
+    assert further.entries.head_seen.get(B) == bobs.seq
+    assert dict(canonical_refs(TWO, records(bobs, further)).refs) == {MAIN: oid(5)}
