@@ -5,7 +5,7 @@ import base64
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import ClassVar, Final
 
 import guts
@@ -293,7 +293,8 @@ class Control:
         begun = self._clock().mono
         draft, accepted, objects = await self._publishing.commit(session, signature)
         id_ = draft.repository
-        first = not self._service.sync.holds(id_)
+        # Asked for before it can have been published.
+        provided = None if self._service.sync.holds(id_) else self._presence.provided(id_)
         await self._driver.post(Published(id_, accepted))
         self._driver.list_objects(id_)
         return {
@@ -303,7 +304,7 @@ class Control:
             "objects": objects,
             "conflicts": _conflicts(await self._repositories.database.read(repository_table.load_canonical, id_)),
             "followers": len(self._service.peers.subscribers(id_)),
-            "told_nodes": await self._told(id_) if first else None,
+            "told_nodes": await _told(provided) if provided is not None else None,
             "seconds": round(self._clock().mono - begun, 3),
         }
 
@@ -325,13 +326,6 @@ class Control:
         if self._config.network.role == "bootstrap":
             raise HoldsNone
 
-    async def _told(self, repository: RepositoryId) -> int:
-        """Return how many nodes of the DHT know that ``repository`` is here, waiting a little for them."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TELL_TIMEOUT):
-                return await self._presence.provided(repository)
-        return 0
-
     async def _stored(self, repository: RepositoryId) -> StoredRepository:
         stored = await self._repositories.stored(repository)
         if stored is None:
@@ -341,3 +335,11 @@ class Control:
 
 def _conflicts(canonical: Iterable[str]) -> int:
     return sum(ref.startswith(CONFLICTS) for ref in canonical)
+
+
+async def _told(provided: Awaitable[int]) -> int:
+    """Return how many nodes of the DHT know that a repository is here, waiting a little for them."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(TELL_TIMEOUT):
+            return await provided
+    return 0

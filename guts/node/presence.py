@@ -53,12 +53,12 @@ class Presence:
             self._set_due(repository, now)
         self._set_due(None, now)
 
-    async def provided(self, repository: RepositoryId) -> int:
-        """Return how many nodes took the next record that says "``repository`` is here"; wait for it."""
+    def provided(self, repository: RepositoryId) -> Awaitable[int]:
+        """Return what tells how many nodes took the next record, from now on, that says "``repository`` is here"."""
         published = self._published.get(repository)
         if published is None:
             published = self._published[repository] = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(published)
+        return asyncio.shield(published)
 
     def withdraw(self, repository: RepositoryId) -> None:
         """Publish ``repository`` no longer; what is out there expires."""
