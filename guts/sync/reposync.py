@@ -275,7 +275,7 @@ class RepoSync:
             self._pages.drop(peer, goal.repository)
             goal.note(peer, NOT_HELD)
             return []
-        if partial and self._wants_more(goal, peer, now) and self._pages.keep(peer, answer):
+        if partial and self._wants_more(goal, peer, now) and self._pages.keep(peer, answer, now):
             return self.ask(peer, [goal.repository], now)
         candidate = self._pages.take(peer, answer)
         if candidate.documents or candidate.records or candidate.proofs:
