@@ -119,6 +119,11 @@ def prepare_refs(
                 entries[ref] = held
             continue
         seen = _joined(now_seen, before[ref].seen) if ref in before else now_seen
+        for record in theirs.values():
+            # What takes the place of an entry takes it over: its author may drop it then.
+            if ref in record.entries.refs:
+                seen = _joined(seen, record.entries.refs[ref].seen)
+        seen = Seen.of({other: other_seq for other, other_seq in seen.pairs if other != author})
         if oid is None:
             entries[ref] = Entry(None, seq, seen, forced=seq)
         elif ref in forced or (held is None and previous is not None):
