@@ -69,6 +69,7 @@ class Listener:
         self._handshake_timeout = handshake_timeout
         self._max_handshakes = max_handshakes
         self._handshakes: dict[asyncio.Task[None], None] = {}  # oldest first
+        self._unserved: set[socket.socket] = set()
         self._accepting: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -161,9 +162,19 @@ class Listener:
             oldest = next(iter(self._handshakes))
             del self._handshakes[oldest]
             oldest.cancel()
-        self._handshakes[tasks.create_task(self._serve(sock, sockets.address_of(name)))] = None
+        self._unserved.add(sock)
+        serving = tasks.create_task(self._serve(sock, sockets.address_of(name)))
+        serving.add_done_callback(lambda _: self._drop_unserved(sock))
+        self._handshakes[serving] = None
+
+    def _drop_unserved(self, sock: socket.socket) -> None:
+        # A task that is cancelled before its first step runs none of its own lines, so none that closes.
+        if sock in self._unserved:
+            self._unserved.remove(sock)
+            sock.close()
 
     async def _serve(self, sock: socket.socket, remote: Address) -> None:
+        self._unserved.discard(sock)
         try:
             connection = await self._authenticate(sock, remote)
         finally:
