@@ -544,3 +544,17 @@ async def test_cancelled_run_closes_the_socket() -> None:
                 await running
             await ended.wait()
         assert pair.alice.connection.closed_by is None
+
+
+async def test_listener_closes_what_it_drops_before_the_handshake_has_begun() -> None:
+    async with asyncio.timeout(PATIENCE):
+        listener = await Listener.start(
+            LOOPBACK, key=BOB, network=NETWORK, static=KeyPair.generate(), on_connection=ignore
+        )
+        reader, writer = await asyncio.open_connection(listener.address.ip, listener.port)
+        async with asyncio.TaskGroup() as tasks:
+            await listener._accept_one(tasks)
+            listener.close()
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
