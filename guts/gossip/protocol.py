@@ -105,6 +105,10 @@ class GossipProtocol:
         self._seen[identifier] = now
         return True
 
+    def forget(self, gossip: Gossip) -> None:
+        """Take back that ``gossip`` was seen: who told it was not listened to."""
+        self._seen.pop(message_id(gossip), None)
+
     def announce(self, news: News, listeners: Iterable[ConnectionId], now: float) -> list[Send]:
         """Return the sends of ``news`` to ``listeners``, and mark it as seen.
 

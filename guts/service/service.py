@@ -210,7 +210,9 @@ class Service:
                 return []
             case Gossip():
                 return self._gossip(connection, message, now)
-            case NewCommit() | NewRepository() | NewProof():
+            case NewCommit() | NewProof():
+                return self._gossip(connection, envelope(message), now)
+            case NewRepository():
                 return self._news(connection, message, now)
             case Goodbye():
                 return self.peers.goodbye(connection, message)
@@ -301,7 +303,12 @@ class Service:
     def _gossip(self, connection: PeerConnection, message: Gossip, now: Now) -> list[Effect]:
         if not self.gossip.first_seen(message, now.mono):
             return []
-        return self._news(connection, open_envelope(message), now)
+        news = open_envelope(message)
+        if not (isinstance(news, NewRepository) or self.sync.listens(connection.peer, news.repository, now.mono)):
+            # Another peer, to whom we do listen, may tell the same.
+            self.gossip.forget(message)
+            return []
+        return self._news(connection, news, now)
 
     def _news(self, connection: PeerConnection, news: News, now: Now) -> list[Effect]:
         if news.repository not in self.sync.goals:

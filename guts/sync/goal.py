@@ -87,6 +87,7 @@ class Goal:
         confirmed: since a command last woke the goal, a peer said or made that nothing newer is to be had.
         reasons: why somebody who might hold it did not serve it, by peer or address; noted while a command waits.
         retry_after: monotonic seconds before which a peer that failed is not asked again.
+        unheard: monotonic seconds before which a peer whose news came to nothing tells its news in vain.
         waiters: the commands to answer.
     """
 
@@ -107,6 +108,7 @@ class Goal:
     confirmed: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
     retry_after: dict[PeerId, float] = field(default_factory=dict)
+    unheard: dict[PeerId, float] = field(default_factory=dict)
     waiters: list[Waiter] = field(default_factory=list)
 
     @property
@@ -122,6 +124,10 @@ class Goal:
     def willing(self, peer: PeerId, now: float) -> bool:
         """Tell whether ``peer`` may be asked at ``now`` (monotonic seconds)."""
         return now >= self.retry_after.get(peer, -math.inf)
+
+    def listens(self, peer: PeerId, now: float) -> bool:
+        """Tell whether news of ``peer`` are listened to at ``now`` (monotonic seconds)."""
+        return now >= self.unheard.get(peer, -math.inf)
 
     def note(self, who: PeerId | BootstrapAddress, why: str) -> None:
         """Keep a reason for the command that waits, if one does."""

@@ -54,6 +54,13 @@ ASK_INTERVAL: Final = 60.0
 RETRY_AFTER_TROUBLE: Final = 15.0
 """Seconds, ± half, before a peer whose transfer failed is asked again for that repository."""
 
+LISTEN_AFTER_NOTHING: Final = 15.0
+"""Seconds, ± half, for which a peer whose news came to nothing tells no more of that repository: each takes the place
+of a transfer. What is missed thereby the next round of anti-entropy brings."""
+
+MAX_INVITED: Final = 2
+"""Peers whose answer is awaited before no more of those who offered something are asked: one of them may be silent."""
+
 RETRY_AFTER_FAULT: Final = 600.0
 RETRY_AFTER_STORAGE: Final = 60.0
 
@@ -111,6 +118,11 @@ class RepoSync:
         """Tell whether a state of ``repository`` is committed here and followed."""
         goal = self.goals.get(repository)
         return goal is not None and goal.held
+
+    def listens(self, peer: PeerId, repository: RepositoryId, now: float) -> bool:
+        """Tell whether news of ``peer`` about ``repository`` are listened to, if any of it are."""
+        goal = self.goals.get(repository)
+        return goal is None or goal.listens(peer, now)
 
     def deadline(self) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity for never."""
@@ -306,7 +318,7 @@ class RepoSync:
     def news(self, peer: PeerId, connection: ConnectionId, news: NewCommit, now: float) -> list[Effect]:
         """Take a NewCommit: fetch at once where its record came along, else ask for it."""
         goal = self.goals.get(news.repository)
-        if goal is None:
+        if goal is None or not goal.listens(peer, now):
             return []
         head = goal.known.head(news.author)
         if head is not None and (head.seq > news.seq or (head.seq, head.hash) == (news.seq, news.hash)):
@@ -319,6 +331,8 @@ class RepoSync:
         """Take a NewProof: have it looked at, where no split of that author is known from before it."""
         goal = self.goals.get(news.repository)
         if goal is None or not goal.held or self._questions.connection(peer) != connection:
+            return []
+        if not goal.listens(peer, now):
             return []
         split = goal.known.split(news.author)
         if split is not None and split <= news.seq:
@@ -398,17 +412,23 @@ class RepoSync:
     def _finished(self, goal: Goal, transfer: RunningFetch, event: FetchFinished, now: float) -> list[Effect]:
         match event.outcome:
             case Accepted(known=known, proofs=proofs):
+                goal.unheard.pop(transfer.peer, None)
                 effects = self._committed(goal, known, now)
                 # Where a proof of two histories took an author back, the peer may have what counts now.
                 more = transfer.partial or proofs
                 return effects + (self._ask_afresh(goal, transfer.peer, now) if more else [])
             case NothingNew(known=known) if known.epoch >= 0:
+                self._hush(goal, transfer.peer, now)
                 # Where it was not held, it was committed for an earlier goal of this name.
-                return self._committed(goal, known, now)
+                confirmed = goal.confirmed or transfer.asked or not goal.held
+                effects = self._committed(goal, known, now)
+                goal.confirmed = confirmed
+                return effects
             case NothingNew():
                 goal.note(transfer.peer, "says that it holds it, and offers nothing")
                 return []
             case Incomplete() if not transfer.asked:
+                self._hush(goal, transfer.peer, now)
                 return self._ask_afresh(goal, transfer.peer, now)
             case Incomplete():
                 return self._failed(goal, transfer, DoesNotConnect("its answer does not follow from what is here"), now)
@@ -416,6 +436,10 @@ class RepoSync:
                 return self._failed(goal, transfer, error, now)
             case _:
                 assert_never(event.outcome)
+
+    def _hush(self, goal: Goal, peer: PeerId, now: float) -> None:
+        """Listen to no news of ``peer`` for a while: others may have the place of a transfer."""
+        goal.unheard[peer] = now + self._jittered(LISTEN_AFTER_NOTHING)
 
     def _committed(self, goal: Goal, known: Known, now: float) -> list[Effect]:
         first, before = not goal.held, goal.known
@@ -453,7 +477,7 @@ class RepoSync:
         effects: list[Effect] = []
         for repository in self.fetches.invited():
             goal = self.goals[repository]
-            while goal.offers and not goal.asking:
+            while goal.offers and len(goal.asking) < MAX_INVITED:
                 peer = next(iter(goal.offers))
                 del goal.offers[peer]
                 effects += self.ask(peer, [repository], now)
@@ -519,6 +543,7 @@ class RepoSync:
 
     def _round(self, goal: Goal, now: float) -> list[Effect]:
         goal.retry_after = {peer: time for peer, time in goal.retry_after.items() if time > now}
+        goal.unheard = {peer: time for peer, time in goal.unheard.items() if time > now}
         rested = [peer for peer in goal.resting if goal.willing(peer, now)]
         effects: list[Effect] = []
         for peer in rested:
@@ -546,7 +571,7 @@ class RepoSync:
         """Answer the waiters of ``goal`` where it is decided; stand in line where something was offered."""
         if self.goals.get(goal.repository) is not goal:
             return []
-        if goal.offers and goal.fetch is None and not goal.asking:
+        if goal.offers and goal.fetch is None and len(goal.asking) < MAX_INVITED:
             self.fetches.offer(goal.repository)
         if not goal.done and goal.busy:
             return []

@@ -62,6 +62,7 @@ from guts.wire.messages import (
     Hello,
     KnownHead,
     NewCommit,
+    NewProof,
     NewRepository,
     Objects,
     ObjectsStatus,
@@ -463,6 +464,27 @@ def test_news_is_fetched_committed_and_then_relayed_but_not_to_the_teller() -> N
     assert bench.say(1, envelope(NEWS)) == [fetch(request=3)]
     assert bench.say(2, envelope(NEWS)) == []
     assert bench.handle(finished(accepted(2))) == [Send(C2, envelope(NEWS))]
+
+
+def test_bare_news_are_heard_once() -> None:
+    bench = holding()
+    for number in (1, 2):
+        bench.call(number, number)
+    proof = NewProof(R, AUTHOR, 9, b"proof")
+    assert len(bench.say(1, proof)) == 1
+    bench.handle(finished(Failed(Unavailable("gone"))))
+    assert bench.say(1, proof) == bench.say(2, proof) == bench.say(2, envelope(proof)) == []
+
+
+def test_news_that_one_told_in_vain_are_heard_from_another() -> None:
+    bench = holding()
+    for number in (1, 2):
+        bench.call(number, number)
+    assert len(bench.say(1, NewProof(R, AUTHOR, 9, b"irrelevant"))) == 1
+    bench.handle(finished(NothingNew(known(1))))
+    assert bench.say(1, envelope(NEWS)) == bench.say(1, NEWS) == []
+    (effect,) = bench.say(2, envelope(NEWS))
+    assert isinstance(effect, Fetch)
 
 
 def test_own_publication_goes_to_subscribers_and_a_new_repository_to_everybody() -> None:

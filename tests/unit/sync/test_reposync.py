@@ -41,6 +41,7 @@ from guts.sync.fetches import MAX_FETCHES
 from guts.sync.goal import NoLongerFollowed, NoProviders, ProvidersUnreachable, SyncTimedOut, Waiter
 from guts.sync.questions import ANSWER_TIMEOUT, MAX_QUESTIONS_PER_PEER
 from guts.sync.reposync import (
+    LISTEN_AFTER_NOTHING,
     RETRY_AFTER_FAULT,
     RETRY_AFTER_STORAGE,
     RETRY_AFTER_TROUBLE,
@@ -897,6 +898,56 @@ def test_news_that_does_not_connect_leads_to_one_question_and_then_waits() -> No
         assert bench.news(A, news(8), now=1.0) == []
         assert bench.news(A, news(8, None), now=1.0) == []
     assert bench.news(A, news(8), now=RETRY_AFTER_TROUBLE) == [bench.fetch(3, A, 4, whole=False)]
+
+
+def test_peer_whose_news_come_to_nothing_is_not_listened_to_for_a_while_and_others_are() -> None:
+    bench = Bench(R)
+    bench.ready(A)
+    bench.ready(B)
+
+    def proof(peer: PeerId, now: float) -> list[Effect]:
+        return bench.sync.proof_news(peer, bench.connection(peer), NewProof(R, AUTHOR, 9, b"proof"), now)
+
+    assert len(proof(A, 0.0)) == 1
+    assert bench.fetched(1, A, NothingNew(known(1))) == []
+    almost = LISTEN_AFTER_NOTHING - 0.001
+    assert proof(A, almost) == bench.news(A, news(2), almost) == bench.news(A, news(2, None), almost) == []
+    assert not bench.sync.listens(A, R, almost)
+    assert bench.sync.listens(A, S, almost)
+    assert bench.news(B, news(2), almost) == [bench.fetch(2, B, 2, whole=False)]
+    bench.fetched(2, B, accepted(2))
+    assert len(proof(A, LISTEN_AFTER_NOTHING)) == 1
+
+
+def test_peer_whose_answer_to_news_is_of_use_is_listened_to_again() -> None:
+    bench = Bench(R)
+    bench.ready(A)
+    bench.news(A, news(7))
+    bench.fetched(1, A, Incomplete())
+    assert not bench.sync.listens(A, R, 0.0)
+    bench.refs(A, 2, newer())
+    bench.fetched(2, A, accepted(7))
+    assert bench.news(A, news(8)) == [bench.fetch(3, A, 4, whole=False)]
+
+
+def test_unasked_news_of_nothing_do_not_answer_a_command() -> None:
+    bench = Bench(R)
+    bench.ready(A, R)
+    bench.ready(B)
+    bench.sync_now()
+    bench.sync.proof_news(B, bench.connection(B), NewProof(R, AUTHOR, 9, b"proof"), 0.0)
+    assert bench.fetched(1, B, NothingNew(known(1))) == []
+    assert bench.refs(A, 1, same()) == [success(1, 1)]
+
+
+def test_silent_peer_that_was_the_first_to_offer_keeps_no_other_out() -> None:
+    bench = Bench(R)
+    for peer in (A, B, C):
+        bench.ready(peer)
+    bench.news(A, news(2))
+    assert bench.news(B, news(3)) == bench.news(C, news(3)) == []
+    assert bench.fetched(1, A, accepted(2)) == [bench.ask(B, 2, knows(2)), bench.ask(C, 3, knows(2))]
+    assert bench.refs(C, 3, newer()) == [bench.fetch(2, C, 4)]
 
 
 def test_command_hears_that_an_answer_does_not_connect() -> None:
