@@ -226,10 +226,15 @@ class Unseed:
 
 @dataclass(frozen=True, slots=True)
 class SyncNow:
-    """Ask every connected holder of ``repository`` for news now; answered when one has answered."""
+    """Ask every connected holder of ``repository`` for news now; answered when one has answered.
+
+    Attributes:
+        every: answered when every one of them has answered, and those have whom a lookup finds where they are few.
+    """
 
     repository: RepositoryId
     timeout: float
+    every: bool = False
 
 
 @dataclass(frozen=True, slots=True)

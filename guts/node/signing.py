@@ -35,7 +35,8 @@ async def make_ready(driver: Driver, repository: RepositoryId, now: Now) -> None
     """Return when an author's next record may be prepared.
 
     After a start, as after a restore from a backup, replicas may have newer records of the author than this node: who
-    signed without them would sign a second history. So they are asked once, if any can be reached.
+    signed without them would sign a second history. So all that can be reached are asked once: one alone may be behind
+    as well, or lie.
 
     Raises:
         WrongClock: the median of the peers' clocks is more than ``MAX_CLOCK_OFFSET_MS`` from ours.
@@ -44,6 +45,6 @@ async def make_ready(driver: Driver, repository: RepositoryId, now: Now) -> None
     if offset is not None and abs(offset) > MAX_CLOCK_OFFSET_MS:
         raise WrongClock(offset)
     goal = driver.service.sync.goals.get(repository)
-    if goal is not None and goal.held and not goal.confirmed:
+    if goal is not None and goal.held and not goal.compared:
         with contextlib.suppress(Unavailable):
-            await driver.execute(SyncNow(repository, LEARN_TIMEOUT))
+            await driver.execute(SyncNow(repository, LEARN_TIMEOUT, every=True))

@@ -390,10 +390,10 @@ class Service:
             case Seed(repository=repository, hints=hints, timeout=timeout):
                 waiter = Waiter(event.command_id, now.mono, now.mono + timeout)
                 return self.sync.want(repository, hints, waiter, now.mono)
-            case SyncNow(repository=repository, timeout=timeout):
+            case SyncNow(repository=repository, timeout=timeout, every=every):
                 if not self.sync.holds(repository):
                     return [Reply(event.command_id, NotFollowed(repository))]
-                waiter = Waiter(event.command_id, now.mono, now.mono + timeout)
+                waiter = Waiter(event.command_id, now.mono, now.mono + timeout, every)
                 return self.sync.sync_now(repository, waiter, now.mono)
             case Unseed(repository=repository):
                 return self._unseed(event.command_id, repository)

@@ -61,11 +61,13 @@ class Waiter:
 
     Attributes:
         started, deadline: monotonic seconds.
+        every: it is answered when nobody's answer is awaited any more.
     """
 
     command_id: CommandId
     started: float
     deadline: float
+    every: bool = False
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ class Goal:
         resting: peers that could not serve it for a passing reason and are asked again at ``retry_after``.
         fetch: the running transfer.
         confirmed: since a command last woke the goal, a peer said or made that nothing newer is to be had.
+        compared: since the start every holder that could be had has said what it has, or a record was signed here.
         reasons: why somebody who might hold it did not serve it, by peer or address; noted while a command waits.
         retry_after: monotonic seconds before which a peer that failed is not asked again.
         unheard: monotonic seconds before which a peer whose news came to nothing tells its news in vain.
@@ -106,6 +109,7 @@ class Goal:
     resting: dict[PeerId, None] = field(default_factory=dict)
     fetch: FetchId | None = None
     confirmed: bool = False
+    compared: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
     retry_after: dict[PeerId, float] = field(default_factory=dict)
     unheard: dict[PeerId, float] = field(default_factory=dict)

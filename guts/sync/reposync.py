@@ -154,7 +154,10 @@ class RepoSync:
         return effects + self._search.look_up(goal, now)
 
     def sync_now(self, repository: RepositoryId, waiter: Waiter, now: float) -> list[Effect]:
-        """Ask every ready holder of a held repository now; look for holders where there is none."""
+        """Ask every ready holder of a held repository now; look for holders where there is none.
+
+        A waiter for every answer has more looked for where they are few: one of them may know nothing, or say so.
+        """
         goal = self.goals[repository]
         goal.confirmed = False
         goal.reasons.clear()
@@ -165,7 +168,7 @@ class RepoSync:
         holders = list(self._holders(repository))
         for peer in holders:
             effects += self.ask(peer, [repository], now)
-        if not holders:
+        if len(holders) < (WANTED_HOLDERS if waiter.every else 1):
             effects += self._search.look_up(goal, now)
         return effects + self._settle(goal, now)
 
@@ -181,6 +184,7 @@ class RepoSync:
         effects: list[Effect] = []
         if goal is None:
             goal, effects = self._follow(repository, now)
+        goal.compared = True
         effects += self._committed(goal, known, now)
         return effects + self._settle(goal, now)
 
@@ -575,9 +579,12 @@ class RepoSync:
             self.fetches.offer(goal.repository)
         if not goal.done and goal.busy:
             return []
-        waiters, goal.waiters = goal.waiters, []
         if goal.done:
+            waiters = [waiter for waiter in goal.waiters if not (waiter.every and goal.busy)]
+            goal.waiters = [waiter for waiter in goal.waiters if waiter not in waiters]
+            goal.compared = goal.compared or any(waiter.every for waiter in waiters)
             return [goal.reply(waiter, now) for waiter in waiters]
+        waiters, goal.waiters = goal.waiters, []
         replies = [Reply(waiter.command_id, goal.failure()) for waiter in waiters]
         return [*replies, *([] if goal.held else self._unfollow(goal))]
 

@@ -148,6 +148,9 @@ class Bench:
     def sync_now(self, now: float = 0.0) -> list[Effect]:
         return self.sync.sync_now(R, self.waiter(now), now)
 
+    def every(self, timeout: float = 60.0) -> Waiter:
+        return dataclasses.replace(self.waiter(timeout=timeout), every=True)
+
     def looked_up(self, asked: int = 7, now: float = 0.0) -> list[Effect]:
         return self.sync.lookup_finished(LookupFinished(R, asked), now)
 
@@ -388,6 +391,55 @@ def test_sync_now_is_answered_by_the_first_holder_that_answers() -> None:
     assert bench.sync_now(1.0) == [bench.ask(A, 3, knows(1)), bench.ask(B, 4, knows(1))]
     assert bench.refs(B, 4, same(), now=1.25) == [success(1, 1, 0.25)]
     assert bench.refs(A, 3, same(), now=2.0) == []
+
+
+def test_sync_now_for_every_answer_waits_for_the_last_and_for_what_it_brings() -> None:
+    bench = Bench(R)
+    for peer in (A, B, C):
+        bench.ready(peer, R)
+    for request, peer in ((1, A), (2, B), (3, C)):
+        bench.refs(peer, request, same())
+    goal = bench.sync.goals[R]
+    assert len(bench.sync.sync_now(R, bench.every(), 0.0)) == WANTED_HOLDERS == 3
+    # Another command is content with the first answer.
+    assert bench.sync_now() == []
+    assert bench.refs(A, 4, same()) == [success(2, 1)]
+    assert bench.refs(B, 5, newer()) == [bench.fetch(1, B, 7)]
+    assert bench.refs(C, 6, same()) == []
+    assert not goal.compared
+    assert bench.fetched(1, B, accepted(2)) == [success(1, 2)]
+    assert goal.compared
+
+
+def test_sync_now_for_every_answer_does_not_wait_for_who_is_gone_or_silent() -> None:
+    bench = Bench(R, interval=10_000.0)
+    for peer in (A, B, C):
+        bench.ready(peer, R)
+    bench.sync.sync_now(R, bench.every(), 0.0)
+    bench.refs(A, 1, same())
+    assert bench.gone(B) == []
+    assert bench.sync.tick(ANSWER_TIMEOUT) == [success(1, 1, ANSWER_TIMEOUT)]
+    assert bench.sync.goals[R].compared
+
+
+def test_sync_now_for_every_answer_looks_for_more_holders_where_they_are_few() -> None:
+    bench = Bench(R)
+    bench.ready(A, R)
+    bench.refs(A, 1, same())
+    assert bench.sync.sync_now(R, bench.every(), 0.0) == [bench.ask(A, 2, knows(1)), FindProviders(R)]
+    assert bench.refs(A, 2, same()) == []
+    assert bench.looked_up() == [success(1, 1)]
+
+
+def test_sync_now_for_every_answer_runs_out_of_time() -> None:
+    bench = Bench(R)
+    bench.ready(A, R)
+    bench.sync.sync_now(R, bench.every(timeout=5.0), 0.0)
+    bench.looked_up()
+    assert failed(bench.sync.tick(5.0), SyncTimedOut)
+    assert not bench.sync.goals[R].compared
+    bench.sync.published(R, known(2), 5.0)
+    assert bench.sync.goals[R].compared
 
 
 def test_sync_now_brings_what_is_newer() -> None:
