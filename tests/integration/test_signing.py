@@ -11,6 +11,8 @@ from guts.clock import Now
 from guts.node.node import read_clock
 from guts.node.signing import MAX_CLOCK_OFFSET_MS, WrongClock
 from guts.trust.signed_refs import SignedRefs
+from guts.wire.messages import GetRefs
+from tests.support.bad_peer import BadHolder, BadPeer, Offer
 from tests.support.nodes import Maintainer, RunningNode, World, eventually
 
 MAIN = "refs/heads/main"
@@ -120,3 +122,53 @@ async def test_node_back_from_a_backup_learns_what_its_author_signed_since_befor
     signed = await record(node, maintainer)
     assert signed.header.previous == newest.hash
     await eventually(lambda: replica.has(maintainer.repository, {MAIN: maintainer.tip()}))
+
+
+class Stranger(BadHolder):
+    """Says that it has nothing new."""
+
+    async def answer_refs(self, peer: BadPeer, request: GetRefs) -> None:
+        self.offer = dataclasses.replace(
+            self.offer, answer=dataclasses.replace(self.offer.answer, documents=(), records=())
+        )
+        await super().answer_refs(peer, request)
+
+
+class SlowHolder(BadHolder):
+    """Is honest, and answers after ``stranger`` has been asked ``waits_for`` times."""
+
+    def __init__(self, offer: Offer, stranger: Stranger) -> None:
+        super().__init__(offer)
+        self._stranger = stranger
+        self.waits_for = 1_000
+
+    async def answer_refs(self, peer: BadPeer, request: GetRefs) -> None:
+        await eventually(lambda: len(self._stranger.asked) >= self.waits_for)
+        await super().answer_refs(peer, request)
+
+
+async def test_stranger_who_knows_of_nothing_new_does_not_make_a_node_sign_a_second_history(
+    world: World, tmp_path: Path
+) -> None:
+    node = await world.node("node")
+    maintainer = world.maintainer()
+    await maintainer.publish(node)
+    await node.stop()
+    copied(node.home, tmp_path / "backup")
+    await node.start()
+    maintainer.commit("after the backup")
+    await maintainer.publish(node)
+    newest = await record(node, maintainer)
+
+    await node.stop()
+    copied(tmp_path / "backup", node.home)
+    await node.start()
+    stranger = Stranger(Offer.honest(maintainer, newest))
+    holder = SlowHolder(Offer.honest(maintainer, newest), stranger)
+    maintainer.commit("after the restore")
+    async with stranger.visiting(node), holder.visiting(node):
+        await eventually(lambda: bool(stranger.asked and holder.asked))
+        await node.node.control.sync(maintainer.repository, 20)
+        holder.waits_for = len(stranger.asked) + 1
+        await maintainer.publish(node)
+        assert (await record(node, maintainer)).header.previous == newest.hash
