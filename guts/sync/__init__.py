@@ -12,7 +12,9 @@
 under way, the rest in line here, and one repository at most once. An overdue question stays open, so that a slow
 peer's answer is used and not taken for an unasked one; a peer that owes two is asked nothing more. When no transfer
 can start, only the fact is kept that a peer has something newer, and it is asked again when there is room.
-``Pages`` puts an answer together that was cut.
+``Pages`` puts an answer together that was cut. Whose news came to nothing is not listened to for a while.
+
+What an author signs builds on what holders have: ``SyncNow(every=True)`` ends when nobody's answer is awaited any more.
 
 A *wanted* goal has somebody waiting (``guts seed``) and nothing on disk yet; it ends in success or in a reason
 (no providers, none reachable, none holds it, time), and leaves no trace where it failed.
