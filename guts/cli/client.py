@@ -4,15 +4,18 @@ A socket is trusted because of where it is: in a folder that belongs to this use
 client checks that before it connects, since the fallback folder is in ``/tmp``.
 """
 
+import contextlib
 import http.client
 import json
 import os
 import select
 import socket
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
+from urllib.parse import unquote
 
 from guts.api.errors import ErrorObject, ReportedError
 from guts.cli.answer import BadAnswer
@@ -25,6 +28,13 @@ ANSWER_MARGIN: Final = 10.0
 
 MAX_ANSWER_BYTES: Final = 384 << 20
 """A list of 10,000 repositories is 5 MB of JSON; the largest records of 64 authors, in base64, are 358 MB."""
+
+
+NOTE_HEADER: Final = "Guts-Note"
+"""A line for people that comes with a streamed answer, percent-encoded."""
+
+PIECE_BYTES: Final = 1 << 20
+"""Read at a time of a streamed answer."""
 
 
 class NodeDown(GutsError):
@@ -49,6 +59,19 @@ class NodeSilent(GutsError):
 
     code: ClassVar[str] = "NODE_SILENT"
     exit_status: ClassVar[ExitStatus] = ExitStatus.TIMED_OUT
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """An answer that is read as it comes.
+
+    Attributes:
+        notes: lines for people.
+        pieces: of the body, in order.
+    """
+
+    notes: list[str]
+    pieces: Iterator[bytes]
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -76,6 +99,25 @@ class ControlClient:
     def send(self, method: str, path: str, body: Mapping[str, object] | None = None, timeout: float = 30.0) -> object:
         """Return the answer to a request with a JSON body."""
         return self._request(method, path, json.dumps(dict(body or {})).encode(), timeout)
+
+    @contextlib.contextmanager
+    def stream(self, path: str, body: bytes, timeout: float) -> Iterator["Streamed"]:
+        """Enter with the answer to a POST of bytes, as it comes; ``timeout`` (seconds) is for each piece of it.
+
+        Raises: as ``get``; ``NodeDown`` also while pieces are taken: the node went away in the middle.
+        """
+        connection = self._connect(timeout)
+        try:
+            connection.request("POST", path, body, {"Content-Type": "application/octet-stream"})
+            response = self._response(connection)
+            if response.status >= http.HTTPStatus.BAD_REQUEST:
+                self._value(response)
+            notes = response.headers.get_all(NOTE_HEADER, [])
+            yield Streamed([unquote(note) for note in notes], self._pieces(response))
+        except (BrokenPipeError, ConnectionResetError):
+            raise NodeDown(self._path, "it closed the connection") from None
+        finally:
+            connection.close()
 
     def upload(self, path: str, header: Mapping[str, object], pack: Iterable[bytes], timeout: float) -> object:
         """Return the answer to a POST of ``header`` and ``pack``, sent in pieces as ``pack`` yields them.
@@ -141,13 +183,33 @@ class ControlClient:
             return
 
     def _answer(self, connection: _UnixConnection) -> object:
+        return self._value(self._response(connection))
+
+    def _response(self, connection: _UnixConnection) -> http.client.HTTPResponse:
+        with self._told():
+            return connection.getresponse()
+
+    def _pieces(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        while True:
+            with self._told():
+                piece = response.read1(PIECE_BYTES)
+            if not piece:
+                return
+            yield piece
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in our own words what happens to a connection that is read from."""
         try:
-            response = connection.getresponse()
-            data = response.read(MAX_ANSWER_BYTES + 1)
+            yield
         except TimeoutError:
             raise NodeSilent("the node has the request but does not answer", hint="guts node status") from None
         except (http.client.HTTPException, OSError):
             raise NodeDown(self._path, "it went away before it answered") from None
+
+    def _value(self, response: http.client.HTTPResponse) -> object:
+        with self._told():
+            data = response.read(MAX_ANSWER_BYTES + 1)
         if len(data) > MAX_ANSWER_BYTES:
             raise BadAnswer(f"is larger than {MAX_ANSWER_BYTES} bytes")
         if response.length:  # so much is missing; http.client says nothing of it

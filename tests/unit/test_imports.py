@@ -31,7 +31,8 @@ LAYERS: Final[tuple[set[str], ...]] = (
     {"node"},
     {"api"},
     {"app"},
-    {"cli", "remote_helper"},
+    {"cli"},
+    {"remote_helper"},
     {"__main__"},
 )
 """From the inside out: a part imports from layers before its own, and from its own layer where FRIENDS says so."""

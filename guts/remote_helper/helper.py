@@ -1,0 +1,98 @@
+"""The program that git starts: git's side of the conversation, up to ``connect``."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import BinaryIO, ClassVar, Final
+
+from guts.addresses import RepositoryUrl
+from guts.cli.session import Session
+from guts.errors import ExitStatus, GutsError, UsageError
+from guts.remote_helper.nodes import reached
+from guts.remote_helper.talk import Talk
+from guts.remote_helper.upload_pack import UploadPack, serve_archive
+
+GIT_FATAL: Final = 128
+"""git's own exit status for a failure."""
+
+INTERRUPTED: Final = 130
+MAX_LINE_BYTES: Final = 4096
+"""A command or option of git is far shorter; a URL is never among them."""
+
+
+class NotGit(UsageError):
+    """This program was not started by git."""
+
+    code: ClassVar[str] = "NOT_STARTED_BY_GIT"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "git-remote-guts is started by git, with a remote and its URL", hint="git clone guts://REPOSITORY"
+        )
+
+
+class Unsupported(UsageError):
+    """git asks for a service that there is not."""
+
+    code: ClassVar[str] = "UNSUPPORTED"
+
+
+def main() -> int:
+    """Serve the git process that started this one; return the exit status."""
+    return run(sys.argv[1:], sys.stdin.buffer, sys.stdout.buffer)
+
+
+def run(arguments: Sequence[str], git_in: BinaryIO, git_out: BinaryIO) -> int:
+    """Serve git, which writes to ``git_in`` and reads from ``git_out``; ``arguments``: the remote's name, its URL."""
+    talk = Talk()
+    try:
+        if len(arguments) != 2:
+            raise NotGit
+        remote, url = arguments
+        _converse(remote, RepositoryUrl.parse(url), git_in, git_out, talk)
+    except GutsError as error:
+        talk.fatal(error)
+        return GIT_FATAL
+    except BrokenPipeError:
+        # git is gone, and says why itself. What is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), git_out.fileno())
+        return ExitStatus.FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return ExitStatus.OK
+
+
+def _converse(remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO, talk: Talk) -> None:
+    """Answer git's commands (gitremote-helpers(7)) until it connects to a service, and then be that service."""
+    while line := git_in.readline(MAX_LINE_BYTES):
+        match line.decode(errors="replace").split():
+            case []:
+                return
+            case ["capabilities"]:
+                git_out.write(b"option\nconnect\n\n")
+            case ["option", "verbosity", level] if level.lstrip("-").isdigit():
+                talk.verbosity = int(level)
+                git_out.write(b"ok\n")
+            case ["option", *_]:
+                git_out.write(b"unsupported\n")
+            case ["connect", service]:
+                git_out.write(b"\n")
+                git_out.flush()
+                _serve(service, remote, url, git_in, git_out, talk)
+                return
+            case _:
+                raise NotGit
+        git_out.flush()
+
+
+def _serve(service: str, remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO, talk: Talk) -> None:
+    session = Session(os.environ)
+    match service:
+        case "git-upload-pack":
+            with reached(session, url, talk) as client:
+                UploadPack(session, client, remote, url, git_in, git_out, talk).serve()
+        case "git-upload-archive":
+            with reached(session, url, talk) as client:
+                serve_archive(client, url, git_in, git_out)
+        case _:
+            raise Unsupported(f"there is no service {service!r}")

@@ -1,0 +1,164 @@
+"""``git upload-pack``'s side of protocol v2 (gitprotocol-v2(5)), with refs that were verified."""
+
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, ClassVar, Final
+from urllib.parse import quote
+
+import guts
+from guts.addresses import RepositoryUrl
+from guts.cli.answer import Answer
+from guts.cli.client import ControlClient
+from guts.cli.session import Session
+from guts.errors import UsageError
+from guts.git.pkt_line import Mark, Packet, encode, read_packet
+from guts.remote_helper.talk import Talk
+
+READ_TIMEOUT: Final = 120.0
+"""Seconds for the refs of a repository that has to be found first."""
+
+MAX_REQUEST_BYTES: Final = 32 << 20
+"""One request: 5,000 wants and 500,000 haves are 25 MB; git sends far fewer haves at a time."""
+
+CONFLICTS: Final = "refs/guts/conflict/"
+
+
+class BadRequest(UsageError):
+    """git asks for something that protocol v2 does not have, or that is too large."""
+
+    code: ClassVar[str] = "BAD_GIT_REQUEST"
+
+
+class UploadPack:
+    """One conversation with ``git fetch``, ``clone`` or ``ls-remote``.
+
+    Args:
+        remote: the remote's name, or its URL where it has none.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        client: ControlClient,
+        remote: str,
+        url: RepositoryUrl,
+        git_in: BinaryIO,
+        git_out: BinaryIO,
+        talk: Talk,
+    ) -> None:
+        self._session = session
+        self._client = client
+        self._remote = remote
+        self._url = url
+        self._git_in = git_in
+        self._git_out = git_out
+        self._talk = talk
+
+    def serve(self) -> None:
+        """Answer git's requests until it has no more.
+
+        Raises:
+            GutsError: why one can't be answered.
+            BrokenPipeError: git went away.
+        """
+        self._write(
+            encode(b"version 2\n"),
+            encode(f"agent=guts/{guts.__version__}\n".encode()),
+            encode(b"ls-refs=unborn\n"),
+            encode(b"fetch=shallow wait-for-done filter\n"),
+            encode(b"object-format=sha1\n"),
+            Mark.FLUSH.value,
+        )
+        while request := _read_request(self._git_in):
+            match request[0]:
+                case b"command=ls-refs\n" | b"command=ls-refs":
+                    self._write(*ls_refs(self._refs(), request))
+                case b"command=fetch\n" | b"command=fetch":
+                    self._fetch(request)
+                case other:
+                    raise BadRequest(f"git sends {other!r}, which this remote does not understand")
+
+    def _refs(self) -> Answer:
+        """Return the verified refs, after having said what is to be said of them."""
+        query = _query(self._url, READ_TIMEOUT)
+        answer = Answer.of(self._client.get(f"/v1/repositories/{self._url.repository}/refs{query}", READ_TIMEOUT))
+        for note in answer.texts("notes"):
+            self._talk.note(note)
+        if contested := sorted(answer.texts("conflicts")):
+            shown = ", ".join(contested[:3]) + (f" and {len(contested) - 3} more" if len(contested) > 3 else "")
+            self._talk.note(
+                f"in conflict: {shown}; git fetch {self._remote} '+{CONFLICTS}*:{CONFLICTS}*' fetches all sides"
+            )
+        return answer
+
+    def _fetch(self, request: list[Packet]) -> None:
+        path = f"/v1/repositories/{self._url.repository}/upload-pack{_query(self._url, READ_TIMEOUT)}"
+        with self._client.stream(path, _encoded(request), READ_TIMEOUT) as answer:
+            for note in answer.notes:
+                self._talk.note(note)
+            for piece in answer.pieces:
+                self._git_out.write(piece)
+        self._git_out.flush()
+
+    def _write(self, *packets: bytes) -> None:
+        self._git_out.write(b"".join(packets))
+        self._git_out.flush()
+
+
+def ls_refs(answer: Answer, request: Iterable[Packet]) -> Iterator[bytes]:
+    """Yield the answer to ``ls-refs`` (gitprotocol-v2(5)): HEAD first, then the refs in order of their names."""
+    arguments = [line.rstrip(b"\n") for line in request if isinstance(line, bytes)]
+    prefixes = [line.removeprefix(b"ref-prefix ") for line in arguments if line.startswith(b"ref-prefix ")]
+    peel, symrefs, unborn = (word in arguments for word in (b"peel", b"symrefs", b"unborn"))
+    refs = {ref.text("ref"): ref for ref in answer.objects("refs")}
+    head = answer.text("head")
+    wanted = tuple(prefixes)
+    if not wanted or b"HEAD".startswith(wanted):
+        target = f" symref-target:{head}" if symrefs else ""
+        if head in refs:
+            yield encode(f"{refs[head].text('oid')} HEAD{target}\n".encode())
+        elif unborn:
+            yield encode(f"unborn HEAD{target}\n".encode())
+    for name in sorted(refs, key=str.encode):
+        if wanted and not name.encode().startswith(wanted):
+            continue
+        peeled = refs[name].text("peeled", "") if peel else ""
+        yield encode(f"{refs[name].text('oid')} {name}{f' peeled:{peeled}' if peeled else ''}\n".encode())
+    yield Mark.FLUSH.value
+
+
+def serve_archive(client: ControlClient, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO) -> None:
+    """Answer one ``git archive --remote``. Raises: as ``UploadPack.serve``."""
+    request = _read_request(git_in)
+    path = f"/v1/repositories/{url.repository}/upload-archive{_query(url, READ_TIMEOUT)}"
+    with client.stream(path, _encoded(request), READ_TIMEOUT) as answer:
+        for piece in answer.pieces:
+            git_out.write(piece)
+    git_out.flush()
+
+
+def _query(url: RepositoryUrl, timeout: float) -> str:
+    hint = f"&hint={quote(str(url.hint))}" if url.hint is not None else ""
+    return f"?timeout={timeout:g}{hint}"
+
+
+def _read_request(git_in: BinaryIO) -> list[Packet]:
+    """Return git's next request without the flush at its end; an empty one: there are no more.
+
+    Raises:
+        BadRequest: it is too large.
+        BadPacket: these are no pkt-lines.
+    """
+    packets: list[Packet] = []
+    size = 0
+    while (packet := read_packet(git_in.read)) not in (None, Mark.FLUSH):
+        assert packet is not None
+        packets.append(packet)
+        size += len(packet) if isinstance(packet, bytes) else 0
+        if size > MAX_REQUEST_BYTES:
+            raise BadRequest(f"git sends a request of more than {MAX_REQUEST_BYTES} bytes")
+    return packets
+
+
+def _encoded(request: Iterable[Packet]) -> bytes:
+    lines = (packet.value if isinstance(packet, Mark) else encode(packet) for packet in request)
+    return b"".join(lines) + Mark.FLUSH.value
