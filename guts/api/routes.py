@@ -50,6 +50,9 @@ class Control(Protocol):
     - ``inspect``: as in ``repositories``, and ``description``, ``identity_hash``, ``default_branch``,
       ``maintainers`` [id], ``threshold``, ``head``, ``canonical_refs`` {name: oid}, ``signed_refs`` [{``author``,
       ``seq``, ``hash``, ``signed_ms``, ``age_s``}], ``objects`` {type: count}, ``holders`` [id].
+    - ``refs``: ``repository``, ``name``, ``held``, ``head``, ``refs`` [{``ref``, ``oid``, ``peeled``?}], ``epoch``,
+      ``identity_hash``, ``maintainers`` [id], ``documents`` [base64], ``heads`` [{``author``, ``seq``, ``hash``,
+      ``signed_ms``}], ``conflicts`` [name], ``sources`` (count), ``notes`` [line for a person].
     - ``seed``, ``sync``: ``repository``, ``seconds``.
     - ``peers``: ``peer``, ``address``, ``direction``, ``state``, ``since_s``?, ``rtt_ms``?, ``repositories``
       (count), ``score``.
@@ -70,6 +73,7 @@ class Control(Protocol):
     async def stop(self) -> None: ...
     async def repositories(self) -> list[Json]: ...
     async def inspect(self, repository: RepositoryId) -> Json: ...
+    async def refs(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
     async def unseed(self, repository: RepositoryId) -> Json: ...
     async def sync(self, repository: RepositoryId, timeout: float) -> Json: ...
@@ -93,6 +97,7 @@ def application(control: Control) -> web.Application:
             web.post("/v1/stop", handlers.stop),
             web.get("/v1/repositories", handlers.repositories),
             web.get(repository, handlers.inspect),
+            web.get(repository + "/refs", handlers.refs),
             web.put(repository + "/seeding", handlers.seed),
             web.delete(repository + "/seeding", handlers.unseed),
             web.post(repository + "/sync", handlers.sync),
@@ -127,15 +132,15 @@ class _Handlers:
     async def inspect(self, request: web.Request) -> web.Response:
         return web.json_response(await self._control.inspect(_repository(request)))
 
+    async def refs(self, request: web.Request) -> web.Response:
+        hints = _addresses(request.query.getall("hint", []))
+        timeout = _timeout(request.query.get("timeout"))
+        return web.json_response(await self._control.refs(_repository(request), hints, timeout))
+
     async def seed(self, request: web.Request) -> web.Response:
         body = await _body(request)
-        hints = body.get("hints", [])
-        if not isinstance(hints, list) or len(hints) > MAX_HINTS:
-            raise BadRequest(f"hints is not a list of at most {MAX_HINTS} addresses")
-        addresses = [BootstrapAddress.parse(_string(hint, "hint")) for hint in hints]
-        return web.json_response(
-            await self._control.seed(_repository(request), addresses, _timeout(body.get("timeout")))
-        )
+        hints = _addresses(body.get("hints", []))
+        return web.json_response(await self._control.seed(_repository(request), hints, _timeout(body.get("timeout"))))
 
     async def unseed(self, request: web.Request) -> web.Response:
         return web.json_response(await self._control.unseed(_repository(request)))
@@ -221,6 +226,12 @@ def _string(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise BadRequest(f"{name} is missing, or not a text")
     return value
+
+
+def _addresses(hints: object) -> list[BootstrapAddress]:
+    if not isinstance(hints, list) or len(hints) > MAX_HINTS:
+        raise BadRequest(f"hints is not a list of at most {MAX_HINTS} addresses")
+    return [BootstrapAddress.parse(_string(hint, "hint")) for hint in hints]
 
 
 def _timeout(value: object) -> float:

@@ -22,6 +22,7 @@ from guts.node.persistence import Persistence
 from guts.node.presence import Presence
 from guts.node.publishing import Draft, Publishing
 from guts.node.repositories import Repositories
+from guts.node.shown_refs import held_refs
 from guts.node.signing import make_ready
 from guts.records import Signed
 from guts.service.service import NotFollowed
@@ -178,6 +179,10 @@ class Control:
             "holders": [str(state.id) for state in self._service.peers.peers_with_repository(repository)],
             "path": str(self._repositories.path(repository)),
         }
+
+    async def refs(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109
+        """Return the verified refs of a repository. Raises: ``NotFollowed``."""
+        return (await held_refs(self._repositories, await self._stored(repository))).to_json()
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
         """Hold ``repository`` from now on; return when it is here. Raises: ``Unavailable``: it can't be had."""

@@ -99,6 +99,35 @@ class ScriptedControl:
             for repository, chain in self.chains.items()
         ]
 
+    async def refs(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:
+        self.calls.append(("refs", repository, tuple(hints), timeout))
+        if repository not in self.chains:
+            raise NobodyProvides("no replica found", hint="ask the publisher")
+        chain, record = self.chains[repository], self.records[repository]
+        refs = record.entries.live()
+        return {
+            "repository": str(repository),
+            "name": chain.current.name,
+            "held": True,
+            "head": record.header.head,
+            "refs": [{"ref": name, "oid": str(oid), "peeled": None} for name, oid in refs.items()],
+            "epoch": chain.epoch,
+            "identity_hash": chain.hash.hex(),
+            "maintainers": [str(author) for author in chain.current.maintainers],
+            "documents": [base64.b64encode(document).decode() for document in chain.documents],
+            "heads": [
+                {
+                    "author": str(record.author),
+                    "seq": record.seq,
+                    "hash": record.hash.hex(),
+                    "signed_ms": record.header.time_ms,
+                }
+            ],
+            "conflicts": [],
+            "sources": 0,
+            "notes": [],
+        }
+
     async def inspect(self, repository: RepositoryId) -> Json:
         if repository not in self.chains:
             raise NothingHere(repository)

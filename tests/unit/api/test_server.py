@@ -135,6 +135,8 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
     known = f"/v1/repositories/{REPOSITORY}"
     with pytest.raises(ReportedError):
         client.send("PUT", known + "/seeding", {"hints": [f"{NODE}@1.2.3.4:9"], "timeout": 2.5})
+    with pytest.raises(ReportedError):
+        client.get(known + "/refs?hint=1.2.3.4:9&hint=%5B::1%5D:9&timeout=1.5")
     client.send("DELETE", known + "/seeding")
     client.send("POST", known + "/sync", {"timeout": 3})
     client.send("POST", "/v1/peers", {"address": "[::1]:9", "timeout": 1})
@@ -143,6 +145,7 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
 
     assert control.calls == [
         ("seed", REPOSITORY, (BootstrapAddress.parse(f"{NODE}@1.2.3.4:9"),), 2.5),
+        ("refs", REPOSITORY, (BootstrapAddress("1.2.3.4", 9), BootstrapAddress("::1", 9)), 1.5),
         ("unseed", REPOSITORY),
         ("sync", REPOSITORY, 3.0),
         ("connect", BootstrapAddress("::1", 9), 1.0),
@@ -182,6 +185,7 @@ def test_every_exit_status_of_an_error_has_an_http_status() -> None:
         ("POST", SYNC, b'{"timeout": 0}', "BAD_REQUEST", "timeout"),
         ("POST", SYNC, b'{"timeout": NaN}', "BAD_REQUEST", "timeout"),
         ("POST", SYNC, f'{{"timeout": {MAX_TIMEOUT + 1}}}'.encode(), "BAD_REQUEST", "timeout"),
+        ("GET", f"/v1/repositories/{REPOSITORY}/refs?hint=nowhere", b"", "BAD_ADDRESS", "nowhere"),
         ("POST", "/v1/peers", b"{}", "BAD_REQUEST", "address"),
         ("POST", "/v1/peers", b'{"address": "nowhere"}', "BAD_ADDRESS", "nowhere"),
         ("POST", "/v1/publications/s/commit", b'{"signature": "zz"}', "BAD_REQUEST", "hex"),
