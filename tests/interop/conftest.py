@@ -151,7 +151,9 @@ class Published:
 
 def refs_of(folder: Path) -> dict[str, str]:
     """Return branches, tags and notes of a repository, by git's own word."""
-    shown = plain_git(folder, "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags", "refs/notes")
+    shown = plain_git(
+        folder, "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags", "refs/notes"
+    )
     return dict(line.split(" ") for line in shown.splitlines())
 
 

@@ -86,7 +86,7 @@ def test_fetch_brings_what_is_new(network: Network, tmp_path: Path, mine: Publis
 
 def test_ls_remote_works_outside_a_repository(reader: Home, library: Published, tmp_path: Path) -> None:
     shown = reader.ok(tmp_path, "ls-remote", library.url).out.splitlines()
-    listed = dict(reversed(line.split("\t")) for line in shown)
+    listed = {name: oid for oid, name in (line.split("\t") for line in shown)}
     refs = refs_of(library.work)
     peeled = {"refs/tags/v1^{}": git(library.work, "rev-parse", "v1^{}")}
     assert listed == {**refs, **peeled, "HEAD": refs["refs/heads/main"]}
