@@ -101,7 +101,8 @@ def read_packet(read: Callable[[int], bytes]) -> Packet | None:
 
 def _length(head: bytes) -> int:
     try:
-        length = int(head, 16) if len(head) == LENGTH_BYTES and head.isalnum() else -1
+        # Four digits and nothing else: int() would take "0x10" and " 1f", fromhex() skips blanks.
+        length = int.from_bytes(bytes.fromhex(head.decode())) if head.isalnum() and len(head) == LENGTH_BYTES else -1
     except ValueError:
         length = -1
     if length in _MARKS or LENGTH_BYTES <= length <= MAX_PAYLOAD + LENGTH_BYTES:
