@@ -8,16 +8,20 @@ import binascii
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Final, Protocol
 
 from aiohttp import web
 
 from guts.addresses import BootstrapAddress
 from guts.api.errors import HTTP_STATUS, ErrorObject
+from guts.api.git_answers import ARCHIVE_TYPE, FETCH_TYPE, read_request, streamed
 from guts.api.publication import pack_bytes, read_header
 from guts.errors import ExitStatus, GutsError, UsageError
+from guts.git.git_requests import MAX_ARCHIVE_BYTES, MAX_FETCH_BYTES
 from guts.identity import SIGNATURE_LENGTH
 from guts.ids import RepositoryId
+from guts.node.git_answers import GitAnswer
 
 MAX_BODY_BYTES: Final = 128 << 10
 """Of a JSON body: the largest is an identity document, 64 KiB, which are 88 kB in base64."""
@@ -74,6 +78,10 @@ class Control(Protocol):
     async def repositories(self) -> list[Json]: ...
     async def inspect(self, repository: RepositoryId) -> Json: ...
     async def refs(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
+    def upload_pack(
+        self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
+    ) -> AbstractAsyncContextManager[GitAnswer]: ...
+    def upload_archive(self, repository: RepositoryId, request: bytes) -> AbstractAsyncContextManager[GitAnswer]: ...
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
     async def unseed(self, repository: RepositoryId) -> Json: ...
     async def sync(self, repository: RepositoryId, timeout: float) -> Json: ...
@@ -98,6 +106,8 @@ def application(control: Control) -> web.Application:
             web.get("/v1/repositories", handlers.repositories),
             web.get(repository, handlers.inspect),
             web.get(repository + "/refs", handlers.refs),
+            web.post(repository + "/upload-pack", handlers.upload_pack),
+            web.post(repository + "/upload-archive", handlers.upload_archive),
             web.put(repository + "/seeding", handlers.seed),
             web.delete(repository + "/seeding", handlers.unseed),
             web.post(repository + "/sync", handlers.sync),
@@ -136,6 +146,18 @@ class _Handlers:
         hints = _addresses(request.query.getall("hint", []))
         timeout = _timeout(request.query.get("timeout"))
         return web.json_response(await self._control.refs(_repository(request), hints, timeout))
+
+    async def upload_pack(self, request: web.Request) -> web.StreamResponse:
+        hints = _addresses(request.query.getall("hint", []))
+        timeout = _timeout(request.query.get("timeout"))
+        data = await read_request(request.content, MAX_FETCH_BYTES)
+        async with self._control.upload_pack(_repository(request), data, hints, timeout) as answer:
+            return await streamed(request, answer, FETCH_TYPE)
+
+    async def upload_archive(self, request: web.Request) -> web.StreamResponse:
+        data = await read_request(request.content, MAX_ARCHIVE_BYTES)
+        async with self._control.upload_archive(_repository(request), data) as answer:
+            return await streamed(request, answer, ARCHIVE_TYPE)
 
     async def seed(self, request: web.Request) -> web.Response:
         body = await _body(request)

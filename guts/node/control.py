@@ -14,9 +14,11 @@ from guts.clock import Now
 from guts.config import Config
 from guts.errors import ExitStatus, UsageError
 from guts.events import Accepted, Connect, Published, Seed, SyncNow, Unseed
+from guts.git.git_requests import ArchiveRequest, FetchRequest
 from guts.ids import RepositoryId
 from guts.node.acceptance import Held
 from guts.node.driver import Driver
+from guts.node.git_answers import GitAnswer, held_upload_archive, held_upload_pack
 from guts.node.identities import apply_document
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
@@ -184,6 +186,34 @@ class Control:
         """Return the verified refs of a repository. Raises: ``NotFollowed``."""
         return (await held_refs(self._repositories, await self._stored(repository))).to_json()
 
+    @contextlib.asynccontextmanager
+    async def upload_pack(
+        self,
+        repository: RepositoryId,
+        request: bytes,
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (of a search for holders)
+    ) -> AsyncIterator[GitAnswer]:
+        """Enter with the answer to one ``fetch`` of protocol v2.
+
+        Raises:
+            NotFollowed: the repository is not here.
+            BadGitRequest, UnsupportedGitRequest: see ``guts.git.git_requests``.
+            StorageFault: git failed.
+        """
+        parsed = await asyncio.to_thread(FetchRequest.parse, request)
+        await self._check_held(repository)
+        async with held_upload_pack(self._repositories, repository, parsed) as answer:
+            yield answer
+
+    @contextlib.asynccontextmanager
+    async def upload_archive(self, repository: RepositoryId, request: bytes) -> AsyncIterator[GitAnswer]:
+        """Enter with the answer to one ``git archive --remote``. Raises: as ``upload_pack``."""
+        parsed = ArchiveRequest.parse(request)
+        await self._check_held(repository)
+        async with held_upload_archive(self._repositories, repository, parsed) as answer:
+            yield answer
+
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
         """Hold ``repository`` from now on; return when it is here. Raises: ``Unavailable``: it can't be had."""
         self._check_role()
@@ -330,6 +360,12 @@ class Control:
     def _check_role(self) -> None:
         if self._config.network.role == "bootstrap":
             raise HoldsNone
+
+    async def _check_held(self, repository: RepositoryId) -> None:
+        try:
+            await self._repositories.known(repository)
+        except repository_table.NotHeld:
+            raise NotFollowed(repository) from None
 
     async def _stored(self, repository: RepositoryId) -> StoredRepository:
         stored = await self._repositories.stored(repository)

@@ -19,8 +19,9 @@ from pathlib import Path
 from guts.addresses import BootstrapAddress
 from guts.api.routes import Json
 from guts.api.server import control_server
-from guts.errors import ExitStatus, Unavailable, UsageError
+from guts.errors import ExitStatus, GutsError, Unavailable, UsageError
 from guts.ids import AuthorId, ObjectId, PeerId, RepositoryId
+from guts.node.git_answers import GitAnswer
 from guts.trust.authoring import UnsignedRefs, prepare_refs
 from guts.trust.chain import IdentityChain
 from guts.trust.signed_refs import SignedRefs
@@ -61,6 +62,12 @@ class ScriptedControl:
         self.alone: set[RepositoryId] = set()
         """Repositories that nobody else holds."""
         self.waiting: dict[str, UnsignedRefs] = {}
+        self.notes: list[str] = []
+        self.answer: list[bytes | GutsError] = []
+        """What git is answered, in pieces, and perhaps the error in which it ends."""
+        self.answered = threading.Event()
+        self.held: set[RepositoryId] = set()
+        """Repositories that git can fetch."""
         self.lie: dict[str, str] = {}
         """Refs that ``prepare`` puts in the place of those it was asked for."""
 
@@ -158,6 +165,29 @@ class ScriptedControl:
             "objects": {"commit": 2, "tree": 1},
             "holders": [NODE],
         }
+
+    @contextlib.asynccontextmanager
+    async def upload_pack(
+        self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
+    ) -> AsyncIterator[GitAnswer]:
+        self.calls.append(("upload_pack", repository, request, tuple(hints), timeout))
+        if repository not in self.held:
+            raise NothingHere(repository)
+        yield GitAnswer(self._answer(), list(self.notes))
+
+    @contextlib.asynccontextmanager
+    async def upload_archive(self, repository: RepositoryId, request: bytes) -> AsyncIterator[GitAnswer]:
+        self.calls.append(("upload_archive", repository, request))
+        try:
+            yield GitAnswer(self._answer())
+        finally:
+            self.answered.set()
+
+    async def _answer(self) -> AsyncIterator[bytes]:
+        for part in self.answer:
+            if isinstance(part, GutsError):
+                raise part
+            yield part
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:
         self.calls.append(("seed", repository, tuple(hints), timeout))

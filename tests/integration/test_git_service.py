@@ -1,0 +1,89 @@
+"""git's own protocol: what a node answers from its repositories, and what it fetches from others."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from guts.errors import GutsError
+from guts.git.git_requests import BadGitRequest, UnsupportedGitRequest
+from guts.git.pkt_line import Mark, encode
+from guts.ids import ObjectId, RepositoryId
+from guts.service.service import NotFollowed
+from tests.support.fetch_requests import done, fetch_request, response
+from tests.support.nodes import RunningNode, World
+from tests.support.repositories import ENVIRONMENT, git
+
+
+async def fetched(node: RunningNode, repository: RepositoryId, request: bytes) -> bytes:
+    async with node.node.control.upload_pack(repository, request, (), 5.0) as answer:
+        return b"".join([chunk async for chunk in answer.chunks])
+
+
+async def archived(node: RunningNode, repository: RepositoryId, *arguments: str) -> bytes:
+    request = b"".join(encode(f"argument {argument}\n".encode()) for argument in arguments) + Mark.FLUSH.value
+    async with node.node.control.upload_archive(repository, request) as answer:
+        return b"".join([chunk async for chunk in answer.chunks])
+
+
+def unpacked(path: Path, pack: bytes) -> Path:
+    """Return a new bare repository at ``path`` with the objects of ``pack``."""
+    git(path.parent, "init", "-q", "--bare", path.name)
+    command = ["git", "index-pack", "--stdin", "--fix-thin", "--strict"]
+    subprocess.run(command, cwd=path, env=ENVIRONMENT, input=pack, check=True, capture_output=True)
+    return path
+
+
+async def test_held_repository_is_fetched(world: World, tmp_path: Path) -> None:
+    node, maintainer = await world.node("node"), world.maintainer()
+    await maintainer.publish(node)
+    answer = response(await fetched(node, maintainer.repository, done(maintainer.tip())))
+    clone = await asyncio.to_thread(unpacked, tmp_path / "clone.git", answer.pack)
+    assert git(clone, "log", "--format=%s", str(maintainer.tip())) == "first"
+
+
+async def test_blob_is_fetched_by_its_id_and_a_negotiation_ends_without_a_pack(world: World) -> None:
+    node, maintainer = await world.node("node"), world.maintainer()
+    await maintainer.publish(node)
+    blob = maintainer.tip("HEAD:first")
+    answer = response(await fetched(node, maintainer.repository, done(blob)))
+    assert answer.pack[:12] == b"PACK" + (2).to_bytes(4, "big") + (1).to_bytes(4, "big")
+    unknown = ObjectId(b"\x11" * 20)
+    asked = fetch_request(f"want {blob}", f"have {unknown}")
+    assert (
+        await fetched(node, maintainer.repository, asked) == encode(b"acknowledgments\n") + encode(b"NAK\n") + b"0000"
+    )
+
+
+async def test_held_repository_is_archived(world: World, tmp_path: Path) -> None:
+    node, maintainer = await world.node("node"), world.maintainer()
+    await maintainer.publish(node)
+    answer = await archived(node, maintainer.repository, "--format=tar", "--prefix=x/", "HEAD")
+    assert answer.startswith(b"0008ACK\n0000")
+    assert b"x/first" in answer
+
+
+@pytest.mark.parametrize("argument", ["--output=FILE", "--add-file=/etc/passwd", "--exec=touch FILE", "--remote=."])
+async def test_archive_neither_writes_nor_reads_files_nor_runs_programs(
+    world: World, tmp_path: Path, argument: str
+) -> None:
+    node, maintainer = await world.node("node"), world.maintainer()
+    await maintainer.publish(node)
+    arguments = (argument.replace("FILE", str(tmp_path / "made")), "HEAD")
+    with pytest.raises(GutsError, match="upload-archive"):
+        await archived(node, maintainer.repository, *arguments)
+    assert not (tmp_path / "made").exists()
+
+
+async def test_repository_that_is_not_here_and_a_request_that_is_none_are_refused(world: World) -> None:
+    node, maintainer = await world.node("node"), world.maintainer()
+    with pytest.raises(NotFollowed):
+        await fetched(node, maintainer.repository, done(maintainer.tip()))
+    await maintainer.publish(node)
+    with pytest.raises(BadGitRequest):
+        await fetched(node, maintainer.repository, b"")
+    with pytest.raises(UnsupportedGitRequest):
+        await fetched(node, maintainer.repository, encode(b"command=ls-refs\n") + Mark.FLUSH.value)
+    with pytest.raises(NotFollowed):
+        await archived(node, world.maintainer("other").repository, "HEAD")
