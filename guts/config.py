@@ -74,13 +74,12 @@ class Paths:
             root = Path(home).expanduser().absolute()
             paths = cls(root / "config.toml", root / "data", root / "state", root / "run")
         else:
-            user = Path(environ.get("HOME") or "~").expanduser()
-            state = _xdg(environ, "XDG_STATE_HOME", user / ".local/state") / "guts"
+            state = xdg_folder(environ, "XDG_STATE_HOME", ".local/state") / "guts"
             paths = cls(
-                _xdg(environ, "XDG_CONFIG_HOME", user / ".config") / "guts/config.toml",
-                _xdg(environ, "XDG_DATA_HOME", user / ".local/share") / "guts",
+                xdg_folder(environ, "XDG_CONFIG_HOME", ".config") / "guts/config.toml",
+                xdg_folder(environ, "XDG_DATA_HOME", ".local/share") / "guts",
                 state,
-                _xdg(environ, "XDG_RUNTIME_DIR", state / "run") / "guts",
+                xdg_folder(environ, "XDG_RUNTIME_DIR", state / "run") / "guts",
             )
         config = environ.get("GUTS_CONFIG")
         if config:
@@ -124,10 +123,11 @@ class Paths:
         return Path(f"/tmp/guts-{os.geteuid()}") / f"{digest}.sock"  # noqa: S108
 
 
-def _xdg(environ: Mapping[str, str], name: str, default: Path) -> Path:
+def xdg_folder(environ: Mapping[str, str], name: str, default: str | Path) -> Path:
+    """Return the folder that an ``XDG_*`` variable names, else ``default``, which counts from the user's home."""
     value = environ.get(name, "")
     # The XDG Base Directory specification: a relative path is invalid and is ignored.
-    return Path(value) if value.startswith("/") else default
+    return Path(value) if value.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / default
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import click
 
+from guts.cli import completing
 from guts.cli.answer import Answer
 from guts.cli.repositories import resolve
 from guts.cli.session import Session, emit, json_option, pass_session, table, timeout_option
@@ -14,7 +15,7 @@ def dht() -> None:
 
 
 @dht.command(name="find-repo")
-@click.argument("repository", metavar="REPOSITORY")
+@click.argument("repository", metavar="REPOSITORY", shell_complete=completing.repositories)
 @timeout_option(30)
 @json_option
 @pass_session

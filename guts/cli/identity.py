@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
+from guts.cli import completing
 from guts.cli.answer import Answer
 from guts.cli.author import author_key, own_author
 from guts.cli.chain import known_chain
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # PyNaCl is loaded by the command, not by --help
     from guts.cli.proposal import Proposal
     from guts.trust.identity_document import AuthorPoint
 
-_repository = click.argument("repository", metavar="REPOSITORY")
+_repository = click.argument("repository", metavar="REPOSITORY", shell_complete=completing.repositories)
 _file = click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 
 

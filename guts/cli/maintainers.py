@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import click
 
+from guts.cli import completing
 from guts.cli.answer import Answer
 from guts.cli.author import own_author
 from guts.cli.chain import known_chain, removal_epochs
@@ -18,7 +19,7 @@ def maintainers() -> None:
 
 
 @maintainers.command()
-@click.argument("repository", metavar="[REPOSITORY]", default=".")
+@click.argument("repository", metavar="[REPOSITORY]", default=".", shell_complete=completing.repositories)
 @json_option
 @pass_session
 def ls(session: Session, as_json: bool, repository: str) -> None:

@@ -3,6 +3,7 @@
 import click
 
 from guts.addresses import BootstrapAddress
+from guts.cli import completing
 from guts.cli.answer import Answer, answers
 from guts.cli.session import Session, emit, json_option, pass_session, say, span_text, table, timeout_option
 from guts.ids import PeerId
@@ -39,7 +40,7 @@ def ls(session: Session, as_json: bool) -> None:
 
 
 @peer.command()
-@click.argument("address", metavar="[ID@]HOST:PORT")
+@click.argument("address", metavar="[ID@]HOST:PORT", shell_complete=completing.peers)
 @timeout_option(15)
 @json_option
 @pass_session

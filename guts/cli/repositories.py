@@ -7,6 +7,7 @@ import click
 
 from guts.addresses import BadAddress, RepositoryUrl
 from guts.api.errors import ReportedError
+from guts.cli import completing
 from guts.cli.answer import Answer, answers
 from guts.cli.chain import known_chain, removal_epochs
 from guts.cli.session import (
@@ -26,7 +27,7 @@ from guts.errors import ExitStatus
 from guts.ids import AuthorId, BadId, RepositoryId
 from guts.trust.ref_names import CONFLICTS
 
-_repository = click.argument("repository", metavar="REPOSITORY")
+_repository = click.argument("repository", metavar="REPOSITORY", shell_complete=completing.repositories)
 
 
 def resolve(text: str) -> RepositoryUrl:
@@ -120,7 +121,7 @@ def unseed(session: Session, as_json: bool, repository: str) -> None:
 
 
 @click.command()
-@click.argument("repository", metavar="[REPOSITORY]", required=False)
+@click.argument("repository", metavar="[REPOSITORY]", required=False, shell_complete=completing.repositories)
 @timeout_option(120)
 @json_option
 @pass_session

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,17 +15,22 @@ from guts.api.errors import ErrorObject
 from guts.cli.session import Session
 from guts.errors import ExitStatus, GutsError
 
+if TYPE_CHECKING:  # loaded when a shell asks
+    from click.shell_completion import CompletionItem
+
 INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "clone": ("guts.cli.clone:clone", "Make a working clone of a guts:// URL."),
     "cluster": ("guts.cli.cluster:cluster", "Run a network of nodes on this machine."),
+    "completion": ("guts.cli.install:completion_script", "Print what a shell loads to complete commands."),
     "demo": ("guts.cli.demo:demo", "Watch a repository travel between processes."),
     "dht": ("guts.cli.dht:dht", "Ask the distributed hash table."),
     "id": ("guts.cli.id:id_group", "Show, make, export and import keys."),
     "identity": ("guts.cli.identity:identity", "Show a repository's identity, or change it."),
     "inspect": ("guts.cli.repositories:inspect", "Show what a node knows of a repository."),
+    "install": ("guts.cli.install:install", "Set up git, completion or man pages."),
     "ls": ("guts.cli.repositories:ls", "List the repositories of this node."),
     "maintainers": ("guts.cli.maintainers:maintainers", "List who may move a repository's refs."),
     "node": ("guts.cli.node:node", "Run, start, stop and look at this node."),
@@ -33,6 +38,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "publish": ("guts.cli.publish:publish", "Publish a git repository, or its new commits."),
     "seed": ("guts.cli.repositories:seed", "Find, copy and keep a repository."),
     "sync": ("guts.cli.repositories:sync", "Compare with the other holders now."),
+    "uninstall": ("guts.cli.install:uninstall", "Take back what guts install set up."),
     "unseed": ("guts.cli.repositories:unseed", "Stop seeding a repository."),
 }
 """Name to where the command is, and the line that ``guts --help`` has for it."""
@@ -59,6 +65,17 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in sorted(COMMANDS.items())])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
+        """Return the commands and options that begin with ``incomplete``, from the table above."""
+        from click.shell_completion import CompletionItem
+
+        names = [(name, text) for name, (_, text) in sorted(COMMANDS.items()) if name.startswith(incomplete)]
+        # Not Group's own, which would import every command to ask for its help.
+        return [
+            *(CompletionItem(name, help=text) for name, text in names),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -81,12 +98,7 @@ class LazyGroup(click.Group):
 @click.pass_context
 def root(ctx: click.Context, home: str | None, config: str | None) -> None:
     """Git hosting without a host: publish, find and replicate repositories between peers."""
-    environ = dict(os.environ)
-    if home is not None:
-        environ["GUTS_HOME"] = home
-    if config is not None:
-        environ["GUTS_CONFIG"] = config
-    ctx.obj = Session(environ)
+    ctx.obj = Session.of(home, config)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -1,12 +1,13 @@
 """What every command has at hand: the environment, the paths, the node."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import click
 
@@ -30,6 +31,16 @@ class Session:
     """
 
     environ: Mapping[str, str]
+
+    @classmethod
+    def of(cls, home: str | None, config: str | None) -> Self:
+        """Return the session of this process with these options of the command line."""
+        environ = dict(os.environ)
+        if home is not None:
+            environ["GUTS_HOME"] = home
+        if config is not None:
+            environ["GUTS_CONFIG"] = config
+        return cls(environ)
 
     @property
     def paths(self) -> Paths:
