@@ -37,7 +37,7 @@ def test_bare_and_mirror_clones_have_every_ref(reader: Home, library: Published,
 
 
 def test_shallow_clone_is_deepened_and_unshallowed(reader: Home, library: Published, tmp_path: Path) -> None:
-    reader.ok(tmp_path, "clone", "-q", "--depth", 1, "--no-single-branch", library.url)
+    reader.ok(tmp_path, "clone", "-q", "--depth", 1, library.url)
     clone = tmp_path / "tool"
     assert git(clone, "rev-list", "--count", "main") == "1"
     reader.ok(clone, "fetch", "-q", "--deepen", 1)
