@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
+from guts.addresses import RepositoryUrl
 from guts.errors import UsageError
 from guts.git.command import Git, GitFailed
 from guts.git.limits import GitLimits
@@ -36,10 +37,16 @@ class NotAGitDirectory(UsageError):
     code: ClassVar[str] = "NOT_A_GIT_DIRECTORY"
 
 
-class EmptyRepository(UsageError):
-    """The repository has no commit yet."""
+class UnbornBranch(UsageError):
+    """HEAD is on a branch that has no commit yet, where others have some."""
 
-    code: ClassVar[str] = "EMPTY_REPOSITORY"
+    code: ClassVar[str] = "UNBORN_BRANCH"
+
+
+class AmbiguousRepository(UsageError):
+    """The remotes of a clone name more than one repository of the network."""
+
+    code: ClassVar[str] = "AMBIGUOUS_REPOSITORY"
 
 
 class ShallowRepository(UsageError):
@@ -78,7 +85,7 @@ class SourceRefs:
 
     Attributes:
         refs: branches, tags and notes.
-        head: the name of the branch that HEAD is on; it is one of ``refs``.
+        head: the name of the branch that HEAD is on; it is one of ``refs``, unless there are none at all.
     """
 
     refs: Mapping[str, ObjectId]
@@ -108,7 +115,7 @@ class SourceRepository:
         """Return the repository that ``directory`` belongs to.
 
         Raises:
-            NotAGitDirectory, EmptyRepository, ShallowRepository, PartialClone, UnsupportedObjectFormat,
+            NotAGitDirectory, UnbornBranch, ShallowRepository, PartialClone, UnsupportedObjectFormat,
             DetachedHead: it can't be published; the hint is the git command that helps.
             GitMissing: no git here, or one that is too old.
         """
@@ -123,7 +130,7 @@ class SourceRepository:
         """Return the refs as they are now.
 
         Raises:
-            EmptyRepository, DetachedHead: they can't be published (any more).
+            UnbornBranch, DetachedHead: they can't be published (any more).
         """
         output = await self._run("for-each-ref", "--format=%(objectname) %(refname)", *_PUBLISHED)
         refs = {}
@@ -131,13 +138,11 @@ class SourceRepository:
             hex_id, _, name = line.partition(" ")
             refs[name] = ObjectId(bytes.fromhex(hex_id))
         head = (await self._run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))).strip()
-        if not any(name.startswith("refs/heads/") for name in refs) and (head or not refs):
-            raise EmptyRepository(f"{self.path} has no commits yet", hint='git commit --allow-empty -m "Start"')
         if not head:
             raise DetachedHead("HEAD is at a commit, not on a branch", hint="git switch <branch>")
-        if head not in refs:
+        if head not in refs and refs:
             branch = head.removeprefix("refs/heads/")
-            raise EmptyRepository(f"HEAD is on {branch!r}, which has no commits yet", hint="git switch <branch>")
+            raise UnbornBranch(f"HEAD is on {branch!r}, which has no commits yet", hint="git switch <branch>")
         return SourceRefs(refs, head)
 
     @contextlib.asynccontextmanager
@@ -159,8 +164,31 @@ class SourceRepository:
             yield chunks
 
     async def repository(self) -> str | None:
-        """Return what ``guts.repository`` is set to in this repository."""
-        return (await self._run("config", "--local", "--get", REPOSITORY_KEY, accept=(0, 1))).strip() or None
+        """Return which repository of the network this one is: by ``guts.repository``, or by its ``guts://`` remotes.
+
+        Raises: ``AmbiguousRepository``: they name several.
+        """
+        known = (await self._run("config", "--local", "--get", REPOSITORY_KEY, accept=(0, 1))).strip()
+        if known:
+            return known
+        named = {str(url.repository) for url in (await self._remotes()).values()}
+        if len(named) > 1:
+            raise AmbiguousRepository(
+                f"the remotes of {self.path} name {len(named)} repositories: {', '.join(sorted(named))}",
+                hint=f"git config {REPOSITORY_KEY} REPOSITORY says which one is meant",
+            )
+        return next(iter(named), None)
+
+    async def _remotes(self) -> dict[str, RepositoryUrl]:
+        """Return the remotes that are repositories of the network, by name."""
+        listed = await self._run("config", "--local", "--get-regexp", r"^remote\..*\.url$", accept=(0, 1))
+        remotes = {}
+        for line in listed.splitlines():
+            key, _, url = line.partition(" ")
+            if url.startswith("guts:"):
+                with contextlib.suppress(UsageError):
+                    remotes[key.removeprefix("remote.").removesuffix(".url")] = RepositoryUrl.parse(url)
+        return remotes
 
     async def set_repository(self, repository: str) -> None:
         """Remember which repository of the network this one is; it was published."""
@@ -177,13 +205,12 @@ class SourceRepository:
         await self._run("config", "--local", GENESIS_KEY, document)
 
     async def add_remote(self, url: str) -> None:
-        """Make ``url`` the remote ``guts``, also where there is one of that name.
-
-        ``git fetch --all`` passes it over: git itself doesn't speak ``guts://``, and would fail for all remotes.
-        """
+        """Make ``url`` the remote ``guts``, also where there is one of that name; not where another one is the same."""
+        wanted = RepositoryUrl.parse(url).repository
+        if any(known.repository == wanted for name, known in (await self._remotes()).items() if name != REMOTE):
+            return
         known = (await self._run("remote")).split()
         await self._run("remote", "set-url" if REMOTE in known else "add", REMOTE, url)
-        await self._run("config", f"remote.{REMOTE}.skipFetchAll", "true")
 
     async def _check_whole(self) -> None:
         if not self.path.is_dir():

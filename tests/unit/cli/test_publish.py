@@ -175,10 +175,8 @@ def test_name_that_no_url_can_carry_is_refused(guts: Guts, control: ScriptedCont
 
 
 def unborn(tmp_path: Path, work: Path) -> Path:
-    path = tmp_path / "unborn"
-    path.mkdir()
-    git(path, "init", "-q")
-    return path
+    git(work, "checkout", "-q", "--orphan", "new")
+    return work
 
 
 def detached(tmp_path: Path, work: Path) -> Path:
@@ -220,7 +218,7 @@ def missing(tmp_path: Path, work: Path) -> Path:
     [
         (plain, "NOT_A_GIT_DIRECTORY", "git init"),
         (missing, "NOT_A_GIT_DIRECTORY", ""),
-        (unborn, "EMPTY_REPOSITORY", "git commit"),
+        (unborn, "UNBORN_BRANCH", "git switch"),
         (detached, "DETACHED_HEAD", "git switch"),
         (shallow, "SHALLOW_REPOSITORY", "git fetch --unshallow"),
         (partial, "PARTIAL_CLONE", "git fetch --refetch"),

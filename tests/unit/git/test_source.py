@@ -9,16 +9,19 @@ import pytest
 from guts.errors import UsageError
 from guts.git.repository import BareRepository
 from guts.git.source import (
+    AmbiguousRepository,
     CloneFailed,
     DetachedHead,
-    EmptyRepository,
     NotAGitDirectory,
     PartialClone,
     ShallowRepository,
+    SourceRefs,
     SourceRepository,
+    UnbornBranch,
     UnsupportedObjectFormat,
     clone_from,
 )
+from guts.ids import RepositoryId
 from tests.support.repositories import ENVIRONMENT, git, make_repository
 
 
@@ -78,12 +81,11 @@ def orphan(base: Path) -> Path:
     [
         (absent, NotAGitDirectory, None),
         (plain_directory, NotAGitDirectory, "git init"),
-        (empty, EmptyRepository, "git commit"),
         (shallow, ShallowRepository, "git fetch --unshallow"),
         (partial, PartialClone, "git fetch --refetch origin"),
         (sha256, UnsupportedObjectFormat, "sha1"),
         (detached, DetachedHead, "git switch"),
-        (orphan, EmptyRepository, "git switch"),
+        (orphan, UnbornBranch, "git switch"),
     ],
 )
 async def test_says_what_can_not_be_published_and_what_helps(
@@ -92,6 +94,30 @@ async def test_says_what_can_not_be_published_and_what_helps(
     with pytest.raises(fault) as caught:
         await SourceRepository.open(make(work.parent))
     assert (hint or "") in (caught.value.hint or "")
+
+
+async def test_empty_repository_offers_its_head_and_nothing_else(work: Path) -> None:
+    source = await SourceRepository.open(empty(work.parent))
+    git(source.path, "symbolic-ref", "HEAD", "refs/heads/trunk")
+    assert await source.refs() == SourceRefs({}, "refs/heads/trunk")
+
+
+async def test_remote_says_which_repository_a_clone_is_of(work: Path) -> None:
+    source = await SourceRepository.open(work)
+    one, two = (str(RepositoryId(bytes([number]) * 32)) for number in (1, 2))
+    await source.add_remote(f"guts://{one}/tool")
+    assert git(work, "remote", "get-url", "guts") == f"guts://{one}/tool"
+    assert await source.repository() == one
+    await source.add_remote(f"guts://{two}/tool")
+    assert git(work, "remote", "get-url", "guts") == f"guts://{two}/tool"
+    git(work, "remote", "rename", "guts", "origin")
+    await source.add_remote(f"guts://{two}")
+    assert git(work, "remote") == "origin"
+    git(work, "remote", "add", "other", f"guts:{one}")
+    with pytest.raises(AmbiguousRepository, match="2 repositories"):
+        await source.repository()
+    git(work, "config", "guts.repository", two)
+    assert await source.repository() == two
 
 
 @pytest.mark.parametrize("make", [shallow, partial])
@@ -129,10 +155,6 @@ async def test_publishes_from_anywhere_inside_and_clones(work: Path, tmp_path: P
     assert await source.repository() is None
     await source.set_repository("repo1x")
     assert await source.repository() == "repo1x"
-    for url in ("guts://a", "guts://b"):
-        await source.add_remote(url)
-        assert git(work, "remote", "get-url", "guts") == url
-        git(work, "fetch", "--all")  # not of a guts:// URL: git has no helper for it
     assert not (tmp_path / "hooked").exists()
     await clone_from(bare.path, tmp_path / "clone", "guts://repo1x/name")
     assert git(tmp_path / "clone", "remote", "get-url", "origin") == "guts://repo1x/name"
