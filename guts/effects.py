@@ -101,6 +101,16 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Verify ``candidate`` as far as that needs no objects, and keep what it says; ends in ``LookFinished``."""
+
+    fetch: FetchId
+    connection: ConnectionId
+    repository: RepositoryId
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
 class Serve:
     """Answer ``request`` with a pack on its stream; ends in ``ServeFinished``."""
 
@@ -152,12 +162,16 @@ class Persist:
     change: PeerSeen | ScoreChanged | SeedingStopped
 
 
+Result = dict[str, str | int | float | list[str] | None]
+"""What came of a command, ready for JSON."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """Answer a command: with ``result``, or with the error that it ended in."""
 
     command_id: CommandId
-    result: dict[str, str | int | float | None] | GutsError
+    result: Result | GutsError
 
 
 Effect = (
@@ -170,6 +184,7 @@ Effect = (
     | Withdraw
     | LoadRefs
     | Fetch
+    | Look
     | Serve
     | Persist
     | Reply

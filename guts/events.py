@@ -189,6 +189,16 @@ class FetchFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class LookFinished:
+    """A ``Look`` has ended, one way or the other; every Look ends with exactly one of these."""
+
+    fetch: FetchId
+    repository: RepositoryId
+    connection: ConnectionId
+    outcome: FetchOutcome
+
+
+@dataclass(frozen=True, slots=True)
 class ServeFinished:
     """A ``Serve`` has ended; ``error`` tells why where it failed."""
 
@@ -238,6 +248,21 @@ class SyncNow:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """Find out what the refs of ``repository`` are, which this node need not hold; answered when holders were compared.
+
+    Attributes:
+        known: of an earlier reading.
+        hints: dialled beside the lookup.
+    """
+
+    repository: RepositoryId
+    known: Known
+    hints: tuple[BootstrapAddress, ...]
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class Connect:
     """Dial ``target``; answered when the hello is exchanged."""
 
@@ -245,7 +270,7 @@ class Connect:
     timeout: float
 
 
-Command = Seed | Unseed | SyncNow | Connect
+Command = Seed | Unseed | SyncNow | Read | Connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +304,7 @@ OwnEvent = (
     | LookupFinished
     | RefsLoaded
     | FetchFinished
+    | LookFinished
     | ServeFinished
     | Published
     | CommandReceived

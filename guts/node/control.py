@@ -23,6 +23,8 @@ from guts.node.identities import apply_document
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
 from guts.node.publishing import Draft, Publishing
+from guts.node.reader import Reader
+from guts.node.readings import Readings
 from guts.node.repositories import Repositories
 from guts.node.shown_refs import held_refs
 from guts.node.signing import make_ready
@@ -81,6 +83,7 @@ class Control:
         config: Config,
         driver: Driver,
         repositories: Repositories,
+        readings: Readings,
         publishing: Publishing,
         presence: Presence,
         persistence: Persistence,
@@ -92,6 +95,7 @@ class Control:
         self._driver = driver
         self._service = driver.service
         self._repositories = repositories
+        self._reader = Reader(driver, readings)
         self._publishing = publishing
         self._presence = presence
         self._persistence = persistence
@@ -183,8 +187,13 @@ class Control:
         }
 
     async def refs(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109
-        """Return the verified refs of a repository. Raises: ``NotFollowed``."""
-        return (await held_refs(self._repositories, await self._stored(repository))).to_json()
+        """Return the verified refs of a repository, held or not. Raises: as ``Reader.refs``; ``StorageFault``."""
+        stored = await self._repositories.stored(repository)
+        if stored is not None and not self._repositories.is_lost(repository):
+            shown = await held_refs(self._repositories, stored)
+        else:
+            shown = await self._reader.refs(repository, hints, timeout)
+        return shown.to_json()
 
     @contextlib.asynccontextmanager
     async def upload_pack(

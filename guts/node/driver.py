@@ -20,10 +20,12 @@ from guts.effects import (
     Fetch,
     FindProviders,
     LoadRefs,
+    Look,
     Persist,
     Provide,
     Reply,
     ResetStream,
+    Result,
     Send,
     Serve,
     Withdraw,
@@ -42,6 +44,7 @@ from guts.events import (
     Failed,
     FetchFinished,
     FetchOutcome,
+    LookFinished,
     LookupFinished,
     MessageReceived,
     ProvidersFound,
@@ -56,6 +59,7 @@ from guts.net.tcp import TcpConnection
 from guts.node.object_listing import list_objects
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
+from guts.node.readings import Readings
 from guts.node.refs_reader import RefsReader
 from guts.node.repositories import Repositories
 from guts.node.transfers import Transfers
@@ -78,8 +82,6 @@ MAX_LOADS: Final = 8
 
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds for all connections together to say goodbye at the end."""
-
-Result = dict[str, str | int | float | None]
 
 
 class Unresolvable(Unavailable):
@@ -118,6 +120,7 @@ class Driver:
         presence: Presence,
         repositories: Repositories,
         transfers: Transfers,
+        readings: Readings,
         persistence: Persistence,
         connection_timeout: float,
     ) -> None:
@@ -129,6 +132,7 @@ class Driver:
         self._presence = presence
         self._repositories = repositories
         self._transfers = transfers
+        self._readings = readings
         self._refs_reader = RefsReader(repositories.database)
         self._persistence = persistence
         self._connection_timeout = connection_timeout
@@ -157,6 +161,10 @@ class Driver:
             return await reply
         finally:
             del self._replies[command_id]
+
+    def connection(self, connection: ConnectionId) -> TcpConnection | None:
+        """Return an open connection by its id."""
+        return self._connections.get(connection)
 
     async def serve_connection(self, connection: TcpConnection, dialled: BootstrapAddress | None = None) -> None:
         """Run ``connection`` until it ends: one ``Connected`` first, one ``Disconnected`` last."""
@@ -240,6 +248,8 @@ class Driver:
                 self._spawn(self._load_refs(effect))
             case Fetch():
                 self._spawn(self._fetch(effect))
+            case Look():
+                self._spawn(self._look(effect))
             case Serve():
                 self._spawn(self._serve(effect))
             case Persist(change=change):
@@ -311,6 +321,13 @@ class Driver:
             case Accepted():
                 self.list_objects(effect.repository)
         await self.post(FetchFinished(effect.fetch, effect.repository, effect.connection, outcome))
+
+    async def _look(self, effect: Look) -> None:
+        connection = self._connections.get(effect.connection)
+        outcome: FetchOutcome = Failed(Gone("the connection is gone"))
+        if connection is not None:
+            outcome = await self._readings.look(effect, connection.peer)
+        await self.post(LookFinished(effect.fetch, effect.repository, effect.connection, outcome))
 
     async def _serve(self, effect: Serve) -> None:
         connection = self._connections.get(effect.connection)

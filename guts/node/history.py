@@ -38,25 +38,28 @@ async def settle(database: Database, held: Held | None, verified: Verified) -> V
         StorageFault: the database failed.
     """
     if held is None:
-        return _fresh(verified)
+        return settle_at_hand(verified)
     for author in sorted(_concerned(verified)):
         verified = await _settle(database, held, verified, author)
     return verified
 
 
-def _fresh(verified: Verified) -> Verified:
-    """Return ``verified``, the first state of a repository here, with the records that count.
+def settle_at_hand(verified: Verified) -> Verified:
+    """Return ``verified`` with the records that count, of those at hand: nothing older is kept to go back to.
 
     Raises:
         MissingContext: none of them does; somebody may have one from before the split.
     """
     chain, proofs = verified.chain, verified.proofs
     new = tuple(n for n in verified.new if counts(chain, proofs.get(n.record.author), n.record.header))
-    if len(new) == len(verified.new):
-        return verified
-    if not new:
+    records = {
+        author: record
+        for author, record in verified.records.items()
+        if counts(chain, proofs.get(author), record.header)
+    }
+    if verified.records and not records:
         raise MissingContext("no record from before the histories of its authors split")
-    return replace(verified, new=new, records={n.record.author: n.record for n in new})
+    return replace(verified, new=new, records=records)
 
 
 def _concerned(verified: Verified) -> set[AuthorId]:

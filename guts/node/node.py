@@ -35,6 +35,7 @@ from guts.node.lock import DataDirectoryLock
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
 from guts.node.publishing import Publishing
+from guts.node.readings import Readings
 from guts.node.rebuilding import open_database
 from guts.node.recovery import recover
 from guts.node.repositories import Repositories
@@ -192,6 +193,7 @@ async def _start(
         config.seeding.sync_interval,
     )
     transfers = Transfers(repositories, clock, config.seeding.repo_max, patience)
+    readings = Readings(repositories, clock)
     persistence = Persistence(repositories)
     driver = Driver(
         Service(peers, GossipProtocol(rng), sync),
@@ -201,6 +203,7 @@ async def _start(
         presence,
         repositories,
         transfers,
+        readings,
         persistence,
         network.connection_timeout,
     )
@@ -228,7 +231,9 @@ async def _start(
         tasks.create_task(listener.run())
         tasks.create_task(dht_state.keep(discovery, database, clock))
     listening = () if listener is None else (listener.address,)
-    control = Control(config, driver, repositories, publishing, presence, persistence, clock, listening, stop.set)
+    control = Control(
+        config, driver, repositories, readings, publishing, presence, persistence, clock, listening, stop.set
+    )
     return Node(control, repositories)
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from guts.git import packed_refs
 from guts.git.ancestry import peel
 from guts.git.packed_refs import PackedRef
-from guts.ids import RepositoryId
+from guts.ids import ObjectId, RepositoryId
+from guts.node.acceptance import Held
 from guts.node.repositories import Repositories
 from guts.records import Signed
 from guts.store.repositories import StoredRepository
+from guts.trust.canonical_refs import AncestorFacts, canonical_refs
 from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
 from guts.trust.ref_names import CONFLICTS
 from guts.trust.signed_refs import MAX_HEADER_BYTES, Header
@@ -106,4 +108,27 @@ async def held_refs(repositories: Repositories, stored: StoredRepository) -> Sho
         ],
         sources=0,
         notes=() if summary.seeding else (NOT_FOLLOWED,),
+    )
+
+
+def read_refs(
+    held: Held, ancestors: AncestorFacts, peeled: Mapping[ObjectId, ObjectId], sources: int, notes: tuple[str, ...]
+) -> ShownRefs:
+    """Return the refs of a repository of which this node has the verified records, and no objects.
+
+    Args:
+        ancestors: as for ``canonical_refs``.
+        peeled: what each annotated tag finally points at.
+    """
+    chain, shown = held.chain, canonical_refs(held.chain, held.records, ancestors)
+    return ShownRefs(
+        repository=chain.repository,
+        document=chain.current,
+        held=False,
+        head=shown.head,
+        refs={name: PackedRef(oid, peeled.get(oid)) for name, oid in shown.refs.items()},
+        documents=chain.documents,
+        headers=[(record.header, record.hash) for _, record in sorted(held.records.items())],
+        sources=sources,
+        notes=notes,
     )

@@ -32,12 +32,14 @@ from guts.events import (
     Event,
     Failed,
     FetchFinished,
+    LookFinished,
     LookupFinished,
     MessageReceived,
     NothingNew,
     OwnEvent,
     ProvidersFound,
     Published,
+    Read,
     RefsLoaded,
     Seed,
     ServeFinished,
@@ -100,13 +102,14 @@ class Service:
         self.peers = peers
         self.gossip = gossip
         self.sync = sync
+        self._inquiries = (sync, sync.readings)
         self._admission = Admission()
         self._connects: dict[BootstrapAddress, list[Waiter]] = {}
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
         waiting = (waiter.deadline for waiters in self._connects.values() for waiter in waiters)
-        return min([self.peers.deadline(now), self.sync.deadline(), *waiting])
+        return min([self.peers.deadline(now), *(part.deadline() for part in self._inquiries), *waiting])
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Return what to do about ``event``, in order."""
@@ -146,12 +149,14 @@ class Service:
                     effects += self._holder_found(repository, record, now)
                 return effects
             case LookupFinished():
-                return self.sync.lookup_finished(event, now.mono)
+                return [effect for part in self._inquiries for effect in part.lookup_finished(event, now.mono)]
             case RefsLoaded(connection=connection, request=request, answers=answers, cursor=cursor):
                 self._admission.end_load(connection)
                 return [Send(connection, Refs(request, answers, cursor))]
             case FetchFinished():
                 return self._fetch_finished(event, now)
+            case LookFinished():
+                return self._look_finished(event, now)
             case ServeFinished(connection=connection, error=error):
                 self._admission.end_serve(connection)
                 asker = self.peers.connections.get(connection)
@@ -217,7 +222,7 @@ class Service:
             case Goodbye():
                 return self.peers.goodbye(connection, message)
             case Error():
-                return self.sync.refused(connection.id, message, now.mono)
+                return [effect for part in self._inquiries for effect in part.refused(connection.id, message, now.mono)]
             case _:
                 assert_never(message)
 
@@ -227,12 +232,13 @@ class Service:
         known = self.peers.state(connection.peer).repositories
         shared = sorted(repository for repository in known if repository in self.sync.goals)
         effects += self.sync.peer_ready(connection.peer, connection.id, shared, now.mono)
+        effects += self.sync.readings.peer_ready(connection.peer, connection.id, now.mono)
         if connection.dialled is not None:
             effects += self._dial_succeeded(connection.dialled, connection.peer, now)
         return effects
 
     def _dial_succeeded(self, target: BootstrapAddress, peer: PeerId, now: Now) -> list[Effect]:
-        effects = self.sync.dial_ended(target, peer, now.mono)
+        effects = self._dial_ended(target, peer, now)
         for waiter in self._connects.pop(target, []):
             seconds = round(now.mono - waiter.started, 3)
             effects.append(Reply(waiter.command_id, {"peer": str(peer), "seconds": seconds}))
@@ -243,12 +249,16 @@ class Service:
         return self._dial_in_vain(target, error, now)
 
     def _dial_in_vain(self, target: BootstrapAddress, error: GutsError, now: Now) -> list[Effect]:
-        effects = self.sync.dial_ended(target, error, now.mono)
+        effects = self._dial_ended(target, error, now)
         return effects + [Reply(waiter.command_id, error) for waiter in self._connects.pop(target, [])]
+
+    def _dial_ended(self, target: BootstrapAddress, outcome: PeerId | GutsError, now: Now) -> list[Effect]:
+        return [effect for part in self._inquiries for effect in part.dial_ended(target, outcome, now.mono)]
 
     def _disconnected(self, connection_id: ConnectionId, error: GutsError | None, now: Now) -> list[Effect]:
         connection, effects = self.peers.disconnected(connection_id, error, now)
-        effects += self.sync.peer_gone(connection.peer, connection_id, now.mono)
+        for part in self._inquiries:
+            effects += part.peer_gone(connection.peer, connection_id, now.mono)
         if connection.dialled is None or connection.was_ready:
             return effects
         if self.peers.connection_to(connection.peer) is not None:
@@ -266,7 +276,9 @@ class Service:
         return self.sync.ask(connection.peer, shared, now.mono)
 
     def _refs(self, connection: PeerConnection, message: Refs, now: Now) -> list[Effect]:
-        effects = self.sync.refs(connection.id, message, now.mono)
+        readings = self.sync.readings
+        part = readings if readings.asked(connection.id, message.request) else self.sync
+        effects = part.refs(connection.id, message, now.mono)
         state = self.peers.state(connection.peer)
         for answer in message.answers:
             if answer.status is RefsStatus.HELD:
@@ -280,7 +292,11 @@ class Service:
         if record.peer == self.peers.me.peer or self.peers.scores.banned(record.peer, now.mono):
             return []
         self.peers.state(record.peer).holds(repository)
-        return self.sync.holder_found(repository, record.peer, record.addresses, now.mono)
+        return [
+            effect
+            for part in self._inquiries
+            for effect in part.holder_found(repository, record.peer, record.addresses, now.mono)
+        ]
 
     def _get_refs(self, connection: PeerConnection, message: GetRefs) -> list[Effect]:
         if not self._admission.begin_load(connection.id):
@@ -344,6 +360,19 @@ class Service:
             effects += self._announce(event.repository, event.outcome, before, event.connection, now)
         return effects
 
+    def _look_finished(self, event: LookFinished, now: Now) -> list[Effect]:
+        readings = self.sync.readings
+        peer = readings.fetches.running[event.fetch].peer
+        effects: list[Effect] = []
+        match event.outcome:
+            case Failed(error=PeerFault() as error):
+                effects += self.peers.fault(peer, error, now)
+            case Accepted() | NothingNew():
+                self.peers.state(peer).holds(event.repository)
+            case _:
+                pass
+        return effects + readings.look_finished(event, now.mono)
+
     def _published(self, repository: RepositoryId, accepted: Accepted, now: Now) -> list[Effect]:
         goal = self.sync.goals.get(repository)
         before = goal.known.epoch if goal is not None and goal.held else None
@@ -395,6 +424,9 @@ class Service:
                     return [Reply(event.command_id, NotFollowed(repository))]
                 waiter = Waiter(event.command_id, now.mono, now.mono + timeout, every)
                 return self.sync.sync_now(repository, waiter, now.mono)
+            case Read(repository=repository, known=known, hints=hints, timeout=timeout):
+                waiter = Waiter(event.command_id, now.mono, now.mono + timeout)
+                return self.sync.readings.read(repository, known, hints, waiter, now.mono)
             case Unseed(repository=repository):
                 return self._unseed(event.command_id, repository)
             case Connect(target=target, timeout=timeout):
@@ -416,7 +448,9 @@ class Service:
         ]
 
     def _woke(self, now: Now) -> list[Effect]:
-        effects = self.peers.tick(now) + self.sync.tick(now.mono)
+        effects = self.peers.tick(now)
+        for part in self._inquiries:
+            effects += part.tick(now.mono)
         for target, waiters in list(self._connects.items()):
             for waiter in [waiter for waiter in waiters if waiter.deadline <= now.mono]:
                 waiters.remove(waiter)

@@ -1,4 +1,4 @@
-"""Following repositories: who holds them, what is newer, from whom to get it.
+"""Following repositories, and reading the refs of others: who holds them, what is newer, from whom to get it.
 
 ``RepoSync`` keeps one ``Goal`` for every repository that this node follows, and turns what happens into questions
 (GetRefs), lookups, dials and transfers. One goal goes round like this::
@@ -13,6 +13,10 @@ under way, the rest in line here, and one repository at most once. An overdue qu
 peer's answer is used and not taken for an unasked one; a peer that owes two is asked nothing more. When no transfer
 can start, only the fact is kept that a peer has something newer, and it is asked again when there is room.
 ``Pages`` puts an answer together that was cut. Whose news came to nothing is not listened to for a while.
+
+``Readings`` ends in an answer instead of a copy: what holders tell of a repository that is not followed is verified
+without its objects, until two of them have been compared. The lookups, dials, questions and transfers of both are the
+same (``Inquiries``); each has its own.
 
 What an author signs builds on what holders have: ``SyncNow(every=True)`` ends when nobody's answer is awaited any more.
 

@@ -3,10 +3,13 @@
 import heapq
 import math
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 from guts.events import CommandId
 from guts.ids import RepositoryId
 from guts.sync.goal import Goal, Waiter
+
+G = TypeVar("G", bound=Goal)
 
 
 class Agenda:
@@ -17,15 +20,16 @@ class Agenda:
         self._waits: list[tuple[float, CommandId, RepositoryId]] = []
 
     def schedule(self, goal: Goal, time: float) -> None:
-        """Let the next round of ``goal`` be at ``time``, and not when it was to be before."""
+        """Let the next round of ``goal`` be at ``time``, and not when it was to be before; infinity: at none."""
         goal.next_ask = time
-        heapq.heappush(self._rounds, (time, goal.repository))
+        if time < math.inf:
+            heapq.heappush(self._rounds, (time, goal.repository))
 
     def wait(self, goal: Goal, waiter: Waiter) -> None:
         """Note until when ``waiter`` waits for ``goal``."""
         heapq.heappush(self._waits, (waiter.deadline, waiter.command_id, goal.repository))
 
-    def rounds(self, goals: Mapping[RepositoryId, Goal], now: float) -> Iterator[Goal]:
+    def rounds(self, goals: Mapping[RepositoryId, G], now: float) -> Iterator[G]:
         """Yield the goals whose round is due; each is to be scheduled again before the next is taken."""
         while self._rounds and self._rounds[0][0] <= now:
             time, repository = heapq.heappop(self._rounds)

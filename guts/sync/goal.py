@@ -1,11 +1,11 @@
-"""What is known and under way for one followed repository, and how a command that waits for it is answered."""
+"""What is known and under way for one repository, and how a command that waits for it is answered."""
 
 import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from guts.addresses import BootstrapAddress
-from guts.effects import Reply
+from guts.effects import Reply, Result
 from guts.errors import ExitStatus, GutsError, Unavailable
 from guts.events import CommandId, FetchId, Known
 from guts.ids import PeerId, RepositoryId
@@ -72,10 +72,10 @@ class Waiter:
 
 @dataclass(slots=True)
 class Goal:
-    """One repository that this node follows, or wants.
+    """One repository that this node follows, or wants, or reads.
 
     Attributes:
-        held: a state has been committed here.
+        held: a state is here: committed, or, where it is only read, verified.
         next_ask: monotonic seconds of the next round of anti-entropy.
         next_search: monotonic seconds before which the DHT is not asked again of our own accord.
         paused_until: monotonic seconds before which nothing is fetched, because our own disk failed.
@@ -140,7 +140,7 @@ class Goal:
 
     def reply(self, waiter: Waiter, now: float) -> Reply:
         """Answer ``waiter``: what it waited for is here."""
-        result: dict[str, str | int | float | None] = {
+        result: Result = {
             "repository": str(self.repository),
             "epoch": self.known.epoch,
             "seq": max((head.seq for _, head in self.known.heads), default=0),

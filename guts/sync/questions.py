@@ -62,6 +62,18 @@ class _Line:
         return overdue >= MAX_QUESTIONS_PER_PEER
 
 
+class RequestIds:
+    """The ids of this node's requests, to whomever they go."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def next(self) -> int:
+        """Return an id for a request, one that is not under way any more."""
+        self._last = self._last % MAX_UINT32 + 1
+        return self._last
+
+
 class Questions:
     """The open questions to every ready peer.
 
@@ -70,12 +82,15 @@ class Questions:
 
     Args:
         query: makes the question for a peer about a repository; ``None`` where it is followed no longer.
+        next_request: see ``RequestIds``.
     """
 
-    def __init__(self, query: Callable[[PeerId, RepositoryId], RefsQuery | None]) -> None:
+    def __init__(
+        self, query: Callable[[PeerId, RepositoryId], RefsQuery | None], next_request: Callable[[], int]
+    ) -> None:
         self._query = query
+        self._next_request = next_request
         self._lines: dict[PeerId, _Line] = {}
-        self._last_request = 0
 
     def connections(self) -> list[ConnectionId]:
         """Return the connections of the ready peers."""
@@ -121,7 +136,7 @@ class Questions:
         while line is not None and line.waiting and len(line.asked) < MAX_QUESTIONS_PER_PEER:
             queries = self._batch(peer, line)
             if queries:
-                request = self.next_request()
+                request = self._next_request()
                 repositories = tuple(query.repository for query in queries)
                 line.asked[request] = Question(peer, repositories, now + ANSWER_TIMEOUT)
                 sends.append(Send(line.connection, GetRefs(request, queries)))
@@ -142,11 +157,6 @@ class Questions:
                 queries.append(query)
                 room -= size
         return tuple(queries)
-
-    def next_request(self) -> int:
-        """Return an id for a request, one that is not under way any more."""
-        self._last_request = self._last_request % MAX_UINT32 + 1
-        return self._last_request
 
     def find(self, connection: ConnectionId, request: int) -> Question | None:
         """Return the open question that ``request`` names."""

@@ -2,8 +2,12 @@
 
 import base64
 
+import pytest
+
+from guts.addresses import BootstrapAddress
+from guts.sync.goal import NoProviders, ProvidersUnreachable
 from guts.trust.chain import IdentityChain
-from tests.support.nodes import World
+from tests.support.nodes import SOON, World
 from tests.support.repositories import git
 
 
@@ -49,6 +53,43 @@ async def test_tag_is_peeled_before_its_commit_is_projected(world: World) -> Non
     (node.bare(maintainer.repository) / "packed-refs").unlink()
     told = await node.node.control.refs(maintainer.repository, (), 1.0)
     assert [ref["peeled"] for ref in _refs(told)] == [None, str(maintainer.tip())]
+
+
+async def test_refs_of_what_is_not_held_are_read_from_two_holders_and_nothing_is_kept(world: World) -> None:
+    door = await world.node("door")
+    publisher, replica = (
+        await world.node("publisher", doors=(door.hint,)),
+        await world.node("replica", doors=(door.hint,)),
+    )
+    reader = await world.node("reader", doors=(door.hint,))
+    maintainer = world.maintainer()
+    await maintainer.publish(publisher)
+    await replica.seed(maintainer.repository, publisher.hint)
+    held = await publisher.node.control.refs(maintainer.repository, (), 1.0)
+
+    told = await reader.node.control.refs(maintainer.repository, (publisher.hint,), SOON)
+    assert told == {**held, "held": False, "sources": 2}
+    assert await reader.node.control.repositories() == []
+    assert not reader.bare(maintainer.repository).exists()
+    assert reader.node.control._service.sync.goals == {}
+    assert reader.node.control._service.sync.readings.goals == {}
+    subscribers = publisher.node.control._service.peers.subscribers(maintainer.repository)
+    assert reader.id not in [state.id for state in subscribers]
+
+
+async def test_only_holder_is_enough(world: World) -> None:
+    publisher, reader, maintainer = await world.node("publisher"), await world.node("reader"), world.maintainer()
+    await maintainer.publish(publisher)
+    told = await reader.node.control.refs(maintainer.repository, (publisher.hint,), SOON)
+    assert (told["held"], told["sources"], told["notes"]) == (False, 1, [])
+
+
+async def test_nobody_holds_it(world: World) -> None:
+    node, reader, maintainer = await world.node("node"), await world.node("reader"), world.maintainer()
+    with pytest.raises(NoProviders):
+        await reader.node.control.refs(maintainer.repository, (node.hint,), SOON)
+    with pytest.raises(ProvidersUnreachable, match=r"127\.0\.0\.1:1: "):
+        await reader.node.control.refs(maintainer.repository, (BootstrapAddress("127.0.0.1", 1),), SOON)
 
 
 def _chain(told: dict[str, object]) -> IdentityChain:

@@ -22,6 +22,7 @@ from guts.effects import (
     Fetch,
     FindProviders,
     LoadRefs,
+    Look,
     Persist,
     Provide,
     Reply,
@@ -46,6 +47,7 @@ from guts.events import (
     Head,
     Incomplete,
     Known,
+    LookFinished,
     LookupFinished,
     MessageReceived,
     NothingNew,
@@ -109,11 +111,12 @@ class Link:
 
 @dataclass(eq=False)
 class Host:
-    """A node: its service, and what is on its disk (newest seq per repository)."""
+    """A node: its service, what is on its disk, and what it has read (newest seq per repository)."""
 
     number: int
     service: Service
     disk: dict[RepositoryId, int] = field(default_factory=dict)
+    read: dict[RepositoryId, int] = field(default_factory=dict)
     replies: dict[CommandId, Reply] = field(default_factory=dict)
     links: dict[ConnectionId, Link] = field(default_factory=dict)
     wake: float = float("inf")
@@ -254,6 +257,8 @@ class World:
                 self._post(host, RefsLoaded(effect.connection, effect.request, answers, b""), 0.001)
             case Fetch():
                 self._fetch(host, effect)
+            case Look():
+                self._look(host, effect)
             case Reply():
                 host.replies[effect.command_id] = effect
             case Persist() | ResetStream() | Serve():
@@ -350,3 +355,12 @@ class World:
             host.disk[effect.repository] = offered
             outcome = Accepted(known(offered), ((AUTHOR, Head(offered, header_hash(offered)), record(offered)),))
         self._handle(host, FetchFinished(effect.fetch, effect.repository, effect.connection, outcome))
+
+    def _look(self, host: Host, effect: Look) -> None:
+        [offered] = [int(found.header) for found in effect.candidate.records]
+        before = host.read.get(effect.repository, 0)
+        outcome: Accepted | NothingNew = NothingNew(known(before))
+        if offered > before:
+            host.read[effect.repository] = offered
+            outcome = Accepted(known(offered), ())
+        self._post(host, LookFinished(effect.fetch, effect.repository, effect.connection, outcome), 0.001)

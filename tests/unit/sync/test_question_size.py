@@ -3,7 +3,7 @@
 from guts.effects import Send
 from guts.events import ConnectionId
 from guts.ids import AuthorId, PeerId, RepositoryId
-from guts.sync.questions import HEAD_BYTES, QUERY_BYTES, Questions
+from guts.sync.questions import HEAD_BYTES, QUERY_BYTES, Questions, RequestIds
 from guts.wire import codec
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_MESSAGE_BYTES, MAX_QUERIES, MAX_SEQ
 from guts.wire.messages import GetRefs, KnownHead, RefsQuery
@@ -17,7 +17,7 @@ def _repository(number: int) -> RepositoryId:
 
 def _asked(heads: int, repositories: int) -> list[GetRefs]:
     known = tuple(KnownHead(AuthorId(bytes([n]) * 32), MAX_SEQ, b"h" * 32) for n in range(heads))
-    questions = Questions(lambda _, repository: RefsQuery(repository, 1000, b"i" * 32, known))
+    questions = Questions(lambda _, repository: RefsQuery(repository, 1000, b"i" * 32, known), RequestIds().next)
     questions.begin(PEER, ConnectionId(1))
     for number in range(repositories):
         assert questions.add(PEER, _repository(number))

@@ -39,15 +39,14 @@ from guts.events import (
 from guts.ids import PeerId, RepositoryId
 from guts.sync.fetches import MAX_FETCHES
 from guts.sync.goal import NoLongerFollowed, NoProviders, ProvidersUnreachable, SyncTimedOut, Waiter
-from guts.sync.questions import ANSWER_TIMEOUT, MAX_QUESTIONS_PER_PEER
-from guts.sync.reposync import (
-    LISTEN_AFTER_NOTHING,
+from guts.sync.inquiries import (
     RETRY_AFTER_FAULT,
     RETRY_AFTER_STORAGE,
     RETRY_AFTER_TROUBLE,
-    RepoSync,
     UnsolicitedAnswer,
 )
+from guts.sync.questions import ANSWER_TIMEOUT, MAX_QUESTIONS_PER_PEER
+from guts.sync.reposync import LISTEN_AFTER_NOTHING, RepoSync
 from guts.sync.search import MAX_DIALS_PER_GOAL, MAX_SEARCHES, MAX_WAITING_DIALS, SEARCH_INTERVAL, WANTED_HOLDERS
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_QUERIES, MAX_SUBSCRIPTIONS
 from guts.wire.messages import (

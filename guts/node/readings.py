@@ -1,0 +1,185 @@
+"""What was read of repositories that this node does not hold: verified in memory, kept for a while.
+
+A reading believes signatures and nothing else. What holders tell is merged: the longest identity chain, the newest
+record of each author, proofs of two histories. A later reading of the same repository goes on from there, so that a
+holder that tells of less is told apart, and never listened to.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from guts.clock import Now
+from guts.effects import Candidate, Look
+from guts.errors import GutsError, PeerFault
+from guts.events import Accepted, Failed, FetchOutcome, Head, Incomplete, Known, NothingNew
+from guts.ids import AuthorId, PeerId, RepositoryId
+from guts.node.acceptance import Held, MissingContext, Verified, verify
+from guts.node.history import settle_at_hand
+from guts.node.repositories import Repositories
+from guts.trust.signed_refs import SignedHeader
+
+MAX_KEPT: Final = 16
+"""Readings that are kept: those of the repositories that somebody works with, in an hour."""
+
+MAX_KEPT_BYTES: Final = 64 << 20
+"""Of the records and documents in them: sixteen repositories whose one maintainer signs the most that is allowed."""
+
+KEEP_SECONDS: Final = 3600.0
+"""Since it was last used: a ``git clone --filter=blob:none`` asks for blobs as long as its user looks around."""
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """What is known of a repository that is not held.
+
+    Attributes:
+        held: the verified state; ``None``: nothing yet.
+        told: the newest seq of each author that a holder told of, as far as it was true.
+        faults: holders that told what no honest one tells, and what that was.
+        used: monotonic seconds.
+        users: who works with it now; it is not forgotten before they are done.
+        merging: held by whoever changes ``held``.
+    """
+
+    repository: RepositoryId
+    used: float
+    held: Held | None = None
+    told: dict[PeerId, dict[AuthorId, int]] = field(default_factory=dict)
+    faults: dict[PeerId, str] = field(default_factory=dict)
+    users: int = 0
+    merging: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def known(self) -> Known:
+        """What the service is told of it."""
+        held = self.held
+        if held is None:
+            return Known()
+        heads = tuple((author, Head(record.seq, record.hash)) for author, record in sorted(held.records.items()))
+        splits = tuple((author, proof.split_seq) for author, proof in sorted(held.proofs.items()))
+        return Known(held.chain.epoch, held.chain.hash, heads, splits, 0 if held.fork is None else held.fork.epoch)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the records and documents."""
+        if self.held is None:
+            return 0
+        records = sum(len(r.header_bytes) + len(r.entries_bytes) for r in self.held.records.values())
+        return records + sum(map(len, self.held.chain.documents))
+
+    def behind(self, peer: PeerId) -> bool:
+        """Tell whether a newer record is known than the newest that ``peer`` told of."""
+        told = self.told.get(peer)
+        if told is None or self.held is None:
+            return False
+        return any(record.seq > told.get(author, 0) for author, record in self.held.records.items())
+
+
+class Readings:
+    """The readings of one node, those used last. ``look`` is run by the driver, in a task of its own."""
+
+    def __init__(self, repositories: Repositories, clock: Callable[[], Now]) -> None:
+        self._repositories = repositories
+        self._clock = clock
+        self._kept: dict[RepositoryId, Reading] = {}
+
+    def find(self, repository: RepositoryId) -> Reading | None:
+        """Return what is kept of ``repository``."""
+        self._forget_old()
+        reading = self._kept.get(repository)
+        return reading if reading is not None and reading.held is not None else None
+
+    @contextlib.contextmanager
+    def using(self, repository: RepositoryId) -> Iterator[Reading]:
+        """Enter with the reading of ``repository``, begun where there is none; it is kept at least until the end."""
+        self._forget_old()
+        reading = self._kept.setdefault(repository, Reading(repository, self._clock().mono))
+        reading.users += 1
+        try:
+            yield reading
+        finally:
+            reading.users -= 1
+            reading.used = self._clock().mono
+            # The one used last comes last.
+            self._kept[repository] = self._kept.pop(repository)
+            self._forget_old()
+
+    def _forget_old(self) -> None:
+        now = self._clock().mono
+        count, size = 0, 0
+        for reading in reversed(list(self._kept.values())):
+            count, size = count + 1, size + reading.size
+            old = now - reading.used > KEEP_SECONDS or count > MAX_KEPT or (size > MAX_KEPT_BYTES and count > 1)
+            if not reading.users and (old or reading.held is None):
+                del self._kept[reading.repository]
+
+    async def start(self, reading: Reading) -> Known:
+        """Return what ``reading`` goes on from: also what was accepted here once and is not all on the disk any more.
+
+        What holders told until now is forgotten: they may have more today, and would tell only what is newer.
+
+        Raises:
+            StorageFault: the database failed.
+        """
+        async with reading.merging:
+            reading.told.clear()
+            reading.faults.clear()
+            if reading.held is None:
+                stored = await self._repositories.stored(reading.repository)
+                if stored is not None:
+                    reading.held = await asyncio.to_thread(Held.of, stored)
+        return reading.known
+
+    async def look(self, effect: Look, peer: PeerId) -> FetchOutcome:
+        """Judge what ``peer`` told, and merge it. Never raises but for bugs."""
+        with self.using(effect.repository) as reading:
+            try:
+                async with reading.merging:
+                    return await self._merge(reading, effect.candidate, peer)
+            except MissingContext:
+                return Incomplete()
+            except GutsError as error:
+                if isinstance(error, PeerFault):
+                    reading.faults[peer] = str(error)
+                return Failed(error)
+
+    async def _merge(self, reading: Reading, candidate: Candidate, peer: PeerId) -> FetchOutcome:
+        verified = await asyncio.to_thread(self._verify, reading, candidate)
+        if verified is not None:
+            verified = settle_at_hand(verified)
+        if verified is not None and verified.records:
+            before = reading.held
+            reading.held = Held(
+                verified.chain,
+                verified.records,
+                verified.proofs,
+                fork=verified.fork or (before.fork if before is not None else None),
+            )
+        held = reading.held
+        if held is None:
+            return NothingNew(Known())
+        told: dict[AuthorId, int] = {}
+        for header in (SignedHeader.decode(record.header).header for record in candidate.records):
+            record = held.records.get(header.author)
+            # What was not accepted says nothing about how far its teller is.
+            if record is not None and header.seq <= record.seq:
+                told[header.author] = max(header.seq, told.get(header.author, 0))
+        reading.told[peer] = {**reading.told.get(peer, {}), **told}
+        if verified is None or not verified.records:
+            return NothingNew(reading.known)
+        proofs = tuple((a, verified.proofs[a].split_seq, verified.proofs[a].encode()) for a in verified.new_proofs)
+        return Accepted(reading.known, (), proofs)
+
+    def _verify(self, reading: Reading, candidate: Candidate) -> Verified | None:
+        return verify(
+            reading.repository,
+            reading.held,
+            candidate.documents,
+            candidate.bridge,
+            candidate.records,
+            self._clock().wall,
+            candidate.proofs,
+        )
