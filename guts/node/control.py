@@ -19,8 +19,9 @@ from guts.ids import RepositoryId
 from guts.node.acceptance import Held
 from guts.node.drafts import Draft
 from guts.node.driver import Driver
-from guts.node.git_answers import GitAnswer, held_upload_archive, held_upload_pack
+from guts.node.git_answers import GitAnswer, HeldSource, held_upload_archive, relayed
 from guts.node.identities import apply_document
+from guts.node.limits import Patience
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
 from guts.node.publishing import Prepared, Publishing, Unchanged
@@ -89,6 +90,7 @@ class Control:
         presence: Presence,
         persistence: Persistence,
         clock: Callable[[], Now],
+        patience: Patience,
         listening: tuple[Address, ...],
         stop: Callable[[], None],
     ) -> None:
@@ -101,6 +103,7 @@ class Control:
         self._presence = presence
         self._persistence = persistence
         self._clock = clock
+        self._patience = patience
         self._listening = listening
         self._stop = stop
         self._started = clock().mono
@@ -209,11 +212,11 @@ class Control:
         Raises:
             NotFollowed: the repository is not here.
             BadGitRequest, UnsupportedGitRequest: see ``guts.git.git_requests``.
-            StorageFault: git failed.
+            NoSourceAnswered: git failed (from the answer's iterator).
         """
         parsed = await asyncio.to_thread(FetchRequest.parse, request)
         await self._check_held(repository)
-        async with held_upload_pack(self._repositories, repository, parsed) as answer:
+        async with relayed([HeldSource(self._repositories, repository)], parsed, self._patience) as answer:
             yield answer
 
     @contextlib.asynccontextmanager
