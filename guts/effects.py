@@ -9,7 +9,7 @@ from guts.addresses import Address, BootstrapAddress
 from guts.errors import GutsError
 from guts.events import CommandId, ConnectionId, FetchId
 from guts.ids import PeerId, RepositoryId
-from guts.wire.messages import EncodedRefs, GetObjects, Goodbye, Message, RecordQuery, RefsQuery, ResetCode
+from guts.wire.messages import EncodedRefs, GetObjects, GitService, Goodbye, Message, RecordQuery, RefsQuery, ResetCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,14 @@ class Serve:
 
 
 @dataclass(frozen=True, slots=True)
+class ServeGit:
+    """Answer ``request`` on its stream, in git's own protocol; ends in ``GitServed``."""
+
+    connection: ConnectionId
+    request: GitService
+
+
+@dataclass(frozen=True, slots=True)
 class PeerSeen:
     """A peer spoke to us at ``wall`` (Unix ms); ``address`` is where we dialled it, if we did."""
 
@@ -186,6 +194,7 @@ Effect = (
     | Fetch
     | Look
     | Serve
+    | ServeGit
     | Persist
     | Reply
 )

@@ -208,6 +208,14 @@ class ServeFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class GitServed:
+    """A ``ServeGit`` has ended; ``error`` tells why where it failed."""
+
+    connection: ConnectionId
+    error: GutsError | None
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """Our own maintainer signed: the commit is made, and the world may know."""
 
@@ -306,6 +314,7 @@ OwnEvent = (
     | FetchFinished
     | LookFinished
     | ServeFinished
+    | GitServed
     | Published
     | CommandReceived
     | Woke

@@ -27,6 +27,9 @@ MAX_FILTER_BYTES: Final = 256
 MAX_DEEPEN_NOT: Final = 64
 """Refs of which the history is left out; people name one."""
 
+INFINITE_DEPTH: Final = 0x7FFF_FFFF
+"""What ``--unshallow`` asks for."""
+
 _PIECE: Final = 64 * KIB
 
 _ID: Final = rb"[0-9a-f]{40}"
@@ -60,11 +63,19 @@ class FetchRequest:
 
     Attributes:
         data: the request as it is, up to and with its flush.
-        may_be_shallow: the client is shallow or asks for it, so the answer may say where history ends.
+        has_some: the client says that it holds something.
+        is_done: the client has said all: a pack is to follow.
+        is_partial: a filter leaves objects out.
+        is_shallow: the client is shallow, or asks for more or less depth; so the answer tells of that.
+        cuts: the client asks for history to end somewhere.
     """
 
     data: bytes
-    may_be_shallow: bool
+    has_some: bool = False
+    is_done: bool = False
+    is_partial: bool = False
+    is_shallow: bool = False
+    cuts: bool = False
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -91,20 +102,28 @@ class FetchRequest:
             packet = Mark.FLUSH
         if packet is not Mark.DELIMITER:
             raise BadGitRequest("a fetch without arguments")
-        wants, deepen_not, may_be_shallow = 0, 0, False
+        deepen_not, seen = 0, set()
         for argument in packets:
             if isinstance(argument, Mark):
                 raise BadGitRequest("a delimiter among the arguments")
             if _ARGUMENT.fullmatch(argument.removesuffix(b"\n")) is None:
                 raise UnsupportedGitRequest(f"the argument {_shown(argument)} is not known here")
-            wants += argument.startswith(b"want ")
-            deepen_not += argument.startswith(b"deepen-not ")
-            may_be_shallow |= argument.startswith((b"shallow ", b"deepen"))
-        if not wants:
+            word, _, value = argument.removesuffix(b"\n").partition(b" ")
+            deepen_not += word == b"deepen-not"
+            seen.add(b"unshallow" if word == b"deepen" and int(value) >= INFINITE_DEPTH else word)
+        if b"want" not in seen:
             raise BadGitRequest("a fetch that wants nothing")
         if deepen_not > MAX_DEEPEN_NOT:
             raise UnsupportedGitRequest(f"{deepen_not} refs to leave out where {MAX_DEEPEN_NOT} are allowed")
-        return cls(data, may_be_shallow)
+        cuts = not seen.isdisjoint((b"deepen", b"deepen-since", b"deepen-not"))
+        return cls(
+            data,
+            has_some=b"have" in seen,
+            is_done=b"done" in seen,
+            is_partial=b"filter" in seen,
+            is_shallow=cuts or not seen.isdisjoint((b"shallow", b"unshallow")),
+            cuts=cuts,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Final
 
 import guts
@@ -14,13 +15,13 @@ from guts.clock import Now
 from guts.config import Config
 from guts.errors import ExitStatus, UsageError
 from guts.events import Accepted, Connect, Published, Seed, SyncNow, Unseed
-from guts.git.git_requests import ArchiveRequest, FetchRequest
 from guts.ids import RepositoryId
 from guts.node.acceptance import Held
 from guts.node.drafts import Draft
 from guts.node.driver import Driver
-from guts.node.git_answers import GitAnswer, held_upload_archive, held_upload_pack
+from guts.node.git_answers import GitAnswer, GitAnswers
 from guts.node.identities import apply_document
+from guts.node.limits import Patience
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
 from guts.node.publishing import Prepared, Publishing, Unchanged
@@ -89,6 +90,7 @@ class Control:
         presence: Presence,
         persistence: Persistence,
         clock: Callable[[], Now],
+        patience: Patience,
         listening: tuple[Address, ...],
         stop: Callable[[], None],
     ) -> None:
@@ -97,6 +99,7 @@ class Control:
         self._service = driver.service
         self._repositories = repositories
         self._reader = Reader(driver, readings)
+        self._git_answers = GitAnswers(repositories, self._reader, driver, patience)
         self._publishing = publishing
         self._presence = presence
         self._persistence = persistence
@@ -196,33 +199,15 @@ class Control:
             shown = await self._reader.refs(repository, hints, timeout)
         return shown.to_json()
 
-    @contextlib.asynccontextmanager
-    async def upload_pack(
-        self,
-        repository: RepositoryId,
-        request: bytes,
-        hints: Sequence[BootstrapAddress],
-        timeout: float,  # noqa: ASYNC109 (of a search for holders)
-    ) -> AsyncIterator[GitAnswer]:
-        """Enter with the answer to one ``fetch`` of protocol v2.
+    def upload_pack(
+        self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
+    ) -> AbstractAsyncContextManager[GitAnswer]:
+        """Enter with the answer to one ``fetch`` of protocol v2. Raises: as ``GitAnswers.upload_pack``."""
+        return self._git_answers.upload_pack(repository, request, hints, timeout)
 
-        Raises:
-            NotFollowed: the repository is not here.
-            BadGitRequest, UnsupportedGitRequest: see ``guts.git.git_requests``.
-            StorageFault: git failed.
-        """
-        parsed = await asyncio.to_thread(FetchRequest.parse, request)
-        await self._check_held(repository)
-        async with held_upload_pack(self._repositories, repository, parsed) as answer:
-            yield answer
-
-    @contextlib.asynccontextmanager
-    async def upload_archive(self, repository: RepositoryId, request: bytes) -> AsyncIterator[GitAnswer]:
-        """Enter with the answer to one ``git archive --remote``. Raises: as ``upload_pack``."""
-        parsed = ArchiveRequest.parse(request)
-        await self._check_held(repository)
-        async with held_upload_archive(self._repositories, repository, parsed) as answer:
-            yield answer
+    def upload_archive(self, repository: RepositoryId, request: bytes) -> AbstractAsyncContextManager[GitAnswer]:
+        """Enter with the answer to one ``git archive --remote``. Raises: as ``GitAnswers.upload_archive``."""
+        return self._git_answers.upload_archive(repository, request)
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
         """Hold ``repository`` from now on; return when it is here. Raises: ``Unavailable``: it can't be had."""
@@ -360,12 +345,6 @@ class Control:
     def _check_role(self) -> None:
         if self._config.network.role == "bootstrap":
             raise HoldsNone
-
-    async def _check_held(self, repository: RepositoryId) -> None:
-        try:
-            await self._repositories.known(repository)
-        except repository_table.NotHeld:
-            raise NotFollowed(repository) from None
 
     async def _stored(self, repository: RepositoryId) -> StoredRepository:
         stored = await self._repositories.stored(repository)

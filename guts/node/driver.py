@@ -28,6 +28,7 @@ from guts.effects import (
     Result,
     Send,
     Serve,
+    ServeGit,
     Withdraw,
 )
 from guts.errors import GutsError, PeerFault, StorageFault, Unavailable
@@ -44,6 +45,7 @@ from guts.events import (
     Failed,
     FetchFinished,
     FetchOutcome,
+    GitServed,
     LookFinished,
     LookupFinished,
     MessageReceived,
@@ -56,6 +58,7 @@ from guts.events import (
 from guts.ids import PeerId, RepositoryId
 from guts.net.stream import StreamFailed
 from guts.net.tcp import TcpConnection
+from guts.node.git_service import GitServer
 from guts.node.object_listing import list_objects
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
@@ -121,6 +124,7 @@ class Driver:
         repositories: Repositories,
         transfers: Transfers,
         readings: Readings,
+        git_server: GitServer,
         persistence: Persistence,
         connection_timeout: float,
     ) -> None:
@@ -133,6 +137,7 @@ class Driver:
         self._repositories = repositories
         self._transfers = transfers
         self._readings = readings
+        self._git_server = git_server
         self._refs_reader = RefsReader(repositories.database)
         self._persistence = persistence
         self._connection_timeout = connection_timeout
@@ -252,6 +257,8 @@ class Driver:
                 self._spawn(self._look(effect))
             case Serve():
                 self._spawn(self._serve(effect))
+            case ServeGit():
+                self._spawn(self._serve_git(effect))
             case Persist(change=change):
                 self._persistence.keep(change)
             case Reply():
@@ -337,6 +344,15 @@ class Driver:
         if isinstance(error, StorageFault):
             log.error("can't serve %s: %s", effect.request.repository.short, error)
         await self.post(ServeFinished(effect.connection, effect.request.repository, error))
+
+    async def _serve_git(self, effect: ServeGit) -> None:
+        connection = self._connections.get(effect.connection)
+        error: GutsError | None = Gone("the connection is gone")
+        if connection is not None:
+            error = await self._git_server.serve(effect.request, connection)
+        if isinstance(error, StorageFault):
+            log.error("can't answer git about %s: %s", effect.request.repository.short, error)
+        await self.post(GitServed(effect.connection, error))
 
     def list_objects(self, repository: RepositoryId) -> None:
         """Have the objects of ``repository`` told to the database, unless that is under way."""

@@ -1,13 +1,23 @@
-"""What answers git: the requests of ``fetch`` and ``archive``, from the repositories held here."""
+"""What answers git: the requests of ``fetch`` and ``archive``, from what is held here or from those who hold it."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+from guts.addresses import BootstrapAddress
 from guts.git.git_requests import ArchiveRequest, FetchRequest
 from guts.git.upload_pack import upload_archive, upload_pack
 from guts.ids import RepositoryId
+from guts.node.driver import Driver
+from guts.node.git_relay import Source, relay
+from guts.node.git_service import CAPABILITY, NodeSource
+from guts.node.limits import Patience
+from guts.node.reader import Reader
 from guts.node.repositories import Repositories
+from guts.service.service import NotFollowed
+from guts.store.repositories import NotHeld
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,26 +33,97 @@ class GitAnswer:
     notes: list[str] = field(default_factory=list)
 
 
-@contextlib.asynccontextmanager
-async def held_upload_pack(
-    repositories: Repositories, repository: RepositoryId, request: FetchRequest
-) -> AsyncIterator[GitAnswer]:
-    """Enter with this node's own answer to a ``fetch``.
+class HeldSource:
+    """This node's own repository, as a source for ``relay``."""
 
-    Raises:
-        NotARepository: the repository is not here.
-        GitFailed: git ended badly, which it told its client where that is to know (from the iterator).
-    """
-    bare = await repositories.open(repository)
-    async with repositories.locks(repository).shared(), upload_pack(bare, request) as chunks:
-        yield GitAnswer(chunks)
+    name = "this node"
+    preparing = math.inf
+    """The git that asked has nobody else to turn to, and sees the progress."""
+
+    def __init__(self, repositories: Repositories, repository: RepositoryId) -> None:
+        self._repositories = repositories
+        self._repository = repository
+
+    @contextlib.asynccontextmanager
+    async def request(self, request: FetchRequest) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Enter with git's answer.
+
+        Raises:
+            NotARepository: the repository is not here.
+            GitFailed: git ended badly, after what it told its client (from the iterator).
+        """
+        bare = await self._repositories.open(self._repository)
+        async with self._repositories.locks(self._repository).shared(), upload_pack(bare, request) as chunks:
+            yield chunks
 
 
-@contextlib.asynccontextmanager
-async def held_upload_archive(
-    repositories: Repositories, repository: RepositoryId, request: ArchiveRequest
-) -> AsyncIterator[GitAnswer]:
-    """Enter with this node's own answer to ``git archive --remote``. Raises: as ``held_upload_pack``."""
-    bare = await repositories.open(repository)
-    async with repositories.locks(repository).shared(), upload_archive(bare, request) as chunks:
-        yield GitAnswer(chunks)
+class GitAnswers:
+    """Answers the git clients at the control socket."""
+
+    def __init__(self, repositories: Repositories, reader: Reader, driver: Driver, patience: Patience) -> None:
+        self._repositories = repositories
+        self._reader = reader
+        self._driver = driver
+        self._patience = patience
+
+    @contextlib.asynccontextmanager
+    async def upload_pack(
+        self,
+        repository: RepositoryId,
+        data: bytes,
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (of a search for holders)
+    ) -> AsyncIterator[GitAnswer]:
+        """Enter with the answer to one ``fetch`` of protocol v2; ``data``: see ``FetchRequest.parse``.
+
+        Raises:
+            BadGitRequest, UnsupportedGitRequest: see ``guts.git.git_requests``.
+            NoProviders, ProvidersUnreachable…: nobody holds the repository: as ``Reader.sources``.
+            NoSourceAnswered: whoever holds it can't answer (from the answer's iterator).
+            StorageFault: the database failed.
+        """
+        request = await asyncio.to_thread(FetchRequest.parse, data)
+        sources: Sequence[Source]
+        if await self._is_held(repository):
+            sources = [HeldSource(self._repositories, repository)]
+        else:
+            sources = await self._others(repository, hints, timeout)
+        notes: list[str] = []
+        async with contextlib.aclosing(relay(sources, request, notes, self._patience.busy)) as pieces:
+            yield GitAnswer(pieces, notes)
+
+    @contextlib.asynccontextmanager
+    async def upload_archive(self, repository: RepositoryId, data: bytes) -> AsyncIterator[GitAnswer]:
+        """Enter with the answer to one ``git archive --remote``, of a repository that is held here.
+
+        Raises:
+            NotFollowed: it is not.
+            BadGitRequest: see ``guts.git.git_requests``.
+            GitFailed: git ended badly, after what it told its client (from the answer's iterator).
+        """
+        request = ArchiveRequest.parse(data)
+        if not await self._is_held(repository):
+            raise NotFollowed(repository)
+        bare = await self._repositories.open(repository)
+        async with self._repositories.locks(repository).shared(), upload_archive(bare, request) as chunks:
+            yield GitAnswer(chunks)
+
+    async def _is_held(self, repository: RepositoryId) -> bool:
+        try:
+            await self._repositories.known(repository)
+        except NotHeld:
+            return False
+        return not self._repositories.is_lost(repository)
+
+    async def _others(
+        self,
+        repository: RepositoryId,
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109
+    ) -> list[Source]:
+        service = self._driver.service
+        return [
+            NodeSource(connection, repository, service.sync.requests.next, self._patience)
+            for connection in await self._reader.sources(repository, hints, timeout)
+            if CAPABILITY in service.peers.state(connection.peer).capabilities
+        ]

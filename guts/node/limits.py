@@ -12,6 +12,8 @@ class Patience:
 
     Attributes:
         first_byte: until a pack begins: the other side counts and compresses first.
+        preparing: until the first byte of a pack, while the other side tells of its progress: it may count for minutes.
+        busy: for a place at one of the nodes that have answered "busy".
         stall: for the next piece of a pack that has begun: of one that comes, 1 KiB for each of these seconds, of one
             that goes, 256 KiB at the most; slow honest links survive.
         transfer: for one git child with all that it sends or takes in; a gibibyte at 600 kB/s.
@@ -21,6 +23,8 @@ class Patience:
     """
 
     first_byte: float = 60.0
+    preparing: float = 300.0
+    busy: float = 60.0
     stall: float = 60.0
     transfer: float = 1800.0
     signing: float = 300.0

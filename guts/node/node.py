@@ -30,6 +30,7 @@ from guts.net.tcp import TcpConnection
 from guts.node import dht_state
 from guts.node.control import Control
 from guts.node.driver import Driver, resolve
+from guts.node.git_service import CAPABILITY, GitServer
 from guts.node.limits import DEFAULT_PATIENCE, Patience
 from guts.node.lock import DataDirectoryLock
 from guts.node.persistence import Persistence
@@ -168,7 +169,7 @@ async def _start(
     stack.push_async_callback(discovery.close)
 
     presence = Presence(discovery, key, advertised, clock)
-    capabilities = () if client else ("bootstrap",) if network.role == "bootstrap" else ("seed",)
+    capabilities = () if client else ("bootstrap",) if network.role == "bootstrap" else ("seed", CAPABILITY)
     now = clock()
     peers = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
@@ -204,6 +205,7 @@ async def _start(
         repositories,
         transfers,
         readings,
+        GitServer(repositories, patience),
         persistence,
         network.connection_timeout,
     )
@@ -232,7 +234,17 @@ async def _start(
         tasks.create_task(dht_state.keep(discovery, database, clock))
     listening = () if listener is None else (listener.address,)
     control = Control(
-        config, driver, repositories, readings, publishing, presence, persistence, clock, listening, stop.set
+        config,
+        driver,
+        repositories,
+        readings,
+        publishing,
+        presence,
+        persistence,
+        clock,
+        patience,
+        listening,
+        stop.set,
     )
     return Node(control, repositories)
 

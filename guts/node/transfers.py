@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from typing import ClassVar, Final
 
 from guts.clock import Now
@@ -137,31 +137,10 @@ class Transfers:
                     await stream.end()
             except TimeoutError:
                 raise TransferStalled("the peer does not take the request") from None
-            yield self._received(stream)
+            yield received(stream, self._patience)
         finally:
             # After its end, a reset says nothing; before it, the peer need not go on.
             stream.reset(ResetCode.CANCELLED)
-
-    async def _received(self, stream: Stream) -> AsyncIterator[bytes]:
-        """Yield the bytes of a pack as they come. Raises: ``TransferStalled``, ``StreamFailed``."""
-        clock = asyncio.get_running_loop()
-        left, received = self._patience.first_byte, 0
-        begins = True
-        while True:
-            asked = clock.time()
-            try:
-                async with asyncio.timeout(left):
-                    chunk = await stream.read(CHUNK_BYTES)
-            except TimeoutError:
-                raise TransferStalled(f"{received} bytes of the pack are all that came in time") from None
-            if not chunk:
-                return
-            # Only what we waited for the peer counts: while git is busy, the peer has no credit to send.
-            left -= clock.time() - asked
-            received += len(chunk)
-            if begins or received >= MIN_BYTES_PER_SECOND * self._patience.stall:
-                begins, left, received = False, self._patience.stall, 0
-            yield chunk
 
     # --- serving --------------------------------------------------------------------------------------------
 
@@ -207,6 +186,28 @@ async def check_forced(verified: Verified, quarantine: Quarantine) -> None:
     pairs = [(change.old, change.new) for change in unmarked if change.new is not None]
     if not all(await quarantine.are_ancestors(pairs)):
         raise ForcedUnmarked("a ref is moved to a commit that does not contain the old one, without a mark")
+
+
+async def received(stream: Stream, patience: Patience) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of an answer as they come. Raises: ``TransferStalled``, ``StreamFailed``."""
+    clock = asyncio.get_running_loop()
+    left, count = patience.first_byte, 0
+    begins = True
+    while True:
+        asked = clock.time()
+        try:
+            async with asyncio.timeout(left):
+                chunk = await stream.read(CHUNK_BYTES)
+        except TimeoutError:
+            raise TransferStalled(f"{count} bytes of the answer are all that came in time") from None
+        if not chunk:
+            return
+        # Only what we waited for the peer counts: while git is busy, the peer has no credit to send.
+        left -= clock.time() - asked
+        count += len(chunk)
+        if begins or count >= MIN_BYTES_PER_SECOND * patience.stall:
+            begins, left, count = False, patience.stall, 0
+        yield chunk
 
 
 async def _ids(stream: Stream, count: int) -> list[ObjectId]:

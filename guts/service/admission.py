@@ -5,8 +5,10 @@ HelloAck (to the dialler) may come; Goodbye may always come. After it, everythin
 bounded per peer and in all; what is above is answered "busy", which is no fault: requests cross on the wire.
 """
 
+import ipaddress
 from typing import ClassVar, Final
 
+from guts.addresses import Address
 from guts.errors import PeerFault, Severity
 from guts.events import ConnectionId
 from guts.peers.state import PeerConnection
@@ -18,6 +20,14 @@ MAX_LOADS_PER_PEER: Final = 16
 MAX_SERVES_PER_PEER: Final = 2
 MAX_SERVES: Final = 4
 """Packs being made at a time: each is a git child that fills a core."""
+
+MAX_GIT_PER_PEER: Final = 2
+MAX_GIT_PER_NETWORK: Final = 4
+"""Of one /24 or /48 of the internet: whoever makes up a new key for each connection still has few addresses."""
+
+MAX_GIT: Final = 8
+"""Requests of git being answered at a time, each by a git child. They have places of their own, so that people who
+clone don't keep other nodes from replicating, nor the reverse; most take milliseconds."""
 
 BUSY_RETRY_AFTER: Final = 5
 """Seconds that a peer is asked to wait when this node is busy."""
@@ -50,6 +60,7 @@ class Admission:
     def __init__(self) -> None:
         self._loads: dict[ConnectionId, int] = {}
         self._serves: dict[ConnectionId, int] = {}
+        self._git: list[tuple[ConnectionId, str]] = []
 
     def begin_load(self, connection: ConnectionId) -> bool:
         """Count a GetRefs in; ``False`` where the peer has too many under way."""
@@ -66,6 +77,26 @@ class Admission:
     def end_serve(self, connection: ConnectionId) -> None:
         """Count a GetObjects out."""
         _end(self._serves, connection)
+
+    def begin_git(self, connection: ConnectionId, address: Address) -> bool:
+        """Count a GitService in; ``False`` where the peer, its network or everybody has too many under way."""
+        network = _network(address)
+        peers = sum(under_way == connection for under_way, _ in self._git)
+        neighbours = sum(network == other for _, other in self._git) if network else 0
+        if len(self._git) >= MAX_GIT or peers >= MAX_GIT_PER_PEER or neighbours >= MAX_GIT_PER_NETWORK:
+            return False
+        self._git.append((connection, network))
+        return True
+
+    def end_git(self, connection: ConnectionId) -> None:
+        """Count a GitService out."""
+        self._git.remove(next(place for place in self._git if place[0] == connection))
+
+
+def _network(address: Address) -> str:
+    """Return the /24 or /48 of a global address; of others "": in a LAN, or on one machine, many share a range."""
+    ip = ipaddress.ip_address(address.ip)
+    return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 48), strict=False)) if ip.is_global else ""
 
 
 def _begin(counts: dict[ConnectionId, int], connection: ConnectionId, limit: int) -> bool:

@@ -16,6 +16,7 @@ from guts.effects import (
     SeedingStopped,
     Send,
     Serve,
+    ServeGit,
     Withdraw,
 )
 from guts.errors import ExitStatus, GutsError, PeerFault, Unavailable, UsageError
@@ -32,6 +33,7 @@ from guts.events import (
     Event,
     Failed,
     FetchFinished,
+    GitServed,
     LookFinished,
     LookupFinished,
     MessageReceived,
@@ -58,10 +60,12 @@ from guts.sync.goal import SyncTimedOut, Waiter
 from guts.sync.reposync import RepoSync
 from guts.wire.limits import SLICES_BYTES
 from guts.wire.messages import (
+    UPLOAD_PACK,
     Error,
     ErrorCode,
     GetObjects,
     GetRefs,
+    GitService,
     Goodbye,
     Gossip,
     Hello,
@@ -159,8 +163,10 @@ class Service:
                 return self._look_finished(event, now)
             case ServeFinished(connection=connection, error=error):
                 self._admission.end_serve(connection)
-                asker = self.peers.connections.get(connection)
-                return self.peers.fault(asker.peer, error, now) if asker and isinstance(error, PeerFault) else []
+                return self._fault_of(connection, error, now)
+            case GitServed(connection=connection, error=error):
+                self._admission.end_git(connection)
+                return self._fault_of(connection, error, now)
             case Published(repository=repository, accepted=accepted):
                 return self._published(repository, accepted, now)
             case CommandReceived():
@@ -172,6 +178,11 @@ class Service:
                 return []
             case _:
                 assert_never(event)
+
+    def _fault_of(self, connection: ConnectionId, error: GutsError | None, now: Now) -> list[Effect]:
+        """Count ``error`` against who is at the other end of ``connection``, where it is a fault of a peer's."""
+        asker = self.peers.connections.get(connection)
+        return self.peers.fault(asker.peer, error, now) if asker and isinstance(error, PeerFault) else []
 
     def _routed(self, effects: list[Effect]) -> list[Effect]:
         """Let the manager of peers see every dial that a component asks for, and every connection that ends."""
@@ -213,6 +224,8 @@ class Service:
                 # Status and stream say the same, and the worker that reads the stream acts on it; but for the time.
                 self.sync.fetches.busy(connection.id, message)
                 return []
+            case GitService():
+                return self._git_service(connection, message)
             case Gossip():
                 return self._gossip(connection, message, now)
             case NewCommit() | NewProof():
@@ -314,6 +327,18 @@ class Service:
         else:
             return [Serve(connection.id, message)]
         refusal = Send(connection.id, Objects(message.request, status, wait))
+        return [refusal, ResetStream(connection.id, message.stream, code)]
+
+    def _git_service(self, connection: PeerConnection, message: GitService) -> list[Effect]:
+        if message.service != UPLOAD_PACK:
+            error, code, text, wait = ErrorCode.UNSUPPORTED, ResetCode.REFUSED, "unknown service", 0
+        elif not self.sync.holds(message.repository):
+            error, code, text, wait = ErrorCode.NOT_FOUND, ResetCode.NOT_FOUND, "not held here", 0
+        elif not self._admission.begin_git(connection.id, connection.address):
+            error, code, text, wait = ErrorCode.BUSY, ResetCode.LIMIT, "too many under way", BUSY_RETRY_AFTER
+        else:
+            return [ServeGit(connection.id, message)]
+        refusal = Send(connection.id, Error(message.request, error, text, wait))
         return [refusal, ResetStream(connection.id, message.stream, code)]
 
     def _gossip(self, connection: PeerConnection, message: Gossip, now: Now) -> list[Effect]:

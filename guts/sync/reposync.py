@@ -41,6 +41,7 @@ class RepoSync(Inquiries[Goal]):
 
     Attributes:
         readings: of repositories that it does not hold.
+        requests: ids for all requests of this node.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class RepoSync(Inquiries[Goal]):
             holders: names the ready peers known to hold a repository.
             ask_interval: seconds between two rounds of anti-entropy for one repository, ± half.
         """
-        requests = RequestIds()
+        self.requests = requests = RequestIds()
         super().__init__(holders, rng, requests.next)
         self.readings = Readings(holders, rng, requests.next)
         self._ask_interval = ask_interval

@@ -111,6 +111,9 @@ MAX_FILTER_BYTES: Final = 64
 MAX_OBJECT_IDS: Final = 200_000
 """Wants, and haves, of one GetObjects: 4 MB of ids, which pass over a stream and are never one message."""
 
+MAX_GIT_SERVICE: Final = 255
+"""Services of git that have, or may get, a number; one that a node doesn't offer is answered "unsupported"."""
+
 MAX_TOPIC_BYTES: Final = 80
 """``repo/`` and a repository id are 68."""
 

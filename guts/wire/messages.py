@@ -68,6 +68,9 @@ class ResetCode(IntEnum):
     LIMIT = 4
 
 
+UPLOAD_PACK: Final = 1
+"""Service of ``GitService``: one ``fetch`` of git's protocol v2 (gitprotocol-v2(5))."""
+
 _REQUEST: Final = Uint(1, limits.MAX_UINT32)
 _NONCE: Final = Uint(0, limits.MAX_UINT64)
 _SEQ: Final = Uint(0, limits.MAX_SEQ)
@@ -353,6 +356,28 @@ class Objects(Layout):
 
 @final
 @dataclass(frozen=True, slots=True)
+class GitService(Layout):
+    """Asks for git's own protocol on ``stream``, which the sender opened: one request there, one answer.
+
+    Attributes:
+        service: ``UPLOAD_PACK``, or a number of a later version.
+    """
+
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        _REQUEST,
+        _REPOSITORY,
+        Uint(1, limits.MAX_STREAM_ID),
+        Uint(1, limits.MAX_GIT_SERVICE),
+    )
+
+    request: int
+    repository: RepositoryId
+    stream: int
+    service: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class NewCommit(Layout):
     """News: an author signed newer refs. ``hash`` is that of the header; the record comes along if small."""
 
@@ -461,6 +486,7 @@ Message = (
     | Refs
     | GetObjects
     | Objects
+    | GitService
     | NewCommit
     | NewRepository
     | NewProof

@@ -12,6 +12,7 @@ from guts import canonical
 from guts.identity import SigningKey
 from guts.ids import ObjectId, PeerId, RepositoryId
 from guts.net.stream import StreamFailed
+from guts.node.git_service import CAPABILITY
 from guts.node.limits import Patience
 from guts.records import PeerRecord
 from guts.service.admission import MAX_LOADS_PER_PEER, MAX_SERVES, MAX_SERVES_PER_PEER
@@ -498,6 +499,6 @@ async def test_hello_ack_names_who_answers(world: World) -> None:
     async with intruder(node, hello=False) as peer:
         peer.send(peer.hello())
         ack = await peer.expect(HelloAck)
-        assert ack.capabilities == ("seed",)
+        assert ack.capabilities == ("seed", CAPABILITY)
     async with RawPeer.meet(node) as raw:
         assert raw.id != peer.id

@@ -11,8 +11,9 @@ from guts.git.git_requests import BadGitRequest, UnsupportedGitRequest
 from guts.git.pkt_line import Mark, encode
 from guts.ids import ObjectId, RepositoryId
 from guts.service.service import NotFollowed
+from guts.sync.goal import NoProviders
 from tests.support.fetch_requests import done, fetch_request, response
-from tests.support.nodes import RunningNode, World
+from tests.support.nodes import SOON, RunningNode, World
 from tests.support.repositories import ENVIRONMENT, git
 
 
@@ -76,9 +77,9 @@ async def test_archive_neither_writes_nor_reads_files_nor_runs_programs(
     assert not (tmp_path / "made").exists()
 
 
-async def test_repository_that_is_not_here_and_a_request_that_is_none_are_refused(world: World) -> None:
+async def test_repository_that_nobody_has_and_a_request_that_is_none_are_refused(world: World) -> None:
     node, maintainer = await world.node("node"), world.maintainer()
-    with pytest.raises(NotFollowed):
+    with pytest.raises(NoProviders):
         await fetched(node, maintainer.repository, done(maintainer.tip()))
     await maintainer.publish(node)
     with pytest.raises(BadGitRequest):
@@ -87,3 +88,15 @@ async def test_repository_that_is_not_here_and_a_request_that_is_none_are_refuse
         await fetched(node, maintainer.repository, encode(b"command=ls-refs\n") + Mark.FLUSH.value)
     with pytest.raises(NotFollowed):
         await archived(node, world.maintainer("other").repository, "HEAD")
+
+
+async def test_repository_that_is_not_held_is_fetched_from_who_holds_it(world: World, tmp_path: Path) -> None:
+    holder, maintainer = await world.node("holder"), world.maintainer()
+    await maintainer.publish(holder)
+    reader = await world.node("reader", doors=(holder.hint,))
+    async with reader.node.control.upload_pack(maintainer.repository, done(maintainer.tip()), (), SOON) as answer:
+        found = response(b"".join([chunk async for chunk in answer.chunks]))
+        assert answer.notes == []
+    clone = await asyncio.to_thread(unpacked, tmp_path / "clone.git", found.pack)
+    assert git(clone, "log", "--format=%s", str(maintainer.tip())) == "first"
+    assert not reader.bare(maintainer.repository).exists()

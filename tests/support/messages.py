@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from guts.ids import AuthorId, RepositoryId
 from guts.wire import limits
 from guts.wire.messages import (
+    UPLOAD_PACK,
     EncodedRefs,
     Error,
     ErrorCode,
     GetObjects,
     GetRefs,
+    GitService,
     Goodbye,
     GoodbyeCode,
     Gossip,
@@ -68,6 +70,7 @@ EXAMPLES: Final[dict[str, Message]] = {
     ),
     "GetObjects": GetObjects(2, REPOSITORY, 1, b"\xff" * 8, "", 3, 200_000),
     "Objects": Objects(2, ObjectsStatus.BUSY, 30),
+    "GitService": GitService(3, REPOSITORY, 5, UPLOAD_PACK),
     "NewCommit": NewCommit(REPOSITORY, AUTHOR, TIME_MS, HASH, RECORD),
     "NewCommit, without the record": NewCommit(REPOSITORY, AUTHOR, TIME_MS, HASH),
     "NewRepository": NewRepository(REPOSITORY, 3, HASH, b"peer record"),
@@ -139,6 +142,7 @@ MESSAGES: Final[st.SearchStrategy[Message]] = st.one_of(
         st.integers(0, limits.MAX_OBJECT_IDS),
     ),
     st.builds(Objects, _request, st.sampled_from(ObjectsStatus), _retry),
+    st.builds(GitService, _request, _repository, _request, st.integers(1, limits.MAX_GIT_SERVICE)),
     st.builds(NewCommit, _repository, _author, _seq, _hash, st.none() | _records),
     st.builds(NewRepository, _repository, _uint32, _hash, _peer_record),
     st.builds(NewProof, _repository, _author, _seq, st.binary(min_size=1, max_size=limits.MAX_PROOF_BYTES)),

@@ -29,6 +29,7 @@ from guts.effects import (
     ResetStream,
     Send,
     Serve,
+    ServeGit,
     Withdraw,
 )
 from guts.errors import Unavailable
@@ -261,7 +262,7 @@ class World:
                 self._look(host, effect)
             case Reply():
                 host.replies[effect.command_id] = effect
-            case Persist() | ResetStream() | Serve():
+            case Persist() | ResetStream() | Serve() | ServeGit():
                 pass
             case _:
                 assert_never(effect)

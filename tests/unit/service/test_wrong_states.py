@@ -9,7 +9,7 @@ from typing import Final
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guts.effects import Dial, Disconnect, Effect, Fetch, FindProviders, LoadRefs, Send, Serve
+from guts.effects import Dial, Disconnect, Effect, Fetch, FindProviders, LoadRefs, Send, Serve, ServeGit
 from guts.errors import GutsError, PeerFault, StorageFault, Unavailable
 from guts.events import (
     ConnectionId,
@@ -18,6 +18,7 @@ from guts.events import (
     Failed,
     FetchFinished,
     FetchOutcome,
+    GitServed,
     Incomplete,
     Known,
     LookupFinished,
@@ -35,11 +36,13 @@ from guts.gossip.protocol import envelope
 from guts.service.service import ALL_SLICES
 from guts.sync.fetches import MAX_FETCHES
 from guts.wire.messages import (
+    UPLOAD_PACK,
     EncodedRefs,
     Error,
     ErrorCode,
     GetObjects,
     GetRefs,
+    GitService,
     Gossip,
     Message,
     NewCommit,
@@ -105,6 +108,7 @@ _fair: Final[st.SearchStrategy[Message]] = st.one_of(
     st.builds(
         GetObjects, st.integers(1, 9), _ids, st.just(3), st.just(ALL_SLICES), st.just(""), st.just(1), st.just(0)
     ),
+    st.builds(GitService, st.integers(1, 9), _ids, st.just(5), st.sampled_from([UPLOAD_PACK, UPLOAD_PACK, 2])),
     st.builds(Objects, st.integers(1, 30), st.sampled_from(list(ObjectsStatus)), st.integers(0, 20)),
 )
 """What an honest peer says."""
@@ -157,7 +161,7 @@ class Run:
                     assert connection in self.connections
                     assert connection not in self.closing
                     self.closing.add(connection)
-                case Fetch() | LoadRefs() | Serve() | FindProviders() | Dial():
+                case Fetch() | LoadRefs() | Serve() | ServeGit() | FindProviders() | Dial():
                     self.work.append(effect)
                 case Send(connection=connection, message=GetRefs() as question):
                     self.questions.append((connection, question))
@@ -254,6 +258,8 @@ class Run:
                 self.took(handle(RefsLoaded(connection, request, (), b"")))
             case Serve(connection=connection, request=request):
                 self.took(handle(ServeFinished(connection, request.repository, None)))
+            case ServeGit(connection=connection):
+                self.took(handle(GitServed(connection, None)))
             case FindProviders(repository=repository):
                 self.took(handle(LookupFinished(repository, 3)))
             case Dial(target=where):
