@@ -162,11 +162,14 @@ class Inquiries(ABC, Generic[G]):
         splits = tuple(KnownSplit(author, seq) for author, seq in known.splits[:MAX_SPLITS])
         return RefsQuery(repository, known.epoch + 1, known.identity_hash, heads, splits, known.fork)
 
-    def _ask_everybody(self, goal: G, hints: Iterable[BootstrapAddress], now: float) -> list[Effect]:
-        """Dial ``hints``, and ask every peer that is ready."""
+    def _dial_hints(self, goal: G, hints: Iterable[BootstrapAddress]) -> list[Effect]:
         # Who is connected is asked as it is: a second connection would take the place of one that is in use.
-        strangers = [hint for hint in hints if hint.peer is None or not self._questions.ready(hint.peer)]
-        effects = self._search.dial(goal, strangers)
+        return self._search.dial(
+            goal, [hint for hint in hints if hint.peer is None or not self._questions.ready(hint.peer)]
+        )
+
+    def _ask_everybody(self, goal: G, now: float) -> list[Effect]:
+        effects: list[Effect] = []
         for peer in self._questions.peers():
             effects += self.ask(peer, [goal.repository], now)
         return effects

@@ -14,7 +14,7 @@ from typing import ClassVar, Final, assert_never
 
 from guts.addresses import BootstrapAddress
 from guts.effects import Candidate, Effect, Look, Reply, Result
-from guts.errors import Unavailable
+from guts.errors import GutsError, StorageFault, Unavailable
 from guts.events import (
     Accepted,
     CommandId,
@@ -87,13 +87,15 @@ class Readings(Inquiries[Reading]):
             hints: dialled first.
         """
         reading = self.goals.get(repository)
-        if reading is None:
-            if len(self.goals) >= MAX_READINGS:
-                return [Reply(waiter.command_id, TooManyReadings())]
-            reading = self.goals[repository] = Reading(repository, known, held=known.epoch >= 0, next_ask=math.inf)
+        if reading is not None:
+            self._wait(reading, waiter)
+            return self._dial_hints(reading, hints)
+        if len(self.goals) >= MAX_READINGS:
+            return [Reply(waiter.command_id, TooManyReadings())]
+        reading = self.goals[repository] = Reading(repository, known, held=known.epoch >= 0, next_ask=math.inf)
         self._wait(reading, waiter)
-        effects = self._ask_everybody(reading, hints, now)
-        return [*effects, *self._search.look_up(reading, now), *self._settle(reading, now)]
+        effects = self._dial_hints(reading, hints) + self._ask_everybody(reading, now)
+        return effects + self._search.look_up(reading, now)
 
     def peer_ready(self, peer: PeerId, connection: ConnectionId, now: float) -> list[Effect]:
         """Ask a new peer about all that is being read."""
@@ -138,11 +140,19 @@ class Readings(Inquiries[Reading]):
                 goal.note(transfer.peer, "says that it holds it, and offers nothing")
                 return []
             case Incomplete():
-                return self._failed(goal, transfer, DoesNotConnect("its answer does not follow from itself"), now)
+                return self._failed(goal, transfer, DoesNotConnect("its answer is not whole"), now)
             case Failed(error=error):
                 return self._failed(goal, transfer, error, now)
             case _:
                 assert_never(event.outcome)
+
+    def _failed(self, goal: Reading, transfer: RunningFetch, error: GutsError, now: float) -> list[Effect]:
+        # Unlike who follows, who waits here is told at once: later, everybody is asked again.
+        if isinstance(error, StorageFault):
+            waiters, goal.waiters = goal.waiters, []
+            return [*(Reply(waiter.command_id, error) for waiter in waiters), *self._give_up(goal)]
+        self._excuse(transfer.peer, [goal.repository], str(error), math.inf)
+        return []
 
     def _enough(self, goal: Reading) -> bool:
         return False

@@ -96,7 +96,7 @@ class RepoSync(Inquiries[Goal]):
         effects: list[Effect] = []
         if goal is None:
             goal, effects = self._follow(repository, now)
-        effects += self._ask_everybody(goal, hints, now)
+        effects += self._dial_hints(goal, hints) + self._ask_everybody(goal, now)
         if goal.held:
             # It is here, if not the newest of it: what was missed while it was not followed comes behind.
             return [*effects, goal.reply(waiter, now)]
