@@ -3,15 +3,19 @@
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import signal
 import tempfile
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from guts.addresses import BootstrapAddress, RepositoryUrl
 from guts.api.server import control_server
 from guts.config import Config
+from guts.git.files import disk_faults
 from guts.git.source import clone_from
 from guts.identity import SigningKey
 from guts.keystore import load_or_create_node_key
@@ -37,6 +41,72 @@ async def run_node(config: Config, *, ready: Callable[[Mapping[str, object]], No
         await stack.enter_async_context(control_server(node.control, config.paths.control_socket))
         ready(await node.control.status())
         await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def client_node(config: Config, *, doors: tuple[BootstrapAddress, ...] = ()) -> AsyncIterator[Path]:
+    """Run a client for as long as the context lasts; enter with the path of its control socket.
+
+    It is a node of its own, with a throw-away key: it listens nowhere, answers nobody in the DHT, and keeps its files
+    in a temporary folder that is gone at the end.
+
+    Args:
+        config: of the user; what it says of the network counts.
+        doors: to the network, before those of ``config``.
+
+    Raises:
+        UsageError, StorageFault: it can't start.
+    """
+    with contextlib.ExitStack() as stack:
+        with disk_faults():
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="guts-client-")))
+        paths = dataclasses.replace(config.paths, data=home / "data", state=home / "state", runtime=home / "run")
+        network = dataclasses.replace(
+            config.network, role="node", advertise=(), bootstrap_nodes=(*doors, *config.network.bootstrap_nodes)
+        )
+        storage = dataclasses.replace(config.storage, database_url=f"sqlite:///{paths.database}")
+        private = dataclasses.replace(config, paths=paths, storage=storage, network=network)
+        async with (
+            running(private, SigningKey.generate(), client=True, stop=asyncio.Event()) as node,
+            control_server(node.control, paths.control_socket),
+        ):
+            yield paths.control_socket
+
+
+@contextlib.contextmanager
+def client_thread(config: Config, *, doors: tuple[BootstrapAddress, ...] = ()) -> Iterator[Path]:
+    """Do the same for a program without an event loop: the client runs in a thread of its own.
+
+    Raises: as ``client_node``; also what the client ended in, where it did not live to the end.
+    """
+    # Its errors arrive as exceptions; nobody needs its log as well.
+    logging.getLogger("guts").addHandler(logging.NullHandler())
+    loop, leave = asyncio.new_event_loop(), asyncio.Event()
+    sockets: list[Path] = []
+    begun = threading.Event()
+
+    async def serve() -> None:
+        async with client_node(config, doors=doors) as control_socket:
+            sockets.append(control_socket)
+            begun.set()
+            await leave.wait()
+
+    def work() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(serve())
+
+    with ThreadPoolExecutor(1, thread_name_prefix="guts-client") as threads:
+        ended = threads.submit(work)
+        ended.add_done_callback(lambda _: begun.set())
+        try:
+            begun.wait()
+            if sockets:
+                yield sockets[0]
+        finally:
+            # A loop that is closed has ended by itself.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(leave.set)
+        ended.result()
 
 
 async def clone(
