@@ -90,7 +90,9 @@ class Control(Protocol):
     async def find_providers(self, repository: RepositoryId, timeout: float) -> Json: ...
     async def publication(self, repository: RepositoryId) -> Json: ...
     async def prepare(self, header: Json, pack: AsyncIterator[bytes]) -> Json: ...
+    async def prepare_again(self, session: str) -> Json: ...
     async def commit(self, session: str, signature: bytes) -> Json: ...
+    async def forget(self, session: str) -> Json: ...
     async def apply_identity(self, repository: RepositoryId, document: bytes) -> Json: ...
 
 
@@ -114,7 +116,9 @@ def application(control: Control) -> web.Application:
             web.get(repository + "/publication", handlers.publication),
             web.post(repository + "/identity", handlers.apply_identity),
             web.post("/v1/publications", handlers.prepare),
+            web.post("/v1/publications/{session}/prepare", handlers.prepare_again),
             web.post("/v1/publications/{session}/commit", handlers.commit),
+            web.delete("/v1/publications/{session}", handlers.forget),
             web.get("/v1/peers", handlers.peers),
             web.post("/v1/peers", handlers.connect),
             web.get("/v1/providers/{repository}", handlers.find_providers),
@@ -176,7 +180,18 @@ class _Handlers:
 
     async def prepare(self, request: web.Request) -> web.Response:
         header = await read_header(request.content)
-        return web.json_response(await self._control.prepare(header, pack_bytes(request.content)))
+        prepared = await self._control.prepare(header, pack_bytes(request.content))
+        session = prepared.get("session")
+        if isinstance(session, str) and (request.transport is None or request.transport.is_closing()):
+            # Whoever was to sign it has gone while its objects were checked.
+            await self._control.forget(session)
+        return web.json_response(prepared)
+
+    async def prepare_again(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.prepare_again(request.match_info["session"]))
+
+    async def forget(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.forget(request.match_info["session"]))
 
     async def commit(self, request: web.Request) -> web.Response:
         body = await _body(request)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # PyNaCl is loaded by the command, not by --help
     from guts.trust.authoring import Copy
     from guts.trust.chain import IdentityChain
     from guts.trust.signed_refs import Header, SignedRefs
+    from guts.trust.updates import Updates
 
 MAX_TIME_OFFSET_MS: Final = 5 * 60 * 1000
 """How far the time in a record may be from our clock: as far as a node's clock may be from its peers'."""
@@ -62,12 +63,13 @@ class Signature:
 
 
 def sign_refs(
-    key: "SigningKey", prepared: Answer, chain: "IdentityChain", own_copy: "Copy", now_ms: int, author_key: Path
+    key: "SigningKey", prepared: Answer, chain: "IdentityChain", intent: "Copy | Updates", now_ms: int, author_key: Path
 ) -> Signature:
     """Return the signature over what the node prepared, and what it changes.
 
     Args:
         chain: the identity documents of the repository, checked.
+        intent: what is to be published: the author's own copy, or the updates of a push without those refused.
         now_ms: Unix milliseconds by the clock of whoever signs.
         author_key: file of ``key``, beside which it is noted what was published.
 
@@ -76,11 +78,12 @@ def sign_refs(
         NotAsked: it is not the record that makes the author's refs those of the repository, or not one of now.
     """
     from guts.identity import domain
-    from guts.trust.authoring import prepare_refs, wanted
+    from guts.trust.authoring import Copy, prepare_refs, wanted
     from guts.trust.canonical_refs import canonical_refs
     from guts.trust.entries import Entries
     from guts.trust.ref_names import CONFLICTS
     from guts.trust.signed_refs import KIND, Header
+    from guts.trust.updates import is_stale, wanted_after
 
     body, encoded = _bytes(prepared, "body"), _bytes(prepared, "entries")
     try:
@@ -92,8 +95,18 @@ def sign_refs(
     previous = others.pop(key.author_id, None)
     check_previous(author_key, chain, key.author_id, previous)
     ancestors = {(_oid(pair, "ancestor"), _oid(pair, "descendant")) for pair in prepared.objects("ancestors")}
-    refs, head = wanted(chain, key.author_id, previous, own_copy, others=others, ancestors=ancestors)
-    forced = {ref for ref, entry in entries.refs.items() if entry.forced == header.seq} & own_copy.force
+    records = others if previous is None else {**others, key.author_id: previous}
+    shown = canonical_refs(chain, records, ancestors)
+    if isinstance(intent, Copy):
+        refs, head = wanted(chain, key.author_id, previous, intent, others=others, ancestors=ancestors)
+        may_lose = intent.force
+    else:
+        if any(is_stale(update, shown.refs.get(ref)) for ref, update in intent.refs.items()):
+            raise NotAsked("a ref is not where git saw it, and the node wants it moved all the same")
+        refs, head = wanted_after(shown, intent, chain.current.default_ref)
+        # git saw where each of them was, and refuses by itself what loses commits, unless it was forced.
+        may_lose = intent.refs.keys()
+    forced = {ref for ref, entry in entries.refs.items() if entry.forced == header.seq} & may_lose
     expected = prepare_refs(
         chain,
         key.author_id,
@@ -107,11 +120,11 @@ def sign_refs(
     )
     if expected is None or expected.body != body:  # which has the hash of the entries in it
         raise NotAsked("the node wants other refs signed than those of this repository; nothing was signed")
-    shown = canonical_refs(chain, others if previous is None else {**others, key.author_id: previous}, ancestors).refs
+    before = shown.refs
     updates = [
-        Update(ref, shown.get(ref), refs.get(ref), ref in forced)
-        for ref in sorted(shown.keys() | refs.keys(), key=str.encode)
-        if shown.get(ref) != refs.get(ref) and not ref.startswith(CONFLICTS)
+        Update(ref, before.get(ref), refs.get(ref), ref in forced)
+        for ref in sorted(before.keys() | refs.keys(), key=str.encode)
+        if before.get(ref) != refs.get(ref) and not ref.startswith(CONFLICTS)
     ]
     return Signature(key.sign(domain(KIND), body), header, updates)
 

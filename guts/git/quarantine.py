@@ -36,6 +36,7 @@ from guts.git.faults import CorruptPack, MissingObjects, OverLimit, TooLarge
 from guts.git.feeder import Feeder, feeding
 from guts.git.files import disk_faults, sync_directory, sync_file
 from guts.git.inspection import Inspection
+from guts.git.objects import ObjectInfo
 from guts.ids import ObjectId
 
 PREFIX: Final = "incoming-"
@@ -128,7 +129,7 @@ class Quarantine:
                 feeding() as feeder,
                 self._git.start(
                     arguments,
-                    environment=self._environment,
+                    environment=self.environment,
                     # Checks run while the system writes the pack back; migrate() syncs what has passed them.
                     config=["core.fsync=none"],
                     stdin=feeder.stdin,
@@ -173,7 +174,7 @@ class Quarantine:
         return Inspection(
             self._git,
             self._path,
-            self._environment,
+            self.environment,
             {"GIT_DIR": str(self._git_dir)},
             received_bytes=sum(pack.received_bytes for pack in self._packs),
             unjudged_modules={id_ for pack in self._packs for id_ in pack.unjudged_modules},
@@ -181,7 +182,16 @@ class Quarantine:
 
     async def are_ancestors(self, pairs: Sequence[tuple[ObjectId, ObjectId]]) -> list[bool]:
         """Return for each pair (old, new) whether ``new`` contains ``old``. Raises: as ``ancestry.are_ancestors``."""
-        return await ancestry.are_ancestors(self._git, self._environment, pairs)
+        return await ancestry.are_ancestors(self._git, self.environment, pairs)
+
+    async def peel(self, ids: Collection[ObjectId]) -> dict[ObjectId, tuple[bool, ObjectInfo]]:
+        """Return for each id whether it is an annotated tag, and what it points at. Raises: as ``ancestry.peel``."""
+        return await ancestry.peel(self._git, self.environment, ids)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what was taken in is still here."""
+        return self._path is not None
 
     async def migrate(self) -> list[str]:
         """Move the checked packs into the repository; durable on return. Returns their names.
@@ -214,7 +224,8 @@ class Quarantine:
             sync_directory(target)
 
     @property
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """What tells git to work here: with what was taken in, and all that the repository has."""
         own = str(self._git_dir / "objects").replace("\\", "\\\\").replace('"', '\\"')
         return {
             "GIT_DIR": str(self._git_dir),

@@ -179,6 +179,22 @@ class BareRepository:
         async with start_pack(self.git, wants, known, self.environment) as chunks:
             yield chunks
 
+    async def sift(
+        self, source: Quarantine, target: Quarantine, tips: Collection[ObjectId], held: Collection[ObjectId]
+    ) -> int:
+        """Put what ``tips`` reach of the checked ``source`` into ``target``, and check it; return how many objects.
+
+        Args:
+            held: objects of this repository; what they reach is left out.
+
+        Raises:
+            GitFailed, DiskFault: our own side failed.
+        """
+        async with start_pack(self.git, tips, held, source.environment) as chunks:
+            pack = await target.index(chunks)
+        await target.check(tips)
+        return pack.objects
+
     async def is_ancestor(self, old: ObjectId, new: ObjectId) -> bool:
         """Return whether ``old`` is ``new`` or one of its ancestors; tags count as the commits they point at."""
         return (await self.are_ancestors([(old, new)]))[0]

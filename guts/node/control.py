@@ -17,12 +17,13 @@ from guts.events import Accepted, Connect, Published, Seed, SyncNow, Unseed
 from guts.git.git_requests import ArchiveRequest, FetchRequest
 from guts.ids import RepositoryId
 from guts.node.acceptance import Held
+from guts.node.drafts import Draft
 from guts.node.driver import Driver
 from guts.node.git_answers import GitAnswer, held_upload_archive, held_upload_pack
 from guts.node.identities import apply_document
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
-from guts.node.publishing import Draft, Publishing
+from guts.node.publishing import Prepared, Publishing, Unchanged
 from guts.node.reader import Reader
 from guts.node.readings import Readings
 from guts.node.repositories import Repositories
@@ -311,26 +312,16 @@ class Control:
         self._check_role()
         draft = Draft.parse(header)
         await make_ready(self._driver, draft.repository, self._clock())
-        prepared = await self._publishing.prepare(draft, pack)
-        if prepared is None:
-            return {"unchanged": True, "seq": 0}
-        unsigned = prepared.unsigned
-        return {
-            "unchanged": False,
-            "session": prepared.session,
-            "body": base64.b64encode(unsigned.body).decode(),
-            "entries": base64.b64encode(unsigned.entries).decode(),
-            "entries_hash": hashlib.sha256(unsigned.entries).hexdigest(),
-            "seq": unsigned.header.seq,
-            "records": [
-                {
-                    "header": base64.b64encode(record.header_bytes).decode(),
-                    "entries": base64.b64encode(record.entries_bytes).decode(),
-                }
-                for record in prepared.records.values()
-            ],
-            "ancestors": [{"ancestor": str(old), "descendant": str(new)} for old, new in sorted(prepared.ancestors)],
-        }
+        return _to_sign(await self._publishing.prepare(draft, pack))
+
+    async def prepare_again(self, session: str) -> Json:
+        """Return what is to be signed now of a push that was overtaken. Raises: as ``prepare``."""
+        return _to_sign(await self._publishing.again(session))
+
+    async def forget(self, session: str) -> Json:
+        """Forget a publication that nobody is going to sign."""
+        await self._publishing.forget(session)
+        return {"session": session}
 
     async def commit(self, session: str, signature: bytes) -> Json:
         """Commit a prepared publication under its signature, and tell the world. Raises: as ``Publishing.commit``."""
@@ -344,7 +335,7 @@ class Control:
         return {
             "repository": str(id_),
             "seq": max(head.seq for _, head, _ in accepted.news),
-            "refs": len(draft.copy.refs),
+            "refs": len(draft.intent.refs),
             "objects": objects,
             "conflicts": _conflicts(await self._repositories.database.read(repository_table.load_canonical, id_)),
             "followers": len(self._service.peers.subscribers(id_)),
@@ -381,6 +372,30 @@ class Control:
         if stored is None:
             raise NotFollowed(repository)
         return stored
+
+
+def _to_sign(prepared: Prepared | Unchanged) -> Json:
+    refused = {ref: {"reason": refusal.reason, "hint": refusal.hint} for ref, refusal in prepared.refused.items()}
+    if isinstance(prepared, Unchanged):
+        return {"unchanged": True, "seq": 0, **({"refused": refused} if refused else {})}
+    unsigned = prepared.unsigned
+    return {
+        "unchanged": False,
+        "session": prepared.session,
+        "body": base64.b64encode(unsigned.body).decode(),
+        "entries": base64.b64encode(unsigned.entries).decode(),
+        "entries_hash": hashlib.sha256(unsigned.entries).hexdigest(),
+        "seq": unsigned.header.seq,
+        "records": [
+            {
+                "header": base64.b64encode(record.header_bytes).decode(),
+                "entries": base64.b64encode(record.entries_bytes).decode(),
+            }
+            for record in prepared.records.values()
+        ],
+        "ancestors": [{"ancestor": str(old), "descendant": str(new)} for old, new in sorted(prepared.ancestors)],
+        "refused": refused,
+    }
 
 
 def _conflicts(canonical: Iterable[str]) -> int:

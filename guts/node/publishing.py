@@ -3,16 +3,17 @@
 Two steps, because the node never has the author key: ``prepare`` takes refs and a pack, checks the objects in a
 quarantine and answers with the bytes to sign; ``commit`` takes the signature and commits, unless something else was
 committed in between. A publication that nobody signs is forgotten, and its objects with it.
+
+What a push wants is refused ref by ref (``guts.trust.updates``). The objects that only the refused refs reach are left
+behind in a quarantine, so they are never in the repository. Where something else was committed before the signature
+came, a push is prepared ``again`` from what is in the quarantine already.
 """
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Set
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from guts.clock import Now
@@ -23,52 +24,22 @@ from guts.git.faults import UnsafeTree
 from guts.git.locks import SharedHold
 from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
-from guts.ids import AuthorId, ObjectId, RepositoryId
+from guts.ids import AuthorId, RepositoryId
 from guts.node.acceptance import Held, MissingContext, NotYet, verify
+from guts.node.drafts import BadPublication, Draft
 from guts.node.limits import Patience
+from guts.node.moves import plan
 from guts.node.repositories import Repositories
 from guts.node.transfers import check_forced
 from guts.store.repositories import Conflict
-from guts.trust.authoring import Copy, UnsignedRefs, check_maintainer, prepare_refs, wanted
-from guts.trust.canonical_refs import AncestorFacts, CanonicalRefs, ancestor_questions, canonical_refs
+from guts.trust.authoring import UnsignedRefs, check_maintainer, prepare_refs
+from guts.trust.canonical_refs import AncestorFacts, ancestor_questions, canonical_refs
 from guts.trust.chain import IdentityChain
-from guts.trust.ref_names import is_tag
 from guts.trust.signed_refs import SignedRefs
+from guts.trust.updates import Refusal, Updates
 from guts.wire.messages import EncodedRefs
 
 MAX_SESSIONS: Final = 16
-
-
-class BadPublication(UsageError):
-    """What a command wants published does not fit together."""
-
-    code: ClassVar[str] = "BAD_PUBLICATION"
-
-
-class NonFastForward(UsageError):
-    """A branch would lose commits that others may have, or a tag would become another one.
-
-    Args:
-        lost: (ref, name under which the node has what it would lose), in order.
-        where: the node's folder of the repository, from where it can be fetched.
-    """
-
-    code: ClassVar[str] = "NON_FAST_FORWARD"
-    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
-
-    def __init__(self, lost: list[tuple[str, str]], where: Path) -> None:
-        ref, source = lost[0]
-        names = ", ".join(dict.fromkeys(name for name, _ in lost))
-        if is_tag(ref):
-            text, fetch = "published already, and another object", f"git fetch {where} +{source}:{ref}"
-        else:
-            text = "what is published is not contained in yours"
-            text = f"{text}: {source}" if source != ref else text
-            fetch = f"git fetch {where} {source} && git merge FETCH_HEAD"
-        super().__init__(
-            f"{names}: {text}",
-            hint=f"{fetch}, then publish again; --force gives up what is published",
-        )
 
 
 class HistorySplit(UsageError):
@@ -108,69 +79,27 @@ class NoRoom(UsageError):
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """What a command wants to publish.
-
-    Attributes:
-        genesis: the signed genesis document, for a repository that the node does not hold.
-    """
-
-    repository: RepositoryId
-    author: AuthorId
-    genesis: bytes | None
-    copy: Copy
-
-    @classmethod
-    def parse(cls, header: Mapping[str, object]) -> "Draft":
-        """Return the draft that the JSON ``header`` of a publication describes.
-
-        Raises:
-            BadPublication, BadId: it describes none.
-        """
-        match header:
-            case {
-                "repository": str(repository),
-                "author": str(author),
-                "genesis": str() | None as genesis,
-                "refs": dict(refs),
-                "head": str(head),
-                "force": list(force),
-            }:
-                pass
-            case _:
-                raise BadPublication("not the header of a publication")
-        try:
-            document = base64.b64decode(genesis, validate=True) if genesis is not None else None
-            oids = {str(name): ObjectId(bytes.fromhex(str(oid))) for name, oid in refs.items()}
-        except (binascii.Error, ValueError) as error:
-            raise BadPublication(f"not the header of a publication: {error}") from None
-        return cls(
-            RepositoryId.parse(repository),
-            AuthorId.parse(author),
-            document,
-            Copy(
-                oids,
-                head,
-                frozenset(str(name) for name in force),
-                prune=header.get("prune") is True,
-                move_head=header.get("move_head") is True,
-            ),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
     """What the author is to sign, with what it was made from: whoever has the key can make it again, and compare.
 
     Attributes:
         records: the newest record of every author, as they were.
         ancestors: what git said about their tips.
+        refused: refs of a push that are not in it.
     """
 
     session: str
     unsigned: UnsignedRefs
     records: Mapping[AuthorId, SignedRefs]
     ancestors: AncestorFacts
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """There is nothing to sign, but for what was refused."""
+
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -199,8 +128,8 @@ class Publishing:
         self._sessions: dict[str, _Session] = {}
         self._preparing = 0
 
-    async def prepare(self, draft: Draft, pack: AsyncIterator[bytes]) -> Prepared | None:
-        """Take in the objects of ``draft`` and return what to sign; ``None``: nothing changed.
+    async def prepare(self, draft: Draft, pack: AsyncIterator[bytes]) -> Prepared | Unchanged:
+        """Take in the objects of ``draft`` and return what to sign.
 
         Raises:
             UsageError: it can't be published like this; the error says what helps.
@@ -210,60 +139,79 @@ class Publishing:
             raise NoRoom("too many publications wait for their signature", hint="try again in a few minutes")
         self._preparing += 1
         try:
-            return await self._prepare(draft, pack)
+            async with contextlib.AsyncExitStack() as stack:
+                bare, hold = await stack.enter_async_context(self._repositories.writing(draft.repository))
+                # Nobody sends gigabytes to be told that they have no say.
+                held = await self._held(draft.repository)
+                check_maintainer(await asyncio.to_thread(_chain, draft, held), draft.author)
+                _check_split(draft, held)
+                quarantine = await stack.enter_async_context(bare.quarantine())
+                objects = await self._take_in(draft, quarantine, pack)
+                # Afresh: others may have published while the pack came in.
+                return await self._draw_up(stack, draft, bare, hold, quarantine, objects)
         finally:
             self._preparing -= 1
 
-    async def _prepare(self, draft: Draft, pack: AsyncIterator[bytes]) -> Prepared | None:
-        async with contextlib.AsyncExitStack() as stack:
-            bare, hold = await stack.enter_async_context(self._repositories.writing(draft.repository))
-            # Nobody sends gigabytes to be told that they have no say.
-            held = await self._held(draft.repository)
-            check_maintainer(await asyncio.to_thread(_chain, draft, held), draft.author)
-            _check_split(draft, held)
-            quarantine = await stack.enter_async_context(bare.quarantine())
-            objects = await self._take_in(draft, quarantine, pack)
-            # Afresh: others may have published while the pack came in.
-            held = await self._held(draft.repository)
-            chain = await asyncio.to_thread(_chain, draft, held)
-            _check_split(draft, held)
-            records = dict(held.records) if held is not None else {}
-            others = {author: record for author, record in records.items() if author != draft.author}
-            previous = records.get(draft.author)
-            ancestors = await self._ancestors(chain, records, quarantine)
-            shown = await asyncio.to_thread(canonical_refs, chain, records, ancestors)
-            ancestors |= await _behind(draft.copy, shown, quarantine)
-            refs, head = await asyncio.to_thread(
-                wanted, chain, draft.author, previous, draft.copy, others=others, ancestors=ancestors
+    async def again(self, name: str) -> Prepared | Unchanged:
+        """Return what to sign now of the session ``name``, a push that was overtaken. Raises: as ``prepare``."""
+        session = self._take(name)
+        async with session.resources as stack:
+            return await self._draw_up(
+                stack, session.draft, session.bare, session.hold, session.quarantine, session.objects
             )
-            unsigned = await asyncio.to_thread(
-                prepare_refs,
-                chain,
-                draft.author,
-                previous,
-                refs,
-                head,
-                self._clock().wall,
-                forced=await _forced(draft.copy.force, refs, shown, quarantine, bare.path),
-                others=others,
-                ancestors=ancestors,
-            )
-            if unsigned is None:
-                return None
-            name = secrets.token_hex(16)
-            deadline = self._clock().mono + self._patience.signing
-            generation = held.generation if held is not None else 0
-            self._sessions[name] = _Session(
-                draft, unsigned, generation, bare, quarantine, hold, objects, stack.pop_all(), deadline
-            )
-            crash_point("publication-prepared")
-            return Prepared(name, unsigned, records, ancestors)
+
+    async def _draw_up(
+        self,
+        stack: contextlib.AsyncExitStack,
+        draft: Draft,
+        bare: BareRepository,
+        hold: SharedHold,
+        quarantine: Quarantine,
+        objects: int,
+    ) -> Prepared | Unchanged:
+        """Return what to sign of ``draft``; what is on ``stack`` is then the session's."""
+        held = await self._held(draft.repository)
+        chain = await asyncio.to_thread(_chain, draft, held)
+        _check_split(draft, held)
+        records = dict(held.records) if held is not None else {}
+        ancestors = await self._ancestors(chain, records, quarantine)
+        shown = await asyncio.to_thread(canonical_refs, chain, records, ancestors)
+        planned = await plan(draft, chain, records, shown, ancestors, quarantine, bare.path)
+        unsigned = await asyncio.to_thread(
+            prepare_refs,
+            chain,
+            draft.author,
+            records.get(draft.author),
+            planned.refs,
+            planned.head,
+            self._clock().wall,
+            forced=planned.forced,
+            others={author: record for author, record in records.items() if author != draft.author},
+            ancestors=planned.ancestors,
+        )
+        if unsigned is None:
+            return Unchanged(planned.refused)
+        if planned.refused and objects:
+            # What only the refused refs reach goes no further.
+            sifted = await stack.enter_async_context(bare.quarantine())
+            known = held.tips if held is not None else frozenset()
+            objects = await bare.sift(quarantine, sifted, planned.draft.intent.tips, known)
+            quarantine.discard()
+            quarantine = sifted
+        name = secrets.token_hex(16)
+        deadline = self._clock().mono + self._patience.signing
+        generation = held.generation if held is not None else 0
+        self._sessions[name] = _Session(
+            planned.draft, unsigned, generation, bare, quarantine, hold, objects, stack.pop_all(), deadline
+        )
+        crash_point("publication-prepared")
+        return Prepared(name, unsigned, records, planned.ancestors, planned.refused)
 
     async def _take_in(self, draft: Draft, quarantine: Quarantine, pack: AsyncIterator[bytes]) -> int:
         first = await anext(pack, b"")
         try:
             indexed = await quarantine.index(_prepend(first, pack), self._max_pack_bytes) if first else None
-            await quarantine.check(frozenset(draft.copy.refs.values()))
+            await quarantine.check(draft.intent.tips)
         except UnsafeTree as error:
             hint = "git log --all --find-object=OBJECT shows where it is; a replica would refuse it too"
             raise BadPublication(f"the repository's objects are refused: {error}", hint=hint) from error
@@ -289,40 +237,60 @@ class Publishing:
         Raises:
             NoSuchSession: it is gone.
             BadPublication: not the author's signature over what was to be signed.
-            Overtaken: something else was committed in between.
+            Overtaken: something else was committed in between; a push can be prepared ``again``.
         """
+        session = self._take(name)
+        async with session.resources:
+            try:
+                return await self._commit(session, signature)
+            except Overtaken:
+                if isinstance(session.draft.intent, Updates) and session.quarantine.is_open:
+                    session.resources = session.resources.pop_all()
+                    session.deadline = self._clock().mono + self._patience.signing
+                    self._sessions[name] = session
+                raise
+
+    async def _commit(self, session: _Session, signature: bytes) -> tuple[Draft, Accepted, int]:
+        draft = session.draft
+        held = await self._held(draft.repository)
+        if (held.generation if held is not None else 0) != session.generation:
+            # What the author signs has seen all that is here, or two who push at once are in conflict.
+            raise Overtaken
+        documents = (draft.genesis,) if held is None and draft.genesis is not None else ()
+        try:
+            record = session.unsigned.attach(draft.author, signature)
+            encoded = EncodedRefs(record.header_bytes, record.entries_bytes)
+            verified = await asyncio.to_thread(
+                verify, draft.repository, held, documents, (), (encoded,), self._clock().wall
+            )
+            if verified is None:
+                raise Overtaken
+            await check_forced(verified, session.quarantine)
+        except PeerFault as error:
+            raise BadPublication(f"the signed refs are refused: {error}") from error
+        except (NotYet, MissingContext):
+            raise Overtaken from None
+        crash_point("publication-signed")
+        try:
+            accepted = await self._repositories.commit(
+                session.bare, verified, session.quarantine, session.hold, self._clock().wall
+            )
+        except Conflict:
+            raise Overtaken from None
+        crash_point("publication-committed")
+        return draft, accepted, session.objects
+
+    async def forget(self, name: str) -> None:
+        """Forget the session ``name`` with its objects, if it is there: whoever was to sign it has gone."""
+        session = self._sessions.pop(name, None)
+        if session is not None:
+            await session.resources.aclose()
+
+    def _take(self, name: str) -> _Session:
         session = self._sessions.pop(name, None)
         if session is None:
             raise NoSuchSession("this publication is not waiting any more", hint="guts publish again")
-        async with session.resources:
-            draft = session.draft
-            held = await self._held(draft.repository)
-            if (held.generation if held is not None else 0) != session.generation:
-                # What the author signs has seen all that is here, or two who push at once are in conflict.
-                raise Overtaken
-            documents = (draft.genesis,) if held is None and draft.genesis is not None else ()
-            try:
-                record = session.unsigned.attach(draft.author, signature)
-                encoded = EncodedRefs(record.header_bytes, record.entries_bytes)
-                verified = await asyncio.to_thread(
-                    verify, draft.repository, held, documents, (), (encoded,), self._clock().wall
-                )
-                if verified is None:
-                    raise Overtaken
-                await check_forced(verified, session.quarantine)
-            except PeerFault as error:
-                raise BadPublication(f"the signed refs are refused: {error}") from error
-            except (NotYet, MissingContext):
-                raise Overtaken from None
-            crash_point("publication-signed")
-            try:
-                accepted = await self._repositories.commit(
-                    session.bare, verified, session.quarantine, session.hold, self._clock().wall
-                )
-            except Conflict:
-                raise Overtaken from None
-            crash_point("publication-committed")
-            return draft, accepted, session.objects
+        return session
 
     async def run(self) -> None:
         """Forget, until cancelled, what nobody signs."""
@@ -330,17 +298,12 @@ class Publishing:
             await asyncio.sleep(self._patience.sweep)
             now = self._clock().mono
             for name in [name for name, session in self._sessions.items() if session.deadline <= now]:
-                await self._forget(name)
+                await self.forget(name)
 
     async def close(self) -> None:
         """Forget every session."""
         for name in list(self._sessions):
-            await self._forget(name)
-
-    async def _forget(self, name: str) -> None:
-        session = self._sessions.pop(name, None)
-        if session is not None:
-            await session.resources.aclose()
+            await self.forget(name)
 
 
 def _chain(draft: Draft, held: Held | None) -> IdentityChain:
@@ -363,30 +326,6 @@ def _check_split(draft: Draft, held: Held | None) -> None:
     """Raises: ``HistorySplit``: the author can't go on."""
     if held is not None and (proof := held.proofs.get(draft.author)) is not None:
         raise HistorySplit(draft.repository, draft.author, proof.split_seq)
-
-
-async def _behind(own_copy: Copy, shown: CanonicalRefs, quarantine: Quarantine) -> AncestorFacts:
-    """Return which values of the copy are contained in those shown for the same branch."""
-    pairs = [(oid, shown.refs[ref]) for ref, oid in own_copy.refs.items() if shown.refs.get(ref, oid) != oid]
-    answers = await quarantine.are_ancestors(pairs)
-    return frozenset(pair for pair, answer in zip(pairs, answers, strict=True) if answer)
-
-
-async def _forced(
-    allowed: Set[str], refs: Mapping[str, ObjectId], shown: CanonicalRefs, quarantine: Quarantine, where: Path
-) -> frozenset[str]:
-    """Return which of the ``refs`` wanted lose commits. Raises: ``NonFastForward``: some that may not."""
-    moved = {ref: oid for ref, oid in refs.items() if shown.refs.get(ref) != oid}
-    # What is kept beside a ref as a conflict goes away with a record that has seen it.
-    beside = [(conflict.ref, conflict.name, conflict.oid) for conflict in shown.conflicts]
-    old = [*((ref, ref, oid) for ref, oid in shown.refs.items()), *beside]
-    old = [(ref, name, oid) for ref, name, oid in old if ref in moved]
-    kept = await quarantine.are_ancestors([(oid, moved[ref]) for ref, _, oid in old])
-    # A tag that moves is another tag, wherever it goes.
-    losing = [(ref, name) for (ref, name, _), contained in zip(old, kept, strict=True) if is_tag(ref) or not contained]
-    if refused := sorted((ref, name) for ref, name in losing if ref not in allowed):
-        raise NonFastForward(refused, where)
-    return frozenset(ref for ref, _ in losing)
 
 
 async def _prepend(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

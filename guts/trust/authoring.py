@@ -68,6 +68,11 @@ class Copy:
     prune: bool = False
     move_head: bool = False
 
+    @property
+    def tips(self) -> frozenset[ObjectId]:
+        """The objects that its refs point at."""
+        return frozenset(self.refs.values())
+
 
 def prepare_refs(
     chain: IdentityChain,

@@ -13,7 +13,8 @@ import pytest
 from guts.identity import SigningKey
 from guts.node import refs_reader
 from guts.node.identities import BadIdentity, IdentityMoved
-from guts.node.publishing import NonFastForward, Overtaken
+from guts.node.moves import NonFastForward
+from guts.node.publishing import Overtaken
 from guts.service.service import NotFollowed
 from guts.trust.authoring import CannotPublish
 from guts.trust.chain import IdentityChain

@@ -10,8 +10,10 @@ import pytest
 
 from guts.git.source import SourceRepository
 from guts.identity import SigningKey
+from guts.node.drafts import BadPublication
 from guts.node.limits import Patience
-from guts.node.publishing import MAX_SESSIONS, BadPublication, NonFastForward, NoRoom, NoSuchSession, Overtaken
+from guts.node.moves import NonFastForward
+from guts.node.publishing import MAX_SESSIONS, NoRoom, NoSuchSession, Overtaken
 from guts.trust.authoring import CannotPublish
 from guts.trust.signed_refs import SignedRefs
 from tests.support.nodes import Maintainer, RunningNode, World, eventually, files, no_leftovers

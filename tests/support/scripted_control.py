@@ -280,6 +280,14 @@ class ScriptedControl:
             "ancestors": [],
         }
 
+    async def prepare_again(self, session: str) -> Json:
+        raise NothingHere(REPOSITORY)
+
+    async def forget(self, session: str) -> Json:
+        self.calls.append(("forget", session))
+        self.waiting.pop(session, None)
+        return {"session": session}
+
     async def commit(self, session: str, signature: bytes) -> Json:
         unsigned = self.waiting.pop(session)
         record = unsigned.attach(unsigned.header.author, signature)
