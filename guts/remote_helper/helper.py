@@ -8,7 +8,8 @@ from typing import BinaryIO, ClassVar, Final
 from guts.addresses import RepositoryUrl
 from guts.cli.session import Session
 from guts.errors import ExitStatus, GutsError, UsageError
-from guts.remote_helper.nodes import reached
+from guts.remote_helper.nodes import reached, reached_for_push
+from guts.remote_helper.push import serve_push
 from guts.remote_helper.talk import Talk
 from guts.remote_helper.upload_pack import UploadPack, serve_archive
 
@@ -94,5 +95,8 @@ def _serve(service: str, remote: str, url: RepositoryUrl, git_in: BinaryIO, git_
         case "git-upload-archive":
             with reached(session, url, talk) as client:
                 serve_archive(client, url, git_in, git_out)
+        case "git-receive-pack":
+            with reached_for_push(session, url, talk) as client:
+                serve_push(session, client, remote, url, git_in, git_out)
         case _:
             raise Unsupported(f"there is no service {service!r}")

@@ -2,11 +2,18 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Final
 
 from guts.addresses import RepositoryUrl
+from guts.api.errors import ReportedError
+from guts.cli.answer import Answer
 from guts.cli.client import ControlClient, NodeDown
 from guts.cli.session import Session
+from guts.errors import ExitStatus
 from guts.remote_helper.talk import Talk
+
+SEED_TIMEOUT: Final = 3600.0
+"""Seconds for a node to get a repository before the first push to it."""
 
 
 @contextlib.contextmanager
@@ -22,3 +29,30 @@ def reached(session: Session, url: RepositoryUrl, talk: Talk) -> Iterator[Contro
     except NodeDown:
         raise
     yield client
+
+
+@contextlib.contextmanager
+def reached_for_push(session: Session, url: RepositoryUrl, talk: Talk) -> Iterator[ControlClient]:
+    """Enter with a client of a node that holds the repository of ``url`` and takes pushes to it.
+
+    Raises:
+        NodeDown, UnsafeSocket: there is none, and none could be made.
+        GutsError: the node does not hold the repository, and can't get it.
+    """
+    with reached(session, url, talk) as client:
+        _have_it_held(client, url, talk)
+        yield client
+
+
+def _have_it_held(client: ControlClient, url: RepositoryUrl, talk: Talk) -> None:
+    """Let the node hold the repository, as a maintainer's new node does not."""
+    path = f"/v1/repositories/{url.repository}"
+    try:
+        if Answer.of(client.get(path)).flag("seeding"):
+            return
+    except ReportedError as error:
+        if error.told.exit_status is not ExitStatus.NOT_FOUND:
+            raise
+    talk.note("your node gets the repository first, and seeds it from now on")
+    hints = [str(url.hint)] if url.hint is not None else []
+    client.send("PUT", f"{path}/seeding", {"hints": hints, "timeout": SEED_TIMEOUT}, SEED_TIMEOUT)

@@ -1,0 +1,206 @@
+"""A push: what git asks for is prepared by the node, made again and signed here, and committed there.
+
+Nothing is sent before it is known that the author key of this home is a maintainer's and opens. The node checks the
+objects in its quarantine and says which refs it refuses; of the others it prepares the next record, which is signed
+only if it comes out the same here (``guts.cli.signing``). Where something else was committed meanwhile, the node
+prepares it again from the same quarantine: the objects travel once. Whoever is interrupted tells the node to forget
+them.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from guts.addresses import RepositoryUrl
+from guts.api.errors import ReportedError
+from guts.cli.answer import Answer, BadAnswer
+from guts.cli.client import ControlClient
+from guts.cli.session import Session
+from guts.errors import GutsError, PeerFault, StorageFault
+from guts.remote_helper.passphrase import passphrase_source
+from guts.remote_helper.push_options import PushOptions
+from guts.remote_helper.receive_pack import Outcome, ReceivePack, Reporter, Request
+
+if TYPE_CHECKING:  # PyNaCl is loaded when something is to be signed
+    from guts.cli.signing import Signature
+    from guts.identity import SigningKey
+    from guts.ids import ObjectId
+    from guts.trust.chain import IdentityChain
+    from guts.trust.updates import Updates
+
+MAX_ATTEMPTS: Final = 5
+"""How often a push is prepared because something else came in between: more than a busy day needs."""
+
+NODES_OWN: Final = "refs/guts/"
+"""What nodes show there nobody pushes."""
+
+CHECK_TIMEOUT: Final = 24 * 3600.0
+"""Seconds for the node to take in the objects and check them."""
+
+
+class Push:
+    """Does what one ``git push`` asks for.
+
+    Args:
+        remote: the remote's name, or its URL where it has none.
+        state: what the node told of the repository before git said what it wants.
+    """
+
+    def __init__(self, session: Session, client: ControlClient, remote: str, url: RepositoryUrl, state: Answer) -> None:
+        self._session = session
+        self._client = client
+        self._remote = remote
+        self._url = url
+        self._state = state
+
+    def __call__(self, request: Request, reporter: Reporter) -> Outcome:
+        """Push. Raises: ``GutsError``: why nothing was."""
+        options = PushOptions.parse(request.options)
+        for name in options.unknown:
+            reporter.warning(f"push option {name!r} means nothing here")
+        chain = self._chain()
+        key = self._key(chain)
+        begun = time.monotonic()
+        committed, refused = self._publish(request, options, chain, key, reporter)
+        del committed, begun
+        return Outcome(refused)
+
+    def _chain(self) -> "IdentityChain":
+        import base64
+
+        from guts.trust.chain import IdentityChain
+
+        try:
+            chain = IdentityChain.from_documents([base64.b64decode(text) for text in self._state.texts("documents")])
+        except (PeerFault, ValueError) as error:
+            raise BadAnswer(f"has no valid identity documents: {error}") from None
+        if chain.repository != self._url.repository:
+            raise BadAnswer(f"is about another repository than {self._url.repository}")
+        return chain
+
+    def _key(self, chain: "IdentityChain") -> "SigningKey":
+        """Return the author key. Raises: ``GutsError``: there is none, it is no maintainer's, or it stays locked."""
+        from guts.cli.author import own_author
+        from guts.cli.publish import NotAMaintainer
+        from guts.keystore import KeyKind, load_key
+
+        path = self._session.paths.author_key
+        author = own_author(self._session)
+        # Nobody types a passphrase to be told that they have no say.
+        if author is not None and author not in chain.current.maintainers:
+            raise NotAMaintainer(author, chain.repository)
+        return load_key(path, KeyKind.AUTHOR, passphrase_source(self._session.environ))
+
+    def _publish(
+        self,
+        request: Request,
+        options: PushOptions,
+        chain: "IdentityChain",
+        key: "SigningKey",
+        reporter: Reporter,
+    ) -> tuple[Answer | None, dict[str, str]]:
+        """Return the node's word on what was committed (``None``: nothing had to be), and why refs were refused."""
+        from guts.node.publishing import Overtaken
+
+        updates = _updates(request, options)
+        header: dict[str, object] = {
+            "genesis": None,
+            "repository": str(chain.repository),
+            "author": str(key.author_id),
+            "updates": {
+                ref: [None if oid is None else str(oid) for oid in (update.old, update.new)]
+                for ref, update in updates.refs.items()
+            },
+            "head": updates.head,
+            "force": updates.force,
+            "atomic": updates.atomic,
+        }
+        refused: dict[str, str] = {}
+        prepared = Answer.of(self._client.upload("/v1/publications", header, request.pack, CHECK_TIMEOUT))
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            updates = updates.without(self._refusals(prepared, refused, reporter))
+            if prepared.flag("unchanged"):
+                return None, refused
+            name = prepared.text("session")
+            with self._forgotten_unless_committed(name):
+                signed = self._sign(key, prepared, chain, updates)
+                try:
+                    return self._commit(name, signed, reporter), refused
+                except ReportedError as error:
+                    if error.told.code != Overtaken.code or attempt == MAX_ATTEMPTS:
+                        raise
+                prepared = Answer.of(
+                    self._client.send("POST", f"/v1/publications/{name}/prepare", timeout=CHECK_TIMEOUT)
+                )
+        raise AssertionError("unreachable")
+
+    def _sign(self, key: "SigningKey", prepared: Answer, chain: "IdentityChain", updates: "Updates") -> "Signature":
+        from guts.cli.signing import sign_refs
+
+        now_ms = time.time_ns() // 1_000_000
+        return sign_refs(key, prepared, chain, updates, now_ms, self._session.paths.author_key)
+
+    def _commit(self, name: str, signed: "Signature", reporter: Reporter) -> Answer:
+        from guts.cli.signed_records import note_published
+
+        body = {"signature": signed.signature.hex()}
+        committed = Answer.of(self._client.send("POST", f"/v1/publications/{name}/commit", body, CHECK_TIMEOUT))
+        # What is published stands, whether it can be noted or not.
+        try:
+            note_published(self._session.paths.author_key, signed.header)
+        except StorageFault as error:
+            reporter.warning(f"it could not be noted that this is published: {error}")
+        return committed
+
+    @contextlib.contextmanager
+    def _forgotten_unless_committed(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(GutsError):
+                self._client.send("DELETE", f"/v1/publications/{name}", timeout=1.0)
+            raise
+
+    def _refusals(self, prepared: Answer, refused: dict[str, str], reporter: Reporter) -> list[str]:
+        """Add what the node refuses to ``refused`` and return those refs; each hint is told once."""
+        from guts.trust.updates import REMOTE
+
+        new: Mapping[str, object] = prepared.object("refused").json
+        hints = []
+        for ref, value in new.items():
+            refusal = Answer.of(value)
+            refused[ref] = refusal.text("reason")
+            hints.append(refusal.text("hint", "").replace(REMOTE, self._remote))
+        for hint in dict.fromkeys(filter(None, hints)):
+            reporter.hint(hint)
+        return list(new)
+
+
+def serve_push(
+    session: Session, client: ControlClient, remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO
+) -> None:
+    """Answer one ``git push``.
+
+    Raises:
+        GutsError: why the node can't be asked about the repository.
+        BrokenPipeError: git went away.
+    """
+    path = f"/v1/repositories/{url.repository}/refs"
+    state = Answer.of(client.get(path))
+    refs = {ref.text("ref"): ref.text("oid") for ref in state.objects("refs")}
+    shown = {name: oid for name, oid in refs.items() if not name.startswith(NODES_OWN)}
+    ReceivePack(shown, git_in, git_out).serve(Push(session, client, remote, url, state))
+
+
+def _updates(request: Request, options: PushOptions) -> "Updates":
+    from guts.trust.updates import RefUpdate, Updates
+
+    refs = {command.ref: RefUpdate(_object_id(command.old), _object_id(command.new)) for command in request.commands}
+    return Updates(refs, options.head, options.force, request.atomic)
+
+
+def _object_id(text: str | None) -> "ObjectId | None":
+    from guts.ids import ObjectId
+
+    return None if text is None else ObjectId(bytes.fromhex(text))
