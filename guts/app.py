@@ -5,7 +5,8 @@ import contextlib
 import dataclasses
 import signal
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,45 @@ async def run_node(config: Config, *, ready: Callable[[Mapping[str, object]], No
         await stack.enter_async_context(control_server(node.control, config.paths.control_socket))
         ready(await node.control.status())
         await stop.wait()
+
+
+@contextlib.contextmanager
+def push_node(config: Config) -> Iterator[Path]:
+    """Run this user's node, with its key and data, in a thread; enter with its control socket when it answers there.
+
+    It listens nowhere: whoever wants what is pushed gets it over the connections that it makes. The socket is a private
+    one, so that no other command takes this for a node that stays.
+
+    Raises:
+        AlreadyRunning: another process uses the data.
+        UsageError, StorageFault, OSError: it can't run.
+    """
+    key = load_or_create_node_key(config.network.keypair)
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    answers: Future[None] = Future()
+
+    async def serve(socket: Path) -> None:
+        async with running(config, key, client=True, stop=stop) as node, control_server(node.control, socket):
+            answers.set_result(None)
+            await stop.wait()
+
+    def run(socket: Path) -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(serve(socket))
+
+    with tempfile.TemporaryDirectory(prefix="guts-push-") as folder, ThreadPoolExecutor(1) as threads:
+        socket = Path(folder) / "control.sock"
+        ended = threads.submit(run, socket)
+        try:
+            wait([answers, ended], return_when=FIRST_COMPLETED)
+            if ended.done():
+                ended.result()
+            yield socket
+        finally:
+            with contextlib.suppress(RuntimeError):  # it has ended, and its loop is closed
+                loop.call_soon_threadsafe(stop.set)
+        ended.result()
 
 
 async def clone(

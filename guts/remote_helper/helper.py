@@ -50,7 +50,7 @@ def run(arguments: Sequence[str], git_in: BinaryIO, git_out: BinaryIO) -> int:
         if len(arguments) != 2:
             raise NotGit
         remote, url = arguments
-        _converse(remote, RepositoryUrl.parse(url), git_in, git_out, talk)
+        return _converse(remote, RepositoryUrl.parse(url), git_in, git_out, talk)
     except GutsError as error:
         talk.fatal(error)
         return GIT_FATAL
@@ -60,15 +60,17 @@ def run(arguments: Sequence[str], git_in: BinaryIO, git_out: BinaryIO) -> int:
         return ExitStatus.FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    return ExitStatus.OK
 
 
-def _converse(remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO, talk: Talk) -> None:
-    """Answer git's commands (gitremote-helpers(7)) until it connects to a service, and then be that service."""
+def _converse(remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO, talk: Talk) -> ExitStatus:
+    """Answer git's commands (gitremote-helpers(7)) until it connects to a service, and then be that service.
+
+    Returns: the exit status; git makes a failure of what is not ``OK``.
+    """
     while line := git_in.readline(MAX_LINE_BYTES):
         match line.decode(errors="replace").split():
             case []:
-                return
+                return ExitStatus.OK
             case ["capabilities"]:
                 git_out.write(b"option\nconnect\n\n")
             case ["option", "verbosity", level] if level.lstrip("-").isdigit():
@@ -79,14 +81,16 @@ def _converse(remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: Binary
             case ["connect", service]:
                 git_out.write(b"\n")
                 git_out.flush()
-                _serve(service, remote, url, git_in, git_out, talk)
-                return
+                return _serve(service, remote, url, git_in, git_out, talk)
             case _:
                 raise NotGit
         git_out.flush()
+    return ExitStatus.OK
 
 
-def _serve(service: str, remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO, talk: Talk) -> None:
+def _serve(
+    service: str, remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO, talk: Talk
+) -> ExitStatus:
     session = Session(os.environ)
     match service:
         case "git-upload-pack":
@@ -96,7 +100,8 @@ def _serve(service: str, remote: str, url: RepositoryUrl, git_in: BinaryIO, git_
             with reached(session, url, talk) as client:
                 serve_archive(client, url, git_in, git_out)
         case "git-receive-pack":
-            with reached_for_push(session, url, talk) as client:
-                serve_push(session, client, remote, url, git_in, git_out)
+            with reached_for_push(session, url, talk) as (client, stays):
+                return serve_push(session, client, remote, url, git_in, git_out, node_stays=stays)
         case _:
             raise Unsupported(f"there is no service {service!r}")
+    return ExitStatus.OK
