@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # PyNaCl is loaded when something is to be signed
     from guts.trust.chain import IdentityChain
     from guts.trust.updates import Updates
 
+OVERTAKEN: Final = "OVERTAKEN"
+"""The code of ``guts.node.publishing.Overtaken``, which brings half a node along."""
+
 MAX_ATTEMPTS: Final = 5
 """How often a push is prepared because something else came in between: more than a busy day needs."""
 
@@ -127,8 +130,6 @@ class Push:
         reporter: Reporter,
     ) -> tuple[Answer | None, dict[str, str]]:
         """Return the node's word on what was committed (``None``: nothing had to be), and why refs were refused."""
-        from guts.node.publishing import Overtaken
-
         updates = _updates(request, options)
         header: dict[str, object] = {
             "genesis": None,
@@ -154,7 +155,7 @@ class Push:
                 try:
                     return self._commit(name, signed, reporter), refused
                 except ReportedError as error:
-                    if error.told.code != Overtaken.code or attempt == MAX_ATTEMPTS:
+                    if error.told.code != OVERTAKEN or attempt == MAX_ATTEMPTS:
                         raise
                 prepared = Answer.of(
                     self._client.send("POST", f"/v1/publications/{name}/prepare", timeout=CHECK_TIMEOUT)
