@@ -1,6 +1,7 @@
 """The program that git starts: git's side of the conversation, up to ``connect``."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import BinaryIO, ClassVar, Final
@@ -9,7 +10,6 @@ from guts.addresses import RepositoryUrl
 from guts.cli.session import Session
 from guts.errors import ExitStatus, GutsError, UsageError
 from guts.remote_helper.nodes import reached, reached_for_push
-from guts.remote_helper.push import serve_push
 from guts.remote_helper.talk import Talk
 from guts.remote_helper.upload_pack import UploadPack, serve_archive
 
@@ -40,6 +40,8 @@ class Unsupported(UsageError):
 
 def main() -> int:
     """Serve the git process that started this one; return the exit status."""
+    # git ends its helpers like this; what they have begun is put in order as at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return run(sys.argv[1:], sys.stdin.buffer, sys.stdout.buffer)
 
 
@@ -58,6 +60,13 @@ def run(arguments: Sequence[str], git_in: BinaryIO, git_out: BinaryIO) -> int:
         # git is gone, and says why itself. What is left in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), git_out.fileno())
         return ExitStatus.FAILED
+    except OSError as error:
+        if error.filename is None:
+            raise
+        from guts.git.files import DiskFault
+
+        talk.fatal(DiskFault(f"{os.fsdecode(error.filename)}: {error.strerror}"))
+        return GIT_FATAL
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -100,6 +109,8 @@ def _serve(
             with reached(session, url, talk) as client:
                 serve_archive(client, url, git_in, git_out)
         case "git-receive-pack":
+            from guts.remote_helper.push import serve_push
+
             with reached_for_push(session, url, talk) as (client, stays):
                 return serve_push(session, client, remote, url, git_in, git_out, node_stays=stays)
         case _:
