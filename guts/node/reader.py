@@ -7,6 +7,7 @@ from guts.addresses import BootstrapAddress
 from guts.events import Read
 from guts.ids import PeerId, RepositoryId
 from guts.net.tcp import TcpConnection
+from guts.node.acceptance import Held
 from guts.node.driver import Driver
 from guts.node.readings import Reading, Readings
 from guts.node.shown_refs import ShownRefs, read_refs
@@ -37,6 +38,21 @@ class Reader:
             assert held is not None, "a reading with sources has a state"
             notes = tuple(_notes(reading))
             return await asyncio.to_thread(read_refs, held, frozenset(), {}, len(sources), notes)
+
+    async def records(
+        self,
+        repository: RepositoryId,
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (told to the service)
+    ) -> tuple[Held, int, list[str]]:
+        """Return the verified state of ``repository``, how many holders were compared, and what a person should know.
+
+        Raises: as ``refs``.
+        """
+        with self._readings.using(repository) as reading:
+            sources = await self._read(reading, hints, timeout)
+            assert reading.held is not None, "a reading with sources has a state"
+            return reading.held, len(sources), _notes(reading)
 
     async def sources(
         self,

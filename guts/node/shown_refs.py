@@ -134,5 +134,6 @@ def read_refs(
         documents=chain.documents,
         headers=[(record.header, record.hash) for _, record in sorted(held.records.items())],
         sources=sources,
+        proofs=[proof.encode() for _, proof in sorted(held.proofs.items())],
         notes=notes,
     )
