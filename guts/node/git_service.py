@@ -38,6 +38,12 @@ class SourceRefuses(Unavailable):
     exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
 
 
+class TooCostly(Unavailable):
+    """git met one of its limits over a request; whoever asked is told no more than that it broke off."""
+
+    code: ClassVar[str] = "TOO_COSTLY"
+
+
 class GitServer:
     """The worker behind ``ServeGit``; ``serve`` is run by the driver in a task of its own."""
 
@@ -83,8 +89,10 @@ class GitServer:
                     async with asyncio.timeout(self._patience.stall):
                         await stream.write(chunk)
             except GitFailed as error:
+                if error.is_limit:
+                    raise TooCostly(str(error)) from error
                 # What the request is to blame for, git has told in its answer, which ends where it ends.
-                if error.is_ours or error.is_limit:
+                if error.is_ours:
                     raise
         async with asyncio.timeout(self._patience.stall):
             await stream.end()
