@@ -5,10 +5,10 @@ A stream has one use, so a client between two requests costs the server nothing:
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import ClassVar, Final
 
-from guts.errors import ExitStatus, GutsError, Unavailable
+from guts.errors import ExitStatus, GutsError, PeerFault, Unavailable
 from guts.git.command import GitFailed, GitTimedOut
 from guts.git.git_requests import MAX_FETCH_BYTES, BadGitRequest, FetchRequest, UnsupportedGitRequest
 from guts.git.repository import NotARepository
@@ -115,14 +115,21 @@ class NodeSource:
 
     Args:
         next_request: gives ids for requests that nothing else under way on ``connection`` has.
+        blame: counts a fault in its answer against the node.
     """
 
     def __init__(
-        self, connection: TcpConnection, repository: RepositoryId, next_request: Callable[[], int], patience: Patience
+        self,
+        connection: TcpConnection,
+        repository: RepositoryId,
+        next_request: Callable[[], int],
+        blame: Callable[[PeerFault], Awaitable[None]],
+        patience: Patience,
     ) -> None:
         self._connection = connection
         self._repository = repository
         self._next_request = next_request
+        self._blame = blame
         self._patience = patience
 
     @property
@@ -134,6 +141,10 @@ class NodeSource:
     def preparing(self) -> float:
         """Seconds until its pack must begin."""
         return self._patience.preparing
+
+    async def blame(self, error: PeerFault) -> None:
+        """Count ``error``, which was in its answer, against the node."""
+        await self._blame(error)
 
     @contextlib.asynccontextmanager
     async def request(self, request: FetchRequest) -> AsyncIterator[AsyncIterator[bytes]]:

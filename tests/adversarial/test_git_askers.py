@@ -220,7 +220,7 @@ async def test_idle_clients_cost_no_place_and_places_come_back(world: World) -> 
 async def test_client_that_does_not_read_loses_its_place(world: World) -> None:
     node = await world.node("server", patience=Patience(stall=0.5))
     maintainer = world.maintainer()
-    maintainer.commit("large", random.Random(7).randbytes(24 << 20))
+    maintainer.commit("large", random.Random(7).randbytes(4 << 20))
     await maintainer.publish(node)
     places = node.node.control._service._admission._git
     async with intruder(node) as peer:
@@ -239,7 +239,7 @@ async def test_client_that_does_not_read_loses_its_place(world: World) -> None:
 async def test_client_that_goes_away_leaves_no_child(world: World, when: str) -> None:
     node = await world.node("server")
     maintainer = world.maintainer()
-    maintainer.commit("large", random.Random(7).randbytes(24 << 20))
+    maintainer.commit("large", random.Random(7).randbytes(4 << 20))
     await maintainer.publish(node)
     async with intruder(node) as peer:
         stream = peer.connection.open_stream()

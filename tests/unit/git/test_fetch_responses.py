@@ -10,6 +10,7 @@ from guts.git.fetch_responses import (
     MAX_PROGRESS_BYTES,
     MAX_REASON_CHARACTERS,
     BadGitAnswer,
+    CutShort,
     FetchResponse,
     SourceError,
 )
@@ -84,7 +85,7 @@ def test_answer_that_is_cut_short_anywhere_is_noticed(request_: FetchRequest, he
     for end in range(len(data)):
         response = FetchResponse(request_)
         response.receive_data(data[:end])
-        with pytest.raises(BadGitAnswer, match="ended in the middle"):
+        with pytest.raises(CutShort, match="ended in the middle"):
             response.receive_eof()
 
 
@@ -198,4 +199,6 @@ def test_whatever_comes_only_errors_of_guts_come_out() -> None:
             except GutsError as error:
                 errors.append(error)
     assert len(errors) > 500
-    assert all(isinstance(error, Unavailable | BadPacket) and str(error).isprintable() for error in errors)
+    assert all(
+        isinstance(error, Unavailable | BadPacket | BadGitAnswer) and str(error).isprintable() for error in errors
+    )

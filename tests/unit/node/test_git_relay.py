@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from guts.errors import GutsError, Unavailable
+from guts.errors import GutsError, PeerFault, Unavailable
 from guts.git.git_requests import FetchRequest
 from guts.git.pkt_line import encode, on_band
 from guts.node import git_relay
-from guts.node.git_relay import NoSourceAnswered, relay
+from guts.node.git_relay import Course, NoSourceAnswered, relay
 from guts.node.git_service import SourceBusy
 from tests.support.fetch_requests import response
 
@@ -40,6 +40,7 @@ class Scripted:
     asked: int = 0
     left: int = 0
     taken: int = 0
+    blamed: list[str] = field(default_factory=list)
     later: list[Sequence[bytes | GutsError | None]] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
@@ -53,6 +54,9 @@ class Scripted:
             self.left += 1
             if self.later:
                 self.script = self.later.pop(0)
+
+    async def blame(self, error: PeerFault) -> None:
+        self.blamed.append(error.code)
 
     async def _pieces(self, script: Sequence[bytes | GutsError | None]) -> AsyncIterator[bytes]:
         for part in script:
@@ -71,13 +75,16 @@ GONE = Unavailable("it broke off")
 
 async def answered(*sources: Scripted, request: FetchRequest = CLONE, busy: float = 0.0) -> tuple[bytes, list[str]]:
     """Return the answer, and the notes that were there when its first piece came."""
-    notes: list[str] = []
+    course = Course()
     told: list[str] = []
     answer = b""
-    async with contextlib.aclosing(relay(sources, request, notes, busy)) as pieces:
+    async with contextlib.aclosing(relay(sources, request, course, busy)) as pieces:
         async for piece in pieces:
-            told = told or list(notes)
+            told = told or list(course.notes)
             answer += piece
+    if response(answer).pack:
+        assert isinstance(course.given_by, Scripted)
+        assert course.given_by.taken
     assert all(source.left == source.asked for source in sources)
     return answer, told
 
@@ -89,26 +96,27 @@ async def test_first_source_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "why"),
+    ("script", "why", "blamed"),
     [
-        ([GONE], "it broke off"),
-        ([], "it ended in the middle, after 0 bytes of the pack"),
-        ([encode(b"ERR upload-pack: not our ref 1"), GONE], "upload-pack: not our ref 1"),
-        ([b"garbage"], "b'garb' is not the length of a packet"),
-        ([encode(b"shallow-info\n")], "it says that its history is cut off"),
-        ([encode(b"acknowledgments\n"), encode(b"NAK"), b"0000"], "it gives no pack"),
+        ([GONE], "it broke off", []),
+        ([], "it ended in the middle, after 0 bytes of the pack", []),
+        ([encode(b"ERR upload-pack: not our ref 1"), GONE], "upload-pack: not our ref 1", []),
+        ([b"garbage"], "b'garb' is not the length of a packet", ["BAD_PKT_LINE"]),
+        ([encode(b"shallow-info\n")], "it says that its history is cut off", ["BAD_GIT_ANSWER"]),
+        ([encode(b"acknowledgments\n"), encode(b"NAK"), b"0000"], "it gives no pack", ["BAD_GIT_ANSWER"]),
         # In the same piece as the header and a part of the pack: nothing of it was passed on.
-        ([b"".join([PACKFILE, progress("x"), pack(), b"".join(on_band(3, b"it died\n"))])], "it died"),
+        ([b"".join([PACKFILE, progress("x"), pack(), b"".join(on_band(3, b"it died\n"))])], "it died", []),
     ],
 )
 async def test_source_that_fails_before_its_first_piece_leads_to_the_next(
-    script: Sequence[bytes | GutsError | None], why: str
+    script: Sequence[bytes | GutsError | None], why: str, blamed: list[str]
 ) -> None:
     sources = Scripted("one", script), Scripted("two", HONEST), Scripted("three", HONEST)
     answer, notes = await answered(*sources)
     assert answer == b"".join(HONEST)
     assert notes == [f"one failed ({why}); going on with two"]
     assert sources[2].asked == 0
+    assert sources[0].blamed == blamed
 
 
 async def test_source_that_fails_while_it_prepares_leads_to_the_next_within_the_answer() -> None:
@@ -194,8 +202,7 @@ async def test_busy_sources_come_after_the_others_and_are_asked_again(monkeypatc
 
 async def test_answer_is_taken_from_a_source_no_faster_than_it_is_read() -> None:
     source = Scripted("one", [PACKFILE, pack(), *[pack(bytes(1000))] * 100, b"0000"])
-    notes: list[str] = []
-    async with contextlib.aclosing(relay([source], CLONE, notes, 0.0)) as pieces:
+    async with contextlib.aclosing(relay([source], CLONE, Course(), 0.0)) as pieces:
         await anext(pieces)
         await anext(pieces)
         await asyncio.sleep(0)
