@@ -98,8 +98,8 @@ class Control:
         self._driver = driver
         self._service = driver.service
         self._repositories = repositories
-        self._reader = Reader(driver, readings)
-        self._git_answers = GitAnswers(repositories, self._reader, driver, patience)
+        self._reader = Reader(driver, readings, patience)
+        self._git_answers = GitAnswers(repositories, self._reader, patience)
         self._publishing = publishing
         self._presence = presence
         self._persistence = persistence

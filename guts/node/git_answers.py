@@ -10,9 +10,7 @@ from guts.addresses import BootstrapAddress
 from guts.git.git_requests import ArchiveRequest, FetchRequest
 from guts.git.upload_pack import upload_archive, upload_pack
 from guts.ids import RepositoryId
-from guts.node.driver import Driver
 from guts.node.git_relay import Source, relay
-from guts.node.git_service import CAPABILITY, NodeSource
 from guts.node.limits import Patience
 from guts.node.reader import Reader
 from guts.node.repositories import Repositories
@@ -60,10 +58,9 @@ class HeldSource:
 class GitAnswers:
     """Answers the git clients at the control socket."""
 
-    def __init__(self, repositories: Repositories, reader: Reader, driver: Driver, patience: Patience) -> None:
+    def __init__(self, repositories: Repositories, reader: Reader, patience: Patience) -> None:
         self._repositories = repositories
         self._reader = reader
-        self._driver = driver
         self._patience = patience
 
     @contextlib.asynccontextmanager
@@ -87,7 +84,7 @@ class GitAnswers:
         if await self._is_held(repository):
             sources = [HeldSource(self._repositories, repository)]
         else:
-            sources = await self._others(repository, hints, timeout)
+            sources = await self._reader.sources(repository, hints, timeout)
         notes: list[str] = []
         async with contextlib.aclosing(relay(sources, request, notes, self._patience.busy)) as pieces:
             yield GitAnswer(pieces, notes)
@@ -114,16 +111,3 @@ class GitAnswers:
         except NotHeld:
             return False
         return not self._repositories.is_lost(repository)
-
-    async def _others(
-        self,
-        repository: RepositoryId,
-        hints: Sequence[BootstrapAddress],
-        timeout: float,  # noqa: ASYNC109
-    ) -> list[Source]:
-        service = self._driver.service
-        return [
-            NodeSource(connection, repository, service.sync.requests.next, self._patience)
-            for connection in await self._reader.sources(repository, hints, timeout)
-            if CAPABILITY in service.peers.state(connection.peer).capabilities
-        ]

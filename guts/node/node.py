@@ -40,6 +40,7 @@ from guts.node.readings import Readings
 from guts.node.rebuilding import open_database
 from guts.node.recovery import recover
 from guts.node.repositories import Repositories
+from guts.node.scratch import Scratch
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
 from guts.peers.manager import Limits, PeerManager, Self, StoredPeer
@@ -194,7 +195,14 @@ async def _start(
         config.seeding.sync_interval,
     )
     transfers = Transfers(repositories, clock, config.seeding.repo_max, patience)
-    readings = Readings(repositories, clock)
+    readings = Readings(
+        repositories,
+        clock,
+        lambda folder: Scratch(folder, repositories.git, config.seeding.repo_max, patience.busy),
+        config.paths.data / "readings",
+    )
+    await asyncio.to_thread(readings.clear)
+    stack.callback(readings.clear)
     persistence = Persistence(repositories)
     driver = Driver(
         Service(peers, GossipProtocol(rng), sync),

@@ -7,8 +7,10 @@ holder that tells of less is told apart, and never listened to.
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from guts.clock import Now
@@ -18,7 +20,8 @@ from guts.events import Accepted, Failed, FetchOutcome, Head, Incomplete, Known,
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.node.acceptance import Held, MissingContext, Verified, verify
 from guts.node.history import settle_at_hand
-from guts.node.repositories import Repositories
+from guts.node.repositories import SUFFIX, Repositories
+from guts.node.scratch import Scratch
 from guts.trust.signed_refs import SignedHeader
 
 MAX_KEPT: Final = 16
@@ -40,11 +43,13 @@ class Reading:
         told: the newest seq of each author that a holder told of, as far as it was true.
         faults: holders that told what no honest one tells, and what that was.
         used: monotonic seconds.
+        scratch: objects that were fetched to tell its refs.
         users: who works with it now; it is not forgotten before they are done.
         merging: held by whoever changes ``held``.
     """
 
     repository: RepositoryId
+    scratch: Scratch
     used: float
     held: Held | None = None
     told: dict[PeerId, dict[AuthorId, int]] = field(default_factory=dict)
@@ -79,24 +84,40 @@ class Reading:
 
 
 class Readings:
-    """The readings of one node, those used last. ``look`` is run by the driver, in a task of its own."""
+    """The readings of one node, those used last. ``look`` is run by the driver, in a task of its own.
 
-    def __init__(self, repositories: Repositories, clock: Callable[[], Now]) -> None:
+    Args:
+        make_scratch: makes one in a folder.
+        folder: of all scratches; nothing else is in it.
+    """
+
+    def __init__(
+        self,
+        repositories: Repositories,
+        clock: Callable[[], Now],
+        make_scratch: Callable[[Path], Scratch],
+        folder: Path,
+    ) -> None:
         self._repositories = repositories
         self._clock = clock
+        self._make_scratch = make_scratch
+        self._folder = folder
         self._kept: dict[RepositoryId, Reading] = {}
 
-    def find(self, repository: RepositoryId) -> Reading | None:
-        """Return what is kept of ``repository``."""
-        self._forget_old()
-        reading = self._kept.get(repository)
-        return reading if reading is not None and reading.held is not None else None
+    def clear(self) -> None:
+        """Forget every reading, and what an earlier run has left on the disk."""
+        self._kept.clear()
+        # Work that still goes on there fails by itself; what stays is tried again at the next start.
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def using(self, repository: RepositoryId) -> Iterator[Reading]:
         """Enter with the reading of ``repository``, begun where there is none; it is kept at least until the end."""
         self._forget_old()
-        reading = self._kept.setdefault(repository, Reading(repository, self._clock().mono))
+        reading = self._kept.get(repository)
+        if reading is None:
+            scratch = self._make_scratch(self._folder / f"{repository}{SUFFIX}")
+            reading = self._kept[repository] = Reading(repository, scratch, self._clock().mono)
         reading.users += 1
         try:
             yield reading
@@ -104,7 +125,8 @@ class Readings:
             reading.users -= 1
             reading.used = self._clock().mono
             # The one used last comes last.
-            self._kept[repository] = self._kept.pop(repository)
+            self._kept.pop(repository, None)
+            self._kept[repository] = reading
             self._forget_old()
 
     def _forget_old(self) -> None:
@@ -115,6 +137,7 @@ class Readings:
             old = now - reading.used > KEEP_SECONDS or count > MAX_KEPT or (size > MAX_KEPT_BYTES and count > 1)
             if not reading.users and (old or reading.held is None):
                 del self._kept[reading.repository]
+                reading.scratch.close()
 
     async def start(self, reading: Reading) -> Known:
         """Return what ``reading`` goes on from: also what was accepted here once and is not all on the disk any more.
