@@ -18,17 +18,31 @@ SEED_TIMEOUT: Final = 3600.0
 
 @contextlib.contextmanager
 def reached(session: Session, url: RepositoryUrl, talk: Talk) -> Iterator[ControlClient]:
-    """Enter with a client of a node that can read the repository of ``url``.
+    """Enter with a client of a node that can read the repository of ``url``: the running one, or a throw-away one.
 
     Raises:
-        NodeDown, UnsafeSocket: there is none, and none could be made.
+        UnsafeSocket: the control socket is where others could have put it.
+        UsageError, StorageFault: no throw-away one can be made.
     """
     client = session.client()
+    if _answers(client):
+        yield client
+        return
+    talk.note("no node is running: a throw-away client fetches it")
+    # Imported late: a running node spares all of this.
+    from guts.app import client_thread
+
+    doors = () if url.hint is None else (url.hint,)
+    with client_thread(session.config(), doors=doors) as control_socket:
+        yield ControlClient(control_socket)
+
+
+def _answers(client: ControlClient) -> bool:
     try:
         client.get("/v1/status")
     except NodeDown:
-        raise
-    yield client
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -39,9 +53,10 @@ def reached_for_push(session: Session, url: RepositoryUrl, talk: Talk) -> Iterat
         NodeDown, UnsafeSocket: there is none, and none could be made.
         GutsError: the node does not hold the repository, and can't get it.
     """
-    with reached(session, url, talk) as client:
-        _have_it_held(client, url, talk)
-        yield client
+    client = session.client()
+    client.get("/v1/status")
+    _have_it_held(client, url, talk)
+    yield client
 
 
 def _have_it_held(client: ControlClient, url: RepositoryUrl, talk: Talk) -> None:
