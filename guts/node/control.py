@@ -205,9 +205,11 @@ class Control:
         """Enter with the answer to one ``fetch`` of protocol v2. Raises: as ``GitAnswers.upload_pack``."""
         return self._git_answers.upload_pack(repository, request, hints, timeout)
 
-    def upload_archive(self, repository: RepositoryId, request: bytes) -> AbstractAsyncContextManager[GitAnswer]:
+    def upload_archive(
+        self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
+    ) -> AbstractAsyncContextManager[GitAnswer]:
         """Enter with the answer to one ``git archive --remote``. Raises: as ``GitAnswers.upload_archive``."""
-        return self._git_answers.upload_archive(repository, request)
+        return self._git_answers.upload_archive(repository, request, hints, timeout)
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
         """Hold ``repository`` from now on; return when it is here. Raises: ``Unavailable``: it can't be had."""

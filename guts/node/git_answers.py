@@ -14,7 +14,6 @@ from guts.node.git_relay import Source, relay
 from guts.node.limits import Patience
 from guts.node.reader import Reader
 from guts.node.repositories import Repositories
-from guts.service.service import NotFollowed
 from guts.store.repositories import NotHeld
 
 
@@ -90,20 +89,28 @@ class GitAnswers:
             yield GitAnswer(pieces, notes)
 
     @contextlib.asynccontextmanager
-    async def upload_archive(self, repository: RepositoryId, data: bytes) -> AsyncIterator[GitAnswer]:
-        """Enter with the answer to one ``git archive --remote``, of a repository that is held here.
+    async def upload_archive(
+        self,
+        repository: RepositoryId,
+        data: bytes,
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (of a search for holders)
+    ) -> AsyncIterator[GitAnswer]:
+        """Enter with the answer to one ``git archive --remote``.
 
         Raises:
-            NotFollowed: it is not.
             BadGitRequest: see ``guts.git.git_requests``.
+            NoSuchRef, NoProviders…: it is not held here, and can't be had: as ``Reader.copy``.
             GitFailed: git ended badly, after what it told its client (from the answer's iterator).
         """
         request = ArchiveRequest.parse(data)
-        if not await self._is_held(repository):
-            raise NotFollowed(repository)
-        bare = await self._repositories.open(repository)
-        async with self._repositories.locks(repository).shared(), upload_archive(bare, request) as chunks:
-            yield GitAnswer(chunks)
+        async with contextlib.AsyncExitStack() as stack:
+            if await self._is_held(repository):
+                bare = await self._repositories.open(repository)
+                await stack.enter_async_context(self._repositories.locks(repository).shared())
+            else:
+                bare = await stack.enter_async_context(self._reader.copy(repository, request.tree, hints, timeout))
+            yield GitAnswer(await stack.enter_async_context(upload_archive(bare, request)))
 
     async def _is_held(self, repository: RepositoryId) -> bool:
         try:

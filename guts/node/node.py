@@ -40,7 +40,6 @@ from guts.node.readings import Readings
 from guts.node.rebuilding import open_database
 from guts.node.recovery import recover
 from guts.node.repositories import Repositories
-from guts.node.scratch import Scratch
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
 from guts.peers.manager import Limits, PeerManager, Self, StoredPeer
@@ -195,12 +194,7 @@ async def _start(
         config.seeding.sync_interval,
     )
     transfers = Transfers(repositories, clock, config.seeding.repo_max, patience)
-    readings = Readings(
-        repositories,
-        clock,
-        lambda folder: Scratch(folder, repositories.git, config.seeding.repo_max, patience.busy),
-        config.paths.data / "readings",
-    )
+    readings = Readings(repositories, clock, config.paths.data / "readings", config.seeding.repo_max, patience)
     await asyncio.to_thread(readings.clear)
     stack.callback(readings.clear)
     persistence = Persistence(repositories)

@@ -1,10 +1,14 @@
 """``Reader``: refs and sources of repositories that this node does not hold, for a git client at the control socket."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import ClassVar, Final
 
 from guts.addresses import BootstrapAddress
+from guts.errors import ExitStatus, UsageError
 from guts.events import Read
+from guts.git.repository import BareRepository
 from guts.ids import PeerId, RepositoryId
 from guts.node.driver import Driver
 from guts.node.git_service import CAPABILITY, NodeSource
@@ -13,6 +17,19 @@ from guts.node.readings import Reading, Readings
 from guts.node.shown_refs import ShownRefs, read_refs
 from guts.trust.canonical_refs import ancestor_questions
 from guts.trust.ref_names import is_tag
+
+_SHORT: Final = ("{}", "refs/{}", "refs/tags/{}", "refs/heads/{}")
+"""What git makes of a short name, in this order (gitrevisions(7))."""
+
+
+class NoSuchRef(UsageError):
+    """The repository has no ref of that name."""
+
+    code: ClassVar[str] = "NO_SUCH_REF"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the repository has no branch or tag {name!r}", hint="git ls-remote shows what it has")
 
 
 class Reader:
@@ -68,6 +85,31 @@ class Reader:
             if reading.held is None or not self._sources(reading):
                 await self._read(reading, hints, timeout)
             return self._sources(reading)
+
+    @contextlib.asynccontextmanager
+    async def copy(
+        self,
+        repository: RepositoryId,
+        name: str,
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (told to the service)
+    ) -> AsyncIterator[BareRepository]:
+        """Enter with a repository that has the ref called ``name``, of git's short names too, and nothing before it.
+
+        Raises:
+            NoSuchRef: the verified refs have none of that name.
+            GutsError: as ``refs``.
+        """
+        with self._readings.using(repository) as reading:
+            shown = await self.refs(repository, hints, timeout)
+            full = shown.head if name == "HEAD" else name
+            found = next((ref for ref in (form.format(full) for form in _SHORT) if ref in shown.refs), None)
+            if found is None:
+                raise NoSuchRef(name)
+            async with self._readings.shallow_copy(
+                found, shown.refs[found].target, shown.head, self._sources(reading)
+            ) as bare:
+                yield bare
 
     async def _read(self, reading: Reading, hints: Sequence[BootstrapAddress], timeout: float) -> list[PeerId]:  # noqa: ASYNC109
         known = await self._readings.start(reading)

@@ -8,7 +8,8 @@ holder that tells of less is told apart, and never listened to.
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,11 +18,15 @@ from guts.clock import Now
 from guts.effects import Candidate, Look
 from guts.errors import GutsError, PeerFault
 from guts.events import Accepted, Failed, FetchOutcome, Head, Incomplete, Known, NothingNew
-from guts.ids import AuthorId, PeerId, RepositoryId
+from guts.git.repository import BareRepository
+from guts.ids import AuthorId, ObjectId, PeerId, RepositoryId
 from guts.node.acceptance import Held, MissingContext, Verified, verify
+from guts.node.git_relay import Source
 from guts.node.history import settle_at_hand
+from guts.node.limits import Patience
 from guts.node.repositories import SUFFIX, Repositories
 from guts.node.scratch import Scratch
+from guts.node.shallow_copy import shallow_copy
 from guts.trust.signed_refs import SignedHeader
 
 MAX_KEPT: Final = 16
@@ -87,21 +92,23 @@ class Readings:
     """The readings of one node, those used last. ``look`` is run by the driver, in a task of its own.
 
     Args:
-        make_scratch: makes one in a folder.
-        folder: of all scratches; nothing else is in it.
+        folder: of what is fetched for readings; nothing else is in it.
+        max_pack_bytes: of one fetch.
     """
 
     def __init__(
         self,
         repositories: Repositories,
         clock: Callable[[], Now],
-        make_scratch: Callable[[Path], Scratch],
         folder: Path,
+        max_pack_bytes: int,
+        patience: Patience,
     ) -> None:
         self._repositories = repositories
         self._clock = clock
-        self._make_scratch = make_scratch
         self._folder = folder
+        self._max_pack_bytes = max_pack_bytes
+        self._patience = patience
         self._kept: dict[RepositoryId, Reading] = {}
 
     def clear(self) -> None:
@@ -116,7 +123,8 @@ class Readings:
         self._forget_old()
         reading = self._kept.get(repository)
         if reading is None:
-            scratch = self._make_scratch(self._folder / f"{repository}{SUFFIX}")
+            folder = self._folder / f"{repository}{SUFFIX}"
+            scratch = Scratch(folder, self._repositories.git, self._max_pack_bytes, self._patience.busy)
             reading = self._kept[repository] = Reading(repository, scratch, self._clock().mono)
         reading.users += 1
         try:
@@ -128,6 +136,13 @@ class Readings:
             self._kept.pop(repository, None)
             self._kept[repository] = reading
             self._forget_old()
+
+    def shallow_copy(
+        self, ref: str, oid: ObjectId, head: str, sources: Sequence[Source]
+    ) -> AbstractAsyncContextManager[BareRepository]:
+        """See ``guts.node.shallow_copy``."""
+        git, busy = self._repositories.git, self._patience.busy
+        return shallow_copy(self._folder, git, ref, oid, head, sources, self._max_pack_bytes, busy)
 
     def _forget_old(self) -> None:
         now = self._clock().mono

@@ -9,26 +9,19 @@ at once is fetched record by record: whoever tells a record has what it names.
 """
 
 import asyncio
-import contextlib
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Sequence, Set
 from pathlib import Path
-from typing import Final
 
-from guts.errors import PeerFault, Unavailable
 from guts.git import tags
 from guts.git.ancestry import NotHeld
 from guts.git.command import Git, GitFailed
-from guts.git.fetch_responses import told
-from guts.git.git_requests import FetchRequest
 from guts.git.objects import id_lines
-from guts.git.pkt_line import ERROR_BAND, PACK_BAND, Mark, Packets, encode
 from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
 from guts.ids import ObjectId
-from guts.node.git_relay import NoSourceAnswered, Source, relay
-
-_TIPS_ONLY: Final = b"deepen 1\n"
+from guts.node.git_relay import NoSourceAnswered, Source
+from guts.node.object_fetch import TIPS_ONLY, WITHOUT_TREES, fetch_objects
 
 _Learn = Callable[[Quarantine, Collection[ObjectId]], Awaitable[bool]]
 
@@ -66,7 +59,7 @@ class Scratch:
         """
         async with self._turn:
             if unknown := ids - self._peeled.keys():
-                await self._fetch(unknown, _TIPS_ONLY, records, sources, self._learn_targets)
+                await self._fetch(unknown, (TIPS_ONLY,), records, sources, self._learn_targets)
         return {id_: target for id_ in ids if (target := self._peeled[id_]) is not None}
 
     async def are_ancestors(
@@ -79,7 +72,7 @@ class Scratch:
         async with self._turn:
             tips = {id_ for pair in pairs for id_ in pair}
             if unknown := tips - self._complete:
-                await self._fetch(unknown, b"", records, sources, self._learn_history)
+                await self._fetch(unknown, (), records, sources, self._learn_history)
             return await (await self._opened()).are_ancestors(pairs)
 
     def close(self) -> None:
@@ -95,39 +88,35 @@ class Scratch:
     async def _fetch(
         self,
         wants: Set[ObjectId],
-        depth: bytes,
+        options: Sequence[str],
         records: Sequence[Set[ObjectId]],
         sources: Sequence[Source],
         learn: _Learn,
     ) -> None:
         try:
-            await self._fetch_part(wants, depth, sources, learn)
+            await self._fetch_part(wants, options, sources, learn)
         except NoSourceAnswered:
             parts = [part for record in records if (part := wants & record)]
             if len(parts) <= 1:
                 raise
             for part in parts:
-                await self._fetch_part(part, depth, sources, learn)
+                await self._fetch_part(part, options, sources, learn)
 
-    async def _fetch_part(self, wants: Set[ObjectId], depth: bytes, sources: Sequence[Source], learn: _Learn) -> None:
-        """Fetch ``wants`` from one of ``sources`` after the other, until ``learn`` finds all that it needs."""
+    async def _fetch_part(
+        self, wants: Set[ObjectId], options: Sequence[str], sources: Sequence[Source], learn: _Learn
+    ) -> None:
         quarantine = await self._opened()
-        request = FetchRequest.parse(_request(wants, () if depth else self._complete, depth))
-        reasons: list[str] = []
-        for source in sources:
-            try:
-                async with contextlib.aclosing(relay([source], request, [], self._busy)) as pieces:
-                    await quarantine.index(_pack(pieces), self._max_pack_bytes)
-            except NoSourceAnswered as error:
-                reasons += error.reasons
-                continue
-            except (PeerFault, Unavailable) as error:
-                reasons.append(f"{source.name}: {error}")
-                continue
-            if await learn(quarantine, wants):
-                return
-            reasons.append(f"{source.name} leaves out some of what was asked for")
-        raise NoSourceAnswered(reasons)
+        haves = () if TIPS_ONLY in options else self._complete
+        await fetch_objects(
+            wants,
+            haves,
+            [WITHOUT_TREES, *options],
+            sources,
+            quarantine,
+            self._max_pack_bytes,
+            self._busy,
+            lambda: learn(quarantine, wants),
+        )
 
     async def _learn_targets(self, quarantine: Quarantine, wants: Collection[ObjectId]) -> bool:
         try:
@@ -147,25 +136,3 @@ class Scratch:
             return False
         self._complete.update(wants)
         return True
-
-
-def _request(wants: Collection[ObjectId], haves: Collection[ObjectId], depth: bytes) -> bytes:
-    """Return a ``fetch`` (gitprotocol-v2(5)) of commits and tags, without trees and blobs."""
-    lines = [f"want {oid}\n".encode() for oid in sorted(wants)]
-    lines += [f"have {oid}\n".encode() for oid in sorted(haves)]
-    lines += [b"filter tree:0\n", b"ofs-delta\n", b"no-progress\n", *([depth] if depth else ()), b"done\n"]
-    head = encode(b"command=fetch\n") + encode(b"object-format=sha1\n") + Mark.DELIMITER.value
-    return head + b"".join(map(encode, lines)) + Mark.FLUSH.value
-
-
-async def _pack(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Yield the pack in an answer. Raises: ``NoSourceAnswered``: it breaks off."""
-    packets, begun = Packets(), False
-    async for piece in pieces:
-        for packet in packets.receive_data(piece):
-            if not begun:
-                begun = isinstance(packet, bytes) and packet.rstrip(b"\n") == b"packfile"
-            elif isinstance(packet, bytes) and packet[0] == PACK_BAND:
-                yield packet[1:]
-            elif isinstance(packet, bytes) and packet[0] == ERROR_BAND:
-                raise NoSourceAnswered([told(packet[1:])])

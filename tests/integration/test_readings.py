@@ -5,10 +5,13 @@ import base64
 import pytest
 
 from guts.addresses import BootstrapAddress
+from guts.git.pkt_line import Mark, encode
+from guts.ids import RepositoryId
+from guts.node.reader import NoSuchRef
 from guts.sync.goal import NoProviders, ProvidersUnreachable
 from guts.trust.chain import IdentityChain
 from tests.integration.test_maintainers import pair
-from tests.support.nodes import SOON, World
+from tests.support.nodes import SOON, RunningNode, World
 from tests.support.repositories import git
 
 
@@ -136,12 +139,43 @@ async def test_refs_of_two_maintainers_are_joined_as_their_holders_do(world: Wor
     assert {head["author"] for head in heads} == {str(ada.key.author_id), str(bo.key.author_id)}
 
 
+@pytest.mark.parametrize("name", ["HEAD", "main", "refs/heads/main", "v1", "v1:folder"])
+async def test_archive_of_what_is_not_held_is_made_from_one_commit(world: World, name: str) -> None:
+    publisher, reader, maintainer = await world.node("publisher"), await world.node("reader"), world.maintainer()
+    (maintainer.path / "folder").mkdir()
+    maintainer.commit("folder/second")
+    git(maintainer.path, "tag", "-a", "v1", "-m", "the first")
+    await maintainer.publish(publisher)
+    data = await _archived(reader, maintainer.repository, "--format=tar", "--prefix=x/", name, hint=publisher.hint)
+    assert data == await _archived(publisher, maintainer.repository, "--format=tar", "--prefix=x/", name)
+    assert b"x/second" in data if ":" in name else b"x/folder/second" in data
+    assert not list((reader.config.paths.data / "readings").glob("copy-*"))
+
+
+async def test_archive_of_a_ref_that_nobody_signed(world: World) -> None:
+    publisher, reader, maintainer = await world.node("publisher"), await world.node("reader"), world.maintainer()
+    await maintainer.publish(publisher)
+    with pytest.raises(NoSuchRef, match="'gone'"):
+        await _archived(reader, maintainer.repository, "gone", hint=publisher.hint)
+    with pytest.raises(NoSuchRef):
+        await _archived(reader, maintainer.repository, str(maintainer.tip()), hint=publisher.hint)
+
+
 async def test_nobody_holds_it(world: World) -> None:
     node, reader, maintainer = await world.node("node"), await world.node("reader"), world.maintainer()
     with pytest.raises(NoProviders):
         await reader.node.control.refs(maintainer.repository, (node.hint,), SOON)
     with pytest.raises(ProvidersUnreachable, match=r"127\.0\.0\.1:1: "):
         await reader.node.control.refs(maintainer.repository, (BootstrapAddress("127.0.0.1", 1),), SOON)
+
+
+async def _archived(
+    node: RunningNode, repository: RepositoryId, *arguments: str, hint: BootstrapAddress | None = None
+) -> bytes:
+    request = b"".join(encode(f"argument {argument}\n".encode()) for argument in arguments) + Mark.FLUSH.value
+    hints = () if hint is None else (hint,)
+    async with node.node.control.upload_archive(repository, request, hints, SOON) as answer:
+        return b"".join([chunk async for chunk in answer.chunks])
 
 
 def _chain(told: dict[str, object]) -> IdentityChain:
