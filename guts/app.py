@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
@@ -73,11 +74,34 @@ async def client_node(config: Config, *, doors: tuple[BootstrapAddress, ...] = (
             yield paths.control_socket
 
 
-@contextlib.contextmanager
-def client_thread(config: Config, *, doors: tuple[BootstrapAddress, ...] = ()) -> Iterator[Path]:
-    """Do the same for a program without an event loop: the client runs in a thread of its own.
+@contextlib.asynccontextmanager
+async def push_node(config: Config) -> AsyncIterator[Path]:
+    """Run this user's node, with its key and data, for as long as the context lasts; enter with its control socket.
 
-    Raises: as ``client_node``; also what the client ended in, where it did not live to the end.
+    It listens nowhere: whoever wants what is pushed gets it over the connections that it makes. The socket is a private
+    one, so that no other command takes this for a node that stays.
+
+    Raises:
+        AlreadyRunning: another process uses the data.
+        UsageError, StorageFault: it can't start.
+    """
+    key = load_or_create_node_key(config.network.keypair)
+    with contextlib.ExitStack() as stack:
+        with disk_faults():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="guts-push-")))
+        control_socket = folder / "control.sock"
+        async with (
+            running(config, key, client=True, stop=asyncio.Event()) as node,
+            control_server(node.control, control_socket),
+        ):
+            yield control_socket
+
+
+@contextlib.contextmanager
+def in_thread(node: AbstractAsyncContextManager[Path]) -> Iterator[Path]:
+    """Run a node for a program without an event loop, in a thread; enter with what ``node`` is entered with.
+
+    Raises: as ``node``; also what it ended in, where it did not live to the end.
     """
     # Its errors arrive as exceptions; nobody needs its log as well.
     logging.getLogger("guts").addHandler(logging.NullHandler())
@@ -86,7 +110,7 @@ def client_thread(config: Config, *, doors: tuple[BootstrapAddress, ...] = ()) -
     begun = threading.Event()
 
     async def serve() -> None:
-        async with client_node(config, doors=doors) as control_socket:
+        async with node as control_socket:
             sockets.append(control_socket)
             begun.set()
             await leave.wait()
@@ -95,7 +119,7 @@ def client_thread(config: Config, *, doors: tuple[BootstrapAddress, ...] = ()) -
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(serve())
 
-    with ThreadPoolExecutor(1, thread_name_prefix="guts-client") as threads:
+    with ThreadPoolExecutor(1, thread_name_prefix="guts-node") as threads:
         ended = threads.submit(work)
         ended.add_done_callback(lambda _: begun.set())
         try:

@@ -56,7 +56,7 @@ class Control(Protocol):
       ``seq``, ``hash``, ``signed_ms``, ``age_s``}], ``objects`` {type: count}, ``holders`` [id].
     - ``refs``: ``repository``, ``name``, ``held``, ``head``, ``refs`` [{``ref``, ``oid``, ``peeled``?}], ``epoch``,
       ``identity_hash``, ``maintainers`` [id], ``documents`` [base64], ``heads`` [{``author``, ``seq``, ``hash``,
-      ``signed_ms``}], ``conflicts`` [name], ``sources`` (count), ``notes`` [line for a person].
+      ``signed_ms``}], ``proofs`` [base64], ``conflicts`` [name], ``sources`` (count), ``notes`` [line for a person].
     - ``seed``, ``sync``: ``repository``, ``seconds``.
     - ``peers``: ``peer``, ``address``, ``direction``, ``state``, ``since_s``?, ``rtt_ms``?, ``repositories``
       (count), ``score``.

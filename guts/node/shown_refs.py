@@ -32,6 +32,7 @@ class ShownRefs:
         refs: those of conflicts too, in ascending byte order.
         documents: the identity chain, encoded, oldest first.
         headers: of the record of each author that counts, in order of their keys, with its hash.
+        proofs: that authors signed two histories: why an older record counts than before.
         sources: other holders whose word was compared for this answer.
         notes: lines that a person should see.
     """
@@ -44,6 +45,7 @@ class ShownRefs:
     documents: Sequence[bytes]
     headers: Sequence[tuple[Header, bytes]]
     sources: int
+    proofs: Sequence[bytes] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
@@ -71,6 +73,7 @@ class ShownRefs:
                 }
                 for header, digest in self.headers
             ],
+            "proofs": [base64.b64encode(encoded).decode() for encoded in self.proofs],
             "conflicts": [name for name in self.refs if name.startswith(CONFLICTS)],
             "sources": self.sources,
             "notes": list(self.notes),
@@ -107,6 +110,7 @@ async def held_refs(repositories: Repositories, stored: StoredRepository) -> Sho
             for kept in stored.signed_refs
         ],
         sources=0,
+        proofs=[kept.encoded for kept in stored.equivocations],
         notes=() if summary.seeding else (NOT_FOLLOWED,),
     )
 

@@ -1,6 +1,7 @@
 """The program that git starts: git's side of the conversation, up to ``connect``."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import BinaryIO, ClassVar, Final
@@ -9,7 +10,6 @@ from guts.addresses import RepositoryUrl
 from guts.cli.session import Session
 from guts.errors import ExitStatus, GutsError, UsageError
 from guts.remote_helper.nodes import reached, reached_for_push
-from guts.remote_helper.push import serve_push
 from guts.remote_helper.talk import Talk
 from guts.remote_helper.upload_pack import UploadPack, serve_archive
 
@@ -40,6 +40,8 @@ class Unsupported(UsageError):
 
 def main() -> int:
     """Serve the git process that started this one; return the exit status."""
+    # git ends its helpers like this; what they have begun is put in order as at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return run(sys.argv[1:], sys.stdin.buffer, sys.stdout.buffer)
 
 
@@ -50,7 +52,7 @@ def run(arguments: Sequence[str], git_in: BinaryIO, git_out: BinaryIO) -> int:
         if len(arguments) != 2:
             raise NotGit
         remote, url = arguments
-        _converse(remote, RepositoryUrl.parse(url), git_in, git_out, talk)
+        return _converse(remote, RepositoryUrl.parse(url), git_in, git_out, talk)
     except GutsError as error:
         talk.fatal(error)
         return GIT_FATAL
@@ -58,17 +60,26 @@ def run(arguments: Sequence[str], git_in: BinaryIO, git_out: BinaryIO) -> int:
         # git is gone, and says why itself. What is left in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), git_out.fileno())
         return ExitStatus.FAILED
+    except OSError as error:
+        if error.filename is None:
+            raise
+        from guts.git.files import DiskFault
+
+        talk.fatal(DiskFault(f"{os.fsdecode(error.filename)}: {error.strerror}"))
+        return GIT_FATAL
     except KeyboardInterrupt:
         return INTERRUPTED
-    return ExitStatus.OK
 
 
-def _converse(remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO, talk: Talk) -> None:
-    """Answer git's commands (gitremote-helpers(7)) until it connects to a service, and then be that service."""
+def _converse(remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO, talk: Talk) -> ExitStatus:
+    """Answer git's commands (gitremote-helpers(7)) until it connects to a service, and then be that service.
+
+    Returns: the exit status; git makes a failure of what is not ``OK``.
+    """
     while line := git_in.readline(MAX_LINE_BYTES):
         match line.decode(errors="replace").split():
             case []:
-                return
+                return ExitStatus.OK
             case ["capabilities"]:
                 git_out.write(b"option\nconnect\n\n")
             case ["option", "verbosity", level] if level.lstrip("-").isdigit():
@@ -79,14 +90,16 @@ def _converse(remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: Binary
             case ["connect", service]:
                 git_out.write(b"\n")
                 git_out.flush()
-                _serve(service, remote, url, git_in, git_out, talk)
-                return
+                return _serve(service, remote, url, git_in, git_out, talk)
             case _:
                 raise NotGit
         git_out.flush()
+    return ExitStatus.OK
 
 
-def _serve(service: str, remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO, talk: Talk) -> None:
+def _serve(
+    service: str, remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO, talk: Talk
+) -> ExitStatus:
     session = Session(os.environ)
     match service:
         case "git-upload-pack":
@@ -96,7 +109,10 @@ def _serve(service: str, remote: str, url: RepositoryUrl, git_in: BinaryIO, git_
             with reached(session, url, talk) as client:
                 serve_archive(client, url, git_in, git_out)
         case "git-receive-pack":
-            with reached_for_push(session, url, talk) as client:
-                serve_push(session, client, remote, url, git_in, git_out)
+            from guts.remote_helper.push import serve_push
+
+            with reached_for_push(session, url, talk) as (client, stays):
+                return serve_push(session, client, remote, url, git_in, git_out, node_stays=stays)
         case _:
             raise Unsupported(f"there is no service {service!r}")
+    return ExitStatus.OK

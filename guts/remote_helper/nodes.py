@@ -1,6 +1,7 @@
 """The node that a command of git speaks to: the one that is running, or one for as long as the command takes."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,28 +13,34 @@ from guts.cli.session import Session
 from guts.errors import ExitStatus
 from guts.remote_helper.talk import Talk
 
+SYNC_TIMEOUT: Final = 10.0
+"""Seconds for replicas to tell what is new, before a push goes on without them."""
+
+TURN_TIMEOUT: Final = 60.0
+"""Seconds until another push from this home, which runs the node too, must have ended."""
+
+TURN_INTERVAL: Final = 0.2
 SEED_TIMEOUT: Final = 3600.0
 """Seconds for a node to get a repository before the first push to it."""
 
 
 @contextlib.contextmanager
 def reached(session: Session, url: RepositoryUrl, talk: Talk) -> Iterator[ControlClient]:
-    """Enter with a client of a node that can read the repository of ``url``: the running one, or a throw-away one.
+    """Enter with a client of a node that can read the repository of ``url``.
 
     Raises:
-        UnsafeSocket: the control socket is where others could have put it.
-        UsageError, StorageFault: no throw-away one can be made.
+        UnsafeSocket: somebody else could have put the control socket there.
+        GutsError: no node runs, and none could be made.
     """
     client = session.client()
     if _answers(client):
         yield client
         return
     talk.note("no node is running: a throw-away client fetches it")
-    # Imported late: a running node spares all of this.
-    from guts.app import client_thread
+    from guts.app import client_node, in_thread
 
     doors = () if url.hint is None else (url.hint,)
-    with client_thread(session.config(), doors=doors) as control_socket:
+    with in_thread(client_node(session.config(), doors=doors)) as control_socket:
         yield ControlClient(control_socket)
 
 
@@ -46,28 +53,66 @@ def _answers(client: ControlClient) -> bool:
 
 
 @contextlib.contextmanager
-def reached_for_push(session: Session, url: RepositoryUrl, talk: Talk) -> Iterator[ControlClient]:
-    """Enter with a client of a node that holds the repository of ``url`` and takes pushes to it.
+def reached_for_push(session: Session, url: RepositoryUrl, talk: Talk) -> Iterator[tuple[ControlClient, bool]]:
+    """Enter with a client of a node that holds the repository of ``url``; and whether it goes on after the push.
+
+    Where this user's node does not run, this process runs it, with its key and its data, for as long as the push takes.
 
     Raises:
-        NodeDown, UnsafeSocket: there is none, and none could be made.
-        GutsError: the node does not hold the repository, and can't get it.
+        UnsafeSocket: somebody else could have put the control socket there.
+        AlreadyRunning: another process has the node's data, and does not give it back.
+        GutsError: the node can't be run, or does not hold the repository and can't get it.
     """
     client = session.client()
-    client.get("/v1/status")
-    _have_it_held(client, url, talk)
-    yield client
+    if _answers(client):
+        _have_it_held(client, url, talk)
+        yield client, True
+        return
+    talk.note("no node is running: the node runs for this push")
+    with _own_node(session) as own:
+        if _have_it_held(own, url, talk):
+            _sync(own, url, talk)
+        yield own, False
 
 
-def _have_it_held(client: ControlClient, url: RepositoryUrl, talk: Talk) -> None:
-    """Let the node hold the repository, as a maintainer's new node does not."""
+@contextlib.contextmanager
+def _own_node(session: Session) -> Iterator[ControlClient]:
+    """Enter with a client of this user's node, run by this process; another push may have to end first."""
+    from guts.app import in_thread, push_node
+    from guts.node.lock import AlreadyRunning
+
+    deadline = time.monotonic() + TURN_TIMEOUT
+    config = session.config()
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                control_socket = stack.enter_context(in_thread(push_node(config)))
+                break
+            except AlreadyRunning:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(TURN_INTERVAL)
+        yield ControlClient(control_socket)
+
+
+def _have_it_held(client: ControlClient, url: RepositoryUrl, talk: Talk) -> bool:
+    """Let the node hold the repository, as a maintainer's new node does not; tell whether it did before."""
     path = f"/v1/repositories/{url.repository}"
     try:
         if Answer.of(client.get(path)).flag("seeding"):
-            return
+            return True
     except ReportedError as error:
         if error.told.exit_status is not ExitStatus.NOT_FOUND:
             raise
     talk.note("your node gets the repository first, and seeds it from now on")
     hints = [str(url.hint)] if url.hint is not None else []
     client.send("PUT", f"{path}/seeding", {"hints": hints, "timeout": SEED_TIMEOUT}, SEED_TIMEOUT)
+    return False
+
+
+def _sync(client: ControlClient, url: RepositoryUrl, talk: Talk) -> None:
+    """Have a node that was away learn what others have pushed since."""
+    try:
+        client.send("POST", f"/v1/repositories/{url.repository}/sync", {"timeout": SYNC_TIMEOUT}, SYNC_TIMEOUT)
+    except ReportedError as error:
+        talk.warning(f"no replica could be asked for news: {error}")

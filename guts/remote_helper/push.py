@@ -17,10 +17,11 @@ from guts.api.errors import ReportedError
 from guts.cli.answer import Answer, BadAnswer
 from guts.cli.client import ControlClient
 from guts.cli.session import Session
-from guts.errors import GutsError, PeerFault, StorageFault
+from guts.errors import ExitStatus, GutsError, PeerFault, StorageFault
 from guts.remote_helper.passphrase import passphrase_source
 from guts.remote_helper.push_options import PushOptions
-from guts.remote_helper.receive_pack import Outcome, ReceivePack, Reporter, Request
+from guts.remote_helper.receive_pack import Command, Outcome, ReceivePack, Reporter, Request
+from guts.remote_helper.replicas import Pushed, wait_for_replicas
 
 if TYPE_CHECKING:  # PyNaCl is loaded when something is to be signed
     from guts.cli.signing import Signature
@@ -29,11 +30,17 @@ if TYPE_CHECKING:  # PyNaCl is loaded when something is to be signed
     from guts.trust.chain import IdentityChain
     from guts.trust.updates import Updates
 
+OVERTAKEN: Final = "OVERTAKEN"
+"""The code of ``guts.node.publishing.Overtaken``, which brings half a node along."""
+
 MAX_ATTEMPTS: Final = 5
 """How often a push is prepared because something else came in between: more than a busy day needs."""
 
 NODES_OWN: Final = "refs/guts/"
 """What nodes show there nobody pushes."""
+
+SHORT_OID: Final = 7
+"""Digits of an object id in what people read, as git has them beside it."""
 
 CHECK_TIMEOUT: Final = 24 * 3600.0
 """Seconds for the node to take in the objects and check them."""
@@ -45,10 +52,21 @@ class Push:
     Args:
         remote: the remote's name, or its URL where it has none.
         state: what the node told of the repository before git said what it wants.
+        node_stays: the node goes on when the push is done.
     """
 
-    def __init__(self, session: Session, client: ControlClient, remote: str, url: RepositoryUrl, state: Answer) -> None:
+    def __init__(
+        self,
+        session: Session,
+        client: ControlClient,
+        remote: str,
+        url: RepositoryUrl,
+        state: Answer,
+        *,
+        node_stays: bool,
+    ) -> None:
         self._session = session
+        self._node_stays = node_stays
         self._client = client
         self._remote = remote
         self._url = url
@@ -63,8 +81,19 @@ class Push:
         key = self._key(chain)
         begun = time.monotonic()
         committed, refused = self._publish(request, options, chain, key, reporter)
-        del committed, begun
-        return Outcome(refused)
+        if committed is None:
+            return Outcome(refused)
+        done = [command for command in request.commands if command.ref not in refused]
+        pushed = Pushed(
+            chain.repository,
+            key.author_id,
+            committed.number("seq"),
+            _words(done),
+            committed.number("followers", 0),
+            begun,
+        )
+        status = wait_for_replicas(self._client, pushed, options, reporter, node_stays=self._node_stays)
+        return Outcome(refused, status)
 
     def _chain(self) -> "IdentityChain":
         import base64
@@ -101,8 +130,6 @@ class Push:
         reporter: Reporter,
     ) -> tuple[Answer | None, dict[str, str]]:
         """Return the node's word on what was committed (``None``: nothing had to be), and why refs were refused."""
-        from guts.node.publishing import Overtaken
-
         updates = _updates(request, options)
         header: dict[str, object] = {
             "genesis": None,
@@ -128,7 +155,7 @@ class Push:
                 try:
                     return self._commit(name, signed, reporter), refused
                 except ReportedError as error:
-                    if error.told.code != Overtaken.code or attempt == MAX_ATTEMPTS:
+                    if error.told.code != OVERTAKEN or attempt == MAX_ATTEMPTS:
                         raise
                 prepared = Answer.of(
                     self._client.send("POST", f"/v1/publications/{name}/prepare", timeout=CHECK_TIMEOUT)
@@ -178,9 +205,16 @@ class Push:
 
 
 def serve_push(
-    session: Session, client: ControlClient, remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO
-) -> None:
-    """Answer one ``git push``.
+    session: Session,
+    client: ControlClient,
+    remote: str,
+    url: RepositoryUrl,
+    git_in: BinaryIO,
+    git_out: BinaryIO,
+    *,
+    node_stays: bool,
+) -> ExitStatus:
+    """Answer one ``git push``; return the exit status.
 
     Raises:
         GutsError: why the node can't be asked about the repository.
@@ -190,7 +224,17 @@ def serve_push(
     state = Answer.of(client.get(path))
     refs = {ref.text("ref"): ref.text("oid") for ref in state.objects("refs")}
     shown = {name: oid for name, oid in refs.items() if not name.startswith(NODES_OWN)}
-    ReceivePack(shown, git_in, git_out).serve(Push(session, client, remote, url, state))
+    push = Push(session, client, remote, url, state, node_stays=node_stays)
+    return ReceivePack(shown, git_in, git_out).serve(push)
+
+
+def _words(done: list[Command]) -> str:
+    """Return what was pushed, in a few words: the commit, where there is one."""
+    made = [command.new for command in done if command.new is not None]
+    if not made:
+        return "the deletion"
+    more = f" and {len(done) - 1} more" if len(done) > 1 else ""
+    return f"{made[0][:SHORT_OID]}{more}"
 
 
 def _updates(request: Request, options: PushOptions) -> "Updates":

@@ -11,7 +11,7 @@ from typing import BinaryIO, ClassVar, Final, Protocol
 
 import guts
 from guts.api.errors import ReportedError
-from guts.errors import GutsError, UsageError
+from guts.errors import ExitStatus, GutsError, UsageError
 from guts.git.pkt_line import PACK_BAND, PROGRESS_BAND, Mark, encode, on_band, read_packet
 
 NO_OBJECT: Final = "0" * 40
@@ -71,9 +71,11 @@ class Outcome:
 
     Attributes:
         refused: ref to a reason in a few words.
+        status: that of this program at the end; git fails with it, whatever it was told of the refs.
     """
 
     refused: Mapping[str, str] = field(default_factory=dict)
+    status: ExitStatus = ExitStatus.OK
 
 
 class Reporter:
@@ -98,10 +100,14 @@ class Reporter:
         self._line(f"warning: {text}")
 
     def error(self, error: GutsError) -> None:
-        """Say why something failed, and what helps."""
-        self._line(f"error: {error}")
-        if error.hint:
-            self.hint(error.hint)
+        """Say why nothing was done, and what helps."""
+        self.failure(str(error), hint=error.hint)
+
+    def failure(self, text: str, *, hint: str | None) -> None:
+        """Say what failed, and what helps."""
+        self._line(f"error: {text}")
+        if hint:
+            self.hint(hint)
 
     def hint(self, text: str) -> None:
         """Say what helps."""
@@ -128,8 +134,8 @@ class ReceivePack:
         self._git_in = git_in
         self._git_out = git_out
 
-    def serve(self, push: Pusher) -> bool:
-        """Advertise the refs and let ``push`` do what git then asks for; tell whether nothing was refused.
+    def serve(self, push: Pusher) -> ExitStatus:
+        """Advertise the refs, let ``push`` do what git then asks for, and return the exit status.
 
         Raises:
             BadPush, BadPacket: git sends no push.
@@ -138,7 +144,7 @@ class ReceivePack:
         self._advertise()
         commands, capabilities = self._commands()
         if not commands:
-            return True  # git found nothing to do
+            return ExitStatus.OK  # git found nothing to do
         options = self._options() if "push-options" in capabilities else []
         pack = self._pack() if any(command.new is not None for command in commands) else iter(())
         request = Request(commands, options, "atomic" in capabilities, "quiet" in capabilities, pack)
@@ -153,7 +159,7 @@ class ReceivePack:
             pass
         if {"report-status", "report-status-v2"} & capabilities:
             self._report(commands, outcome, banded)
-        return not outcome.refused
+        return outcome.status
 
     def _advertise(self) -> None:
         first = f"\0{CAPABILITIES} agent=guts/{guts.__version__}"

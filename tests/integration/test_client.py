@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from guts.app import client_node, client_thread
+from guts.app import client_node, in_thread
 from guts.cli.answer import Answer
 from guts.cli.client import ControlClient, NodeDown
 from guts.config import Config
@@ -26,7 +26,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def test_client_in_a_thread_answers_on_a_private_socket_and_leaves_nothing(temporary: Path, config: Config) -> None:
-    with client_thread(config) as socket:
+    with in_thread(client_node(config)) as socket:
         assert socket.is_relative_to(temporary)
         assert stat.S_IMODE(socket.stat().st_mode) == 0o600
         status = Answer.of(ControlClient(socket).get("/v1/status"))
@@ -40,12 +40,12 @@ def test_client_in_a_thread_answers_on_a_private_socket_and_leaves_nothing(tempo
 
 def test_client_without_a_place_for_its_files_says_so(temporary: Path, config: Config) -> None:
     tempfile.tempdir = str(temporary / "missing")
-    with pytest.raises(DiskFault, match="missing"), client_thread(config):
+    with pytest.raises(DiskFault, match="missing"), in_thread(client_node(config)):
         pass
 
 
 def test_interrupted_command_leaves_nothing_of_its_client(temporary: Path, config: Config) -> None:
-    with pytest.raises(KeyboardInterrupt), client_thread(config):
+    with pytest.raises(KeyboardInterrupt), in_thread(client_node(config)):
         raise KeyboardInterrupt
     assert os.listdir(temporary) == []
 

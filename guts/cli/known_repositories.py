@@ -1,0 +1,378 @@
+"""What this home has seen of repositories before, as ssh's known_hosts has it of hosts.
+
+One small file per repository below ``known/`` in the data folder: epoch and hash of its identity, the maintainers, the
+highest (seq, hash) of each author. A repository's id is the hash of its first identity document, so it can't be another
+repository; but who sees the network through others' eyes can be shown an old state, or one of two identities that its
+maintainers signed. Whatever goes back, or changes hands in a way that the remembered maintainers have not signed, is an
+error, and a loud one; nothing of it reaches git.
+
+Where nothing has changed only hashes are compared, with the standard library alone: this is on the way of every fetch.
+
+Not promised: anything about a repository that is new here. Two commands that run at once may each be told what the
+other is.
+"""
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, Self
+
+from guts.cli.answer import Answer, BadAnswer
+from guts.config import Paths
+from guts.errors import ExitStatus, GutsError, StorageFault
+from guts.ids import AuthorId, RepositoryId
+
+if TYPE_CHECKING:  # PyNaCl is loaded where an identity is new
+    from guts.trust.chain import IdentityChain
+
+FOLDER: Final = "known"
+VERSION: Final = 1
+MAX_HEADS: Final = 256
+"""Authors that are remembered: 32 maintainers, and those before them; of more, who signed last."""
+
+MAX_NOTE_BYTES: Final = 128 << 10
+"""256 authors and 32 maintainers take 50 kB."""
+
+SHOWN: Final = 3
+"""Maintainers that are named in a line; the others are counted."""
+
+
+class OwnerChanged(GutsError):
+    """A repository shows maintainers that those who were remembered here have not agreed to.
+
+    Attributes:
+        repository: which one.
+        before, now: its maintainers.
+    """
+
+    code: ClassVar[str] = "OWNER_CHANGED"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.INTEGRITY
+
+    def __init__(self, repository: str, before: list[str], now: list[str], why: str) -> None:
+        super().__init__(
+            _banner(
+                f"the identity of {repository} changed, and those who had it did not sign that",
+                "THIS REPOSITORY HAS CHANGED HANDS!",
+                f"Maintainers remembered here: {_names(before)}",
+                f"Maintainers shown now:       {_names(now)}",
+                f"{why} Either they signed two identities, or somebody",
+                "shows you one that is not theirs. Nothing was taken over.",
+            ),
+            hint=f"ask the maintainers; only if they confirm it: guts known forget {repository}",
+        )
+        self.repository, self.before, self.now = repository, before, now
+
+
+class RolledBack(GutsError):
+    """A repository shows an older state than was seen here before.
+
+    Attributes:
+        repository: which one.
+        went_back: what is older, one line each.
+    """
+
+    code: ClassVar[str] = "ROLLED_BACK"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.INTEGRITY
+
+    def __init__(self, repository: str, went_back: list[str]) -> None:
+        super().__init__(
+            _banner(
+                f"{repository} is shown in an older state than was seen here before",
+                "THIS REPOSITORY HAS GONE BACK IN TIME!",
+                *went_back,
+                "Whoever was asked has not heard of what you have seen, or keeps it from you.",
+                "Nothing was taken over.",
+            ),
+            hint=f"try again when other holders can be reached; only if the maintainers say that it is "
+            f"right: guts known forget {repository}",
+        )
+        self.repository, self.went_back = repository, went_back
+
+
+class NotKnown(GutsError):
+    """Nothing is remembered of the repository."""
+
+    code: ClassVar[str] = "NOT_KNOWN"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of one repository; seqs, hashes and times as ``GET /v1/repositories/{id}/refs`` has them.
+
+    Attributes:
+        heads: by author, seq and hash of the newest record.
+        first_seen_ms, changed_ms: Unix milliseconds.
+    """
+
+    repository: str
+    name: str
+    epoch: int
+    identity_hash: str
+    maintainers: list[str]
+    heads: Mapping[str, tuple[int, str]]
+    first_seen_ms: int
+    changed_ms: int
+
+    @classmethod
+    def shown(cls, answer: Answer, now_ms: int) -> Self:
+        """Return what the node's answer shows. Raises: ``BadAnswer``: it is none."""
+        heads = {head.text("author"): (head.number("seq"), head.text("hash")) for head in answer.objects("heads")}
+        kept = sorted(heads, key=lambda author: heads[author][0], reverse=True)[:MAX_HEADS]
+        return cls(
+            answer.text("repository"),
+            answer.text("name", ""),
+            answer.number("epoch"),
+            answer.text("identity_hash"),
+            answer.texts("maintainers"),
+            {author: heads[author] for author in kept},
+            now_ms,
+            now_ms,
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self | None:
+        """Return what a note says; ``None``: it is damaged."""
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(value, dict) or value.get("version") != VERSION:
+            return None
+        answer = Answer.of(value)
+        try:
+            times = answer.number("first_seen_ms"), answer.number("changed_ms")
+            shown = cls.shown(answer, times[1])
+        except BadAnswer:
+            return None
+        return replace(shown, first_seen_ms=times[0])
+
+    def encode(self) -> bytes:
+        """Return the note: JSON, for people to read as well."""
+        return (json.dumps({"version": VERSION, **self.json}, indent=1) + "\n").encode()
+
+    @property
+    def json(self) -> dict[str, object]:
+        """What ``guts known --json`` tells."""
+        heads = [{"author": author, "seq": seq, "hash": digest} for author, (seq, digest) in self.heads.items()]
+        return {
+            "repository": self.repository,
+            "name": self.name,
+            "epoch": self.epoch,
+            "identity_hash": self.identity_hash,
+            "maintainers": self.maintainers,
+            "heads": heads,
+            "first_seen_ms": self.first_seen_ms,
+            "changed_ms": self.changed_ms,
+        }
+
+    def says_the_same(self, other: "Known") -> bool:
+        """Tell whether there is nothing new in ``other``."""
+        identity = (self.epoch, self.identity_hash) == (other.epoch, other.identity_hash)
+        return identity and self.heads == other.heads and self.name == other.name
+
+    def joined(self, other: "Known") -> "Known":
+        """Return what both know: of two commands that ran at once, none shall take from the other's."""
+        newer, older = (self, other) if self.epoch >= other.epoch else (other, self)
+        heads = dict(newer.heads)
+        for author, head in older.heads.items():
+            heads[author] = max(head, heads.get(author, head))
+        return replace(newer, heads=heads, first_seen_ms=min(self.first_seen_ms, other.first_seen_ms))
+
+
+def remember(paths: Paths, answer: Answer) -> list[str]:
+    """Compare a repository's refs with what was seen here before, and remember them; return lines for stderr.
+
+    Args:
+        answer: of ``GET /v1/repositories/{id}/refs``.
+
+    Raises:
+        OwnerChanged, RolledBack: they are not what follows from it; nothing of them may be used.
+        BadAnswer: the answer is none.
+    """
+    shown = Known.shown(answer, time.time_ns() // 1_000_000)
+    repository = RepositoryId.parse(shown.repository)
+    note = _note(paths, repository)
+    try:
+        known, lines = _load(note)
+    except OSError as error:
+        known, lines = None, [f"what was seen of {repository.short}… before can't be read: {error.strerror}"]
+    if known is not None and known.says_the_same(shown):
+        return lines
+    new, told = _judge(repository, known, shown, answer)
+    lines += told
+    try:
+        _store(note, known, new)
+    except StorageFault as error:
+        lines.append(f"what was seen of {repository.short}… can't be remembered: {error}")
+    return lines
+
+
+def all_known(paths: Paths) -> list[Known]:
+    """Return all that is remembered, by name; damaged notes are passed over. Raises: ``OSError``."""
+    try:
+        notes = sorted((paths.data / FOLDER).glob(f"{RepositoryId.prefix}1*"))
+    except FileNotFoundError:
+        return []
+    found = (_load(note)[0] for note in notes)
+    return sorted((one for one in found if one is not None), key=lambda one: (one.name, one.repository))
+
+
+def known_one(paths: Paths, repository: RepositoryId) -> Known:
+    """Return what is remembered of ``repository``. Raises: ``NotKnown``, ``OSError``."""
+    found, _ = _load(_note(paths, repository))
+    if found is None:
+        raise NotKnown(f"nothing is remembered of {repository}", hint="guts known ls")
+    return found
+
+
+def forget(paths: Paths, repository: RepositoryId) -> bool:
+    """Forget ``repository``; tell whether there was anything. Raises: ``DiskFault``."""
+    from guts.git.files import disk_faults, remove_files
+
+    note = _note(paths, repository)
+    with disk_faults():
+        there = note.exists()
+    if there:
+        remove_files(note.parent, [note.name])
+    return there
+
+
+def _judge(repository: RepositoryId, known: Known | None, shown: Known, answer: Answer) -> tuple[Known, list[str]]:
+    """Return what is to be remembered from now on, and what to say of it. Raises: as ``remember``."""
+    if known is not None and shown.epoch < known.epoch:
+        raise RolledBack(str(repository), [f"Its identity was at epoch {known.epoch}, and is shown at {shown.epoch}."])
+    if known is not None and (known.epoch, known.identity_hash) == (shown.epoch, shown.identity_hash):
+        chain, shown = None, replace(shown, maintainers=known.maintainers)
+    else:
+        chain = _chain(repository, answer, shown)
+        shown = replace(shown, maintainers=[str(author) for author in chain.current.maintainers])
+    if known is None:
+        return shown, [f"{repository.short}… is new here: maintainers {_names(shown.maintainers)} (remembered)"]
+    if chain is not None and chain.history[known.epoch].hash.hex() != known.identity_hash:
+        why = f"Their identity of epoch {known.epoch} is not among what led to the shown one."
+        raise OwnerChanged(str(repository), known.maintainers, shown.maintainers, why)
+    _check_heads(repository, known, shown, answer)
+    lines = []
+    if shown.maintainers != known.maintainers:
+        came = [f"+{author}" for author in shown.maintainers if author not in known.maintainers]
+        left = [f"-{author}" for author in known.maintainers if author not in shown.maintainers]
+        change = ", ".join([*came, *left]) or "their order"
+        lines.append(
+            f"maintainers of {repository.short}… changed: {change} (epoch {shown.epoch}, signed as it has to be)"
+        )
+    return replace(shown, first_seen_ms=known.first_seen_ms), lines
+
+
+def _chain(repository: RepositoryId, answer: Answer, shown: Known) -> "IdentityChain":
+    """Return the identity documents in the answer, checked. Raises: ``BadAnswer``: they are not what it says."""
+    from guts.errors import PeerFault
+    from guts.trust.chain import IdentityChain
+
+    try:
+        chain = IdentityChain.from_documents([base64.b64decode(text) for text in answer.texts("documents")])
+    except (PeerFault, ValueError) as error:
+        raise BadAnswer(f"has no valid identity documents: {error}") from None
+    if (chain.repository, chain.epoch, chain.hash.hex()) != (repository, shown.epoch, shown.identity_hash):
+        raise BadAnswer("has identity documents that are not those it speaks of")
+    return chain
+
+
+def _check_heads(repository: RepositoryId, known: Known, shown: Known, answer: Answer) -> None:
+    """Raises: ``RolledBack``: an author's records went back, and neither the maintainers nor a proof tell why."""
+    went_back = []
+    for author, (seq, digest) in known.heads.items():
+        seq_now, digest_now = shown.heads.get(author, (0, ""))
+        if seq_now > seq or (seq_now, digest_now) == (seq, digest):
+            continue
+        if _cut_off(repository, known, author, (seq_now, digest_now), answer):
+            continue
+        if _split(repository, author, seq, seq_now, answer):
+            continue
+        told = f"is shown at seq {seq_now}" if seq_now else "is not shown at all"
+        if seq_now == seq:
+            told = "is shown with another one of that seq"
+        went_back.append(f"{author} had signed seq {seq}, and {told}.")
+    if went_back:
+        raise RolledBack(str(repository), went_back)
+
+
+def _cut_off(repository: RepositoryId, known: Known, author: str, now: tuple[int, str], answer: Answer) -> bool:
+    """Tell whether an identity document since then takes the author's history back to where it is shown."""
+    chain = _chain(repository, answer, Known.shown(answer, 0))
+    limit = chain.limit(AuthorId.parse(author), known.epoch)
+    if limit is None or limit.seq > known.heads[author][0]:
+        return False
+    return now[0] > limit.seq or now == (limit.seq, limit.hash.hex())
+
+
+def _split(repository: RepositoryId, author: str, seq: int, seq_now: int, answer: Answer) -> bool:
+    """Tell whether the answer proves that the author's history split after ``seq_now``: nothing later counts then."""
+    from guts.errors import PeerFault
+    from guts.trust.equivocation import EquivocationProof
+
+    for text in answer.texts("proofs"):
+        try:
+            proof = EquivocationProof.decode(base64.b64decode(text))
+        except (PeerFault, ValueError) as error:
+            raise BadAnswer(f"has a proof that is none: {error}") from None
+        about = proof.first.header.repository, str(proof.author)
+        if about == (repository, author) and seq_now < proof.split_seq <= seq:
+            return True
+    return False
+
+
+def _store(note: Path, before: Known | None, new: Known) -> None:
+    """Write ``new``, which came of ``before``, to ``note``. Raises: ``StorageFault``."""
+    from guts.git.files import disk_faults, write_files
+
+    with disk_faults():
+        note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(note.parent):
+            there, _ = _load(note)
+            if there is not None and there != before:
+                new = new.joined(there)
+            write_files(note.parent, {note.name: new.encode()})
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # held for as long as one small file is written
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _load(note: Path) -> tuple[Known | None, list[str]]:
+    """Return what ``note`` says, and what is to be said of it. Raises: ``OSError``."""
+    try:
+        with note.open("rb") as file:
+            data = file.read(MAX_NOTE_BYTES)
+    except FileNotFoundError:
+        return None, []
+    found = Known.decode(data)
+    if found is None or found.repository != note.name:
+        return None, [f"what was seen of {note.name} before is damaged, and forgotten"]
+    return found, []
+
+
+def _note(paths: Paths, repository: RepositoryId) -> Path:
+    return paths.data / FOLDER / str(repository)
+
+
+def _names(authors: list[str]) -> str:
+    more = f" and {len(authors) - SHOWN} more" if len(authors) > SHOWN else ""
+    return ", ".join(authors[:SHOWN]) + more
+
+
+def _banner(what: str, title: str, *text: str) -> str:
+    rule = "@" * 60
+    return "\n".join([what, rule, f"@{f'WARNING: {title}'.center(58)}@", rule, *text])

@@ -1,0 +1,87 @@
+"""The last line of a push: which replicas hold it, in their own signed words (receipts)."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from guts.cli.answer import Answer
+from guts.cli.client import ControlClient
+from guts.errors import ExitStatus, GutsError
+from guts.ids import AuthorId, RepositoryId
+from guts.remote_helper.push_options import DEFAULT_REPLICAS, PushOptions
+from guts.remote_helper.receive_pack import Reporter
+
+NAMED: Final = 5
+"""Replicas that are named; of more, how many."""
+
+SHORT_PEER: Final = 12
+"""Characters of a node's id in a line of text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A record that the node has committed.
+
+    Attributes:
+        what: a few words: ``a1b2c3d``.
+        followers: nodes that want the repository's news, by the node's own count.
+        begun: monotonic seconds.
+    """
+
+    repository: RepositoryId
+    author: AuthorId
+    seq: int
+    what: str
+    followers: int
+    begun: float
+
+
+def wait_for_replicas(
+    client: ControlClient, pushed: Pushed, options: PushOptions, reporter: Reporter, *, node_stays: bool
+) -> ExitStatus:
+    """Wait for the replicas that ``options`` ask for and say who they are; the push stands, whatever comes of it.
+
+    Args:
+        node_stays: the node goes on when the push is done.
+
+    Returns:
+        ``OK``, or ``TIMED_OUT`` where it was to be strict and too few have confirmed.
+    """
+    if not options.sync or options.replicas == 0:
+        return ExitStatus.OK
+    wanted = options.replicas if options.replicas is not None else min(DEFAULT_REPLICAS, pushed.followers)
+    peers: list[str] = []
+    if wanted:
+        path = (
+            f"/v1/repositories/{pushed.repository}/receipts?author={pushed.author}&seq={pushed.seq}"
+            f"&replicas={wanted}&timeout={options.timeout:g}"
+        )
+        try:
+            told = Answer.of(client.get(path, options.timeout))
+        except GutsError as error:
+            reporter.warning(f"it is pushed, but the node does not say who holds it: {error}")
+            return ExitStatus.FAILED if options.strict else ExitStatus.OK
+        peers = list(dict.fromkeys(receipt.text("peer") for receipt in told.objects("receipts")))
+    seconds = time.monotonic() - pushed.begun
+    if wanted and len(peers) >= wanted:
+        reporter.success(f"{len(peers)}/{wanted} replicas hold {pushed.what}{_named(peers)} in {seconds:.1f} s")
+        return ExitStatus.OK
+    goes_on = f"guts sync {pushed.repository}" if node_stays else "guts node start"
+    if peers:
+        text = f"{len(peers)}/{wanted} replicas hold {pushed.what}{_named(peers)} after {seconds:.0f} s"
+    elif wanted:
+        text = f"0/{wanted} replicas hold {pushed.what} after {seconds:.0f} s: no other node has it yet"
+    else:
+        text = f"no other node holds {pushed.what} yet"
+    text += "; the node keeps trying" if node_stays else "; your node is not running: once it is, others can get it"
+    if options.strict:
+        reporter.failure(f"{text}. The push itself stands", hint=goes_on)
+        return ExitStatus.TIMED_OUT
+    reporter.warning(f"{text}: {goes_on}")
+    return ExitStatus.OK
+
+
+def _named(peers: list[str]) -> str:
+    shown = [f"{peer[:SHORT_PEER]}…" for peer in peers[:NAMED]]
+    more = [f"{len(peers) - NAMED} more"] if len(peers) > NAMED else []
+    return f" ({', '.join([*shown, *more])})"
