@@ -89,7 +89,9 @@ class Control(Protocol):
     def upload_pack(
         self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
     ) -> AbstractAsyncContextManager[GitAnswer]: ...
-    def upload_archive(self, repository: RepositoryId, request: bytes) -> AbstractAsyncContextManager[GitAnswer]: ...
+    def upload_archive(
+        self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
+    ) -> AbstractAsyncContextManager[GitAnswer]: ...
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
     async def unseed(self, repository: RepositoryId) -> Json: ...
     async def sync(self, repository: RepositoryId, timeout: float) -> Json: ...
@@ -157,9 +159,7 @@ class _Handlers:
         return web.json_response(await self._control.inspect(_repository(request)))
 
     async def refs(self, request: web.Request) -> web.Response:
-        hints = _addresses(request.query.getall("hint", []))
-        timeout = _timeout(request.query.get("timeout"))
-        return web.json_response(await self._control.refs(_repository(request), hints, timeout))
+        return web.json_response(await self._control.refs(_repository(request), *_search(request)))
 
     async def evidence(self, request: web.Request) -> web.Response:
         hints = _addresses(request.query.getall("hint", []))
@@ -174,15 +174,13 @@ class _Handlers:
         return web.json_response(await self._control.earlier(_repository(request), refs))
 
     async def upload_pack(self, request: web.Request) -> web.StreamResponse:
-        hints = _addresses(request.query.getall("hint", []))
-        timeout = _timeout(request.query.get("timeout"))
         data = await read_request(request.content, MAX_FETCH_BYTES)
-        async with self._control.upload_pack(_repository(request), data, hints, timeout) as answer:
+        async with self._control.upload_pack(_repository(request), data, *_search(request)) as answer:
             return await streamed(request, answer, FETCH_TYPE)
 
     async def upload_archive(self, request: web.Request) -> web.StreamResponse:
         data = await read_request(request.content, MAX_ARCHIVE_BYTES)
-        async with self._control.upload_archive(_repository(request), data) as answer:
+        async with self._control.upload_archive(_repository(request), data, *_search(request)) as answer:
             return await streamed(request, answer, ARCHIVE_TYPE)
 
     async def seed(self, request: web.Request) -> web.Response:
@@ -292,6 +290,11 @@ def _oid(value: object) -> ObjectId:
         return ObjectId(bytes.fromhex(_string(value, "oid")))
     except ValueError:
         raise BadRequest("an oid is not 40 hex digits") from None
+
+
+def _search(request: web.Request) -> tuple[list[BootstrapAddress], float]:
+    """Return where to look for holders beside the DHT, and how long, from ``?hint=HOST:PORT…&timeout=SECONDS``."""
+    return _addresses(request.query.getall("hint", [])), _timeout(request.query.get("timeout"))
 
 
 def _addresses(hints: object) -> list[BootstrapAddress]:

@@ -212,9 +212,9 @@ def _reached(session: Session, url: RepositoryUrl, timeout: float) -> Iterator[_
         if error.told.code != "NOT_SEEDED":
             say(f"guts: no other holder could be asked: {error.told.message}")
     except NodeDown:
-        from guts.app import client_thread
+        from guts.app import client_node, in_thread
 
-        with client_thread(session.config()) as socket:
+        with in_thread(client_node(session.config())) as socket:
             yield _Node(ControlClient(socket), url, timeout, own=True)
         return
     yield node
