@@ -190,15 +190,15 @@ class ReceivePack:
         return [line.decode(errors="replace").rstrip("\n") for line in self._lines(MAX_OPTIONS)]
 
     def _lines(self, limit: int) -> Iterator[bytes]:
-        """Yield packets up to the next flush."""
+        """Yield packets up to the next flush. Raises: ``BadPush``: there are too many, or git stops in the middle."""
         count = 0
         while isinstance(packet := read_packet(self._git_in.read), bytes):
             count += 1
             if count > limit:
                 raise BadPush(f"git sends more than {limit} lines")
             yield packet
-        if packet is not None and packet is not Mark.FLUSH:
-            raise BadPush("git sends a packet that has no place in a push")
+        if packet is not Mark.FLUSH and (packet is not None or count):
+            raise BadPush("git went away, or sends what has no place in a push")
 
     def _pack(self) -> Iterator[bytes]:
         # git closes its end behind the pack; nothing else says where that ends.
