@@ -171,7 +171,7 @@ class ReceivePack:
     def _commands(self) -> tuple[list[Command], set[str]]:
         commands: list[Command] = []
         capabilities: set[str] = set()
-        for line in self._lines(MAX_COMMANDS):
+        for line in self._lines(MAX_COMMANDS, may_be_gone=True):
             if line.startswith(b"shallow "):
                 continue  # the objects tell whether something is missing
             text, _, words = line.partition(b"\0")
@@ -189,15 +189,19 @@ class ReceivePack:
     def _options(self) -> list[str]:
         return [line.decode(errors="replace").rstrip("\n") for line in self._lines(MAX_OPTIONS)]
 
-    def _lines(self, limit: int) -> Iterator[bytes]:
-        """Yield packets up to the next flush. Raises: ``BadPush``: there are too many, or git stops in the middle."""
+    def _lines(self, limit: int, *, may_be_gone: bool = False) -> Iterator[bytes]:
+        """Yield packets up to the next flush. Raises: ``BadPush``: there are too many, or git stops in the middle.
+
+        Args:
+            may_be_gone: instead of them git may have closed its end.
+        """
         count = 0
         while isinstance(packet := read_packet(self._git_in.read), bytes):
             count += 1
             if count > limit:
                 raise BadPush(f"git sends more than {limit} lines")
             yield packet
-        if packet is not Mark.FLUSH and (packet is not None or count):
+        if packet is not Mark.FLUSH and not (packet is None and may_be_gone and not count):
             raise BadPush("git went away, or sends what has no place in a push")
 
     def _pack(self) -> Iterator[bytes]:

@@ -195,6 +195,7 @@ def test_git_that_wants_no_report_gets_none() -> None:
         asked(f"{ONE} {TWO} {MAIN}", f"{TWO} {ONE} {MAIN}"),
         encode(f"{ONE} {TWO} {MAIN}".encode()) + Mark.DELIMITER.value,
         encode(f"{ONE} {TWO} {MAIN}".encode()),
+        asked(f"{ONE} {TWO} {MAIN}", capabilities="push-options"),
         asked(f"{ONE} {TWO} {MAIN}", capabilities="push-options") + encode(b"a=1"),
     ],
 )
