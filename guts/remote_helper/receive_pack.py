@@ -61,7 +61,6 @@ class Request:
     commands: list[Command]
     options: list[str]
     atomic: bool
-    quiet: bool
     pack: Iterator[bytes]
 
 
@@ -79,21 +78,18 @@ class Outcome:
 
 
 class Reporter:
-    """What a person reads of a push, on git's side-band: ``remote: …``."""
+    """What a person reads of a push, on git's side-band: ``remote: …``.
 
-    def __init__(self, write: Callable[[bytes], None], quiet: bool) -> None:
+    git says ``quiet`` whenever stderr is no terminal: it asks for no progress, of which there is none. So these lines
+    are always there, as those of a server's hooks are.
+    """
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
-        self._quiet = quiet
 
     def success(self, text: str) -> None:
-        """Say what was reached; not to who wants to hear nothing."""
-        if not self._quiet:
-            self._line(f"success: {text}")
-
-    def note(self, text: str) -> None:
-        """Say what is worth knowing; not to who wants to hear nothing."""
-        if not self._quiet:
-            self._line(text)
+        """Say what was reached."""
+        self._line(f"success: {text}")
 
     def warning(self, text: str) -> None:
         """Say what should not be missed."""
@@ -147,9 +143,9 @@ class ReceivePack:
             return ExitStatus.OK  # git found nothing to do
         options = self._options() if "push-options" in capabilities else []
         pack = self._pack() if any(command.new is not None for command in commands) else iter(())
-        request = Request(commands, options, "atomic" in capabilities, "quiet" in capabilities, pack)
+        request = Request(commands, options, "atomic" in capabilities, pack)
         banded = "side-band-64k" in capabilities
-        reporter = Reporter(self._tell if banded else _nowhere, request.quiet)
+        reporter = Reporter(self._tell if banded else _nowhere)
         try:
             outcome = push(request, reporter)
         except GutsError as error:

@@ -104,7 +104,7 @@ def test_push_is_handed_on_with_its_pack_and_answered() -> None:
     _, said, status = conversation(data, push)
     assert push.request is not None
     assert push.request.commands == [Command(MAIN, ONE, TWO), Command(DEV, None, TWO)]
-    assert (push.request.atomic, push.request.quiet, push.request.options) == (False, False, [])
+    assert (push.request.atomic, push.request.options) == (False, [])
     assert push.pack == b"PACK and more"
     assert told(said) == ([], ["unpack ok", f"ok {MAIN}", f"ok {DEV}"])
     assert status is ExitStatus.OK
@@ -125,7 +125,7 @@ def test_options_come_before_the_pack() -> None:
     )
     conversation(data, push)
     assert push.request is not None
-    assert (push.request.options, push.request.atomic, push.request.quiet) == (["a=1", "b"], True, True)
+    assert (push.request.options, push.request.atomic) == (["a=1", "b"], True)
     assert push.pack == b"PACK"
 
 
@@ -162,17 +162,16 @@ def test_each_ref_is_answered_by_itself() -> None:
     assert told(said)[1] == ["unpack ok", f"ok {MAIN}", f"ng {DEV} fetch first"]
 
 
-def test_who_is_quiet_hears_warnings_only() -> None:
+def test_lines_for_people_go_through_the_side_band_each_with_its_word() -> None:
     def speak(request: Request, reporter: Reporter) -> Outcome:
         reporter.success("done")
-        reporter.note("by the way")
         reporter.warning("careful\nvery")
+        reporter.failure("too few", hint="wait")
         return Outcome()
 
-    for quiet in (False, True):
-        data = asked(f"{ONE} {TWO} {MAIN}", capabilities=f"{ALL}{' quiet' * quiet}")
-        progress, _ = told(conversation(data, Seen(speak))[1])
-        assert progress == [*([] if quiet else ["success: done", "by the way"]), "warning: careful", "very"]
+    data = asked(f"{ONE} {TWO} {MAIN}", capabilities=f"{ALL} quiet")
+    progress, _ = told(conversation(data, Seen(speak))[1])
+    assert progress == ["success: done", "warning: careful", "very", "error: too few", "hint: wait"]
 
 
 def test_git_without_side_bands_gets_a_plain_report() -> None:
