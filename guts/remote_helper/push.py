@@ -61,7 +61,12 @@ class Push:
         self._url = url
 
     def __call__(self, request: Request, reporter: Reporter) -> Outcome:
-        """Push. Raises: ``GutsError``: why nothing was."""
+        """Push.
+
+        Raises:
+            GutsError: why nothing was.
+            BrokenPipeError: git went away before it was.
+        """
         options = PushOptions.parse(request.options)
         for name in options.unknown:
             reporter.warning(f"push option {name!r} means nothing here")
@@ -142,6 +147,8 @@ class Push:
             name = prepared.text("session")
             with self._forgotten_unless_committed(name):
                 signed = self._sign(key, prepared, chain, updates)
+                if request.gone():
+                    raise BrokenPipeError
                 try:
                     return self._commit(name, signed, reporter), refused
                 except ReportedError as error:

@@ -5,8 +5,10 @@ with them is ``guts.remote_helper.push``'s. Whatever goes wrong once git has beg
 side-band and as a refusal of every ref: the pack is read to its end, since git takes a closed pipe for a crash.
 """
 
+import select
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import UnsupportedOperation
 from typing import BinaryIO, ClassVar, Final, Protocol
 
 import guts
@@ -56,12 +58,14 @@ class Request:
         commands: in the order in which git sent them.
         options: of ``git push -o``.
         pack: the bytes that follow, in pieces; empty where nothing but deletions was asked for.
+        gone: tells whether git has gone away, and nobody waits for an answer.
     """
 
     commands: list[Command]
     options: list[str]
     atomic: bool
     pack: Iterator[bytes]
+    gone: Callable[[], bool]
 
 
 @dataclass(slots=True)
@@ -143,7 +147,7 @@ class ReceivePack:
             return ExitStatus.OK  # git found nothing to do
         options = self._options() if "push-options" in capabilities else []
         pack = self._pack() if any(command.new is not None for command in commands) else iter(())
-        request = Request(commands, options, "atomic" in capabilities, pack)
+        request = Request(commands, options, "atomic" in capabilities, pack, self._gone)
         banded = "side-band-64k" in capabilities
         reporter = Reporter(self._tell if banded else _nowhere)
         try:
@@ -204,6 +208,16 @@ class ReceivePack:
         # git closes its end behind the pack; nothing else says where that ends.
         while piece := self._git_in.read(PIECE_BYTES):
             yield piece
+
+    def _gone(self) -> bool:
+        # A pack that was begun comes whole also when git is killed: its pack-objects goes on.
+        try:
+            descriptor = self._git_out.fileno()
+        except UnsupportedOperation:
+            return False  # no pipe
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
     def _report(self, commands: Iterable[Command], outcome: Outcome, banded: bool) -> None:
         lines = ["unpack ok\n"]

@@ -1,6 +1,7 @@
 """The server's side of ``git push``, byte by byte; tests/e2e and tests/interop have the real git."""
 
 import io
+import os
 from collections.abc import Callable
 
 import pytest
@@ -139,6 +140,21 @@ def test_shallow_lines_of_a_clone_that_was_cut_off_are_passed_over() -> None:
 
 class NoSay(UsageError):
     code = "NOT_A_MAINTAINER"
+
+
+def test_git_that_has_gone_away_is_noticed() -> None:
+    reading, writing = os.pipe()
+    seen = []
+
+    def look(request: Request, reporter: Reporter) -> Outcome:
+        seen.append(request.gone())
+        os.close(reading)
+        seen.append(request.gone())
+        return Outcome()
+
+    with os.fdopen(writing, "wb", 0) as git_out, pytest.raises(BrokenPipeError):
+        ReceivePack({}, io.BytesIO(asked(f"{ONE} {NO_OBJECT} {MAIN}")), git_out).serve(look)
+    assert seen == [False, True]
 
 
 def refusing(request: Request, reporter: Reporter) -> Outcome:
