@@ -13,13 +13,22 @@ from pathlib import Path
 import pytest
 
 from guts.clock import Now
+from guts.errors import DiskFull
+from guts.git.quarantine import Quarantine
 from guts.identity import SigningKey
 from guts.ids import ObjectId
 from guts.keystore import KdfCost, KeyFile, KeyKind
+from guts.node.acceptance import Held
+from guts.node.drafts import Draft
 from guts.node.node import read_clock
+from guts.store.repositories import StoredRepository
+from guts.trust.equivocation import EquivocationProof
+from guts.trust.signed_refs import SignedRefs
+from tests.integration.test_maintainers import adding, colleague
 from tests.support.desks import Desk, a_desk
 from tests.support.nodes import World, eventually, no_leftovers
 from tests.support.repositories import git
+from tests.unit.trust.world import by_hand
 
 MAIN, DEV = "refs/heads/main", "refs/heads/dev"
 REJECTED = 1
@@ -296,19 +305,261 @@ async def test_clock_that_is_wrong_by_a_day(world: World) -> None:
         await refused(desk, {MAIN: first}, second)
 
 
-async def test_branch_that_moved_on_the_node_between_fetch_and_push(desk: Desk) -> None:
+def hold_pushes(desk: Desk) -> tuple[Path, Path]:
+    """Let git wait after it has seen the refs: until the second file is there; it makes the first."""
+    waits, goes = desk.path / "waits", desk.path / "goes"
+    hook = desk.path / ".git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {waits}\nwhile ! test -e {goes}; do sleep 0.01; done\n")
+    hook.chmod(0o755)
+    return waits, goes
+
+
+async def test_branch_that_moves_after_git_has_seen_it_is_refused_and_the_others_go_on(desk: Desk) -> None:
     first = desk.maintainer.tip()
     theirs = desk.maintainer.commit("theirs")
-    await desk.maintainer.publish(desk.node)
     git(desk.path, "reset", "-q", "--hard", str(first))
     mine = desk.maintainer.commit("mine")
+    git(desk.path, "branch", "dev", str(first))
+    waits, goes = hold_pushes(desk)
+    process = await desk.begin("push", "guts", "main", "dev")
+    await eventually(waits.exists)
+    git(desk.path, "branch", "theirs", str(theirs))
+    assert (await desk.push("--no-verify", "theirs:main")).status == 0
+    goes.touch()
+    done = await desk.end(process)
+    assert (done.status, done.rejected) == (REJECTED, {"main": "fetch first"})
+    assert "hint: git pull, then push again" in done.remote
+    assert " * [new branch]      dev -> dev" in done.err
+    await refused(desk, {MAIN: theirs, DEV: first}, mine)
+
+
+async def test_push_that_is_overtaken_by_another_ref_succeeds_without_a_second_upload(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = desk.maintainer.tip(), desk.maintainer.commit("second")
+    publishing = desk.node.node.control._publishing
+    commit, prepare = publishing.commit, publishing.prepare
+    overtaking, uploads = [True, True], []
+
+    async def overtaken(name: str, signature: bytes) -> object:
+        if overtaking:
+            overtaking.pop()
+            git(desk.path, "branch", f"other{len(overtaking)}", str(first))
+            monkeypatch.setattr(publishing, "commit", commit)
+            other = await desk.push("--no-verify", f"other{len(overtaking)}")
+            monkeypatch.setattr(publishing, "commit", overtaken)
+            assert other.status == 0, other.err
+        return await commit(name, signature)
+
+    async def counted(draft: Draft, pack: AsyncIterator[bytes]) -> object:
+        uploads.append(draft)
+        return await prepare(draft, pack)
+
+    monkeypatch.setattr(publishing, "commit", overtaken)
+    monkeypatch.setattr(publishing, "prepare", counted)
     done = await desk.push("main")
-    assert (done.status, done.rejected) == (REJECTED, {"main": "fetch first"}), "git sees that itself"
-    await refused(desk, {MAIN: theirs}, mine)
+    assert done.status == 0, done.err
+    expected = {MAIN: second, "refs/heads/other0": first, "refs/heads/other1": first}
+    assert await desk.node.has(desk.maintainer.repository, expected)
+    assert len(uploads) == 3, "one for each push"
+    await desk.node.shows_what_it_says(desk.maintainer.repository)
+
+
+async def test_whose_history_is_split_is_told_who_can_help(desk: Desk) -> None:
+    first = desk.maintainer.tip()
+    stored = await desk.node.node.repositories.stored(desk.maintainer.repository)
+    assert stored is not None
+    (row,) = stored.signed_refs
+    held = SignedRefs.decode(row.header, row.entries)
+    twin = by_hand(desk.maintainer.chain, desk.maintainer.key, held.entries.refs, seq=held.seq, time_ms=held.seq - 1)
+    proof = EquivocationProof.of(held.signed_header, twin.signed_header, None)
+    second = desk.maintainer.commit("second")
+    before = Held.of
+
+    def split(row: StoredRepository) -> Held:
+        return dataclasses.replace(before(row), proofs={desk.maintainer.key.author_id: proof})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Held, "of", split)
+        done = await desk.push("main")
+    assert (done.status, done.rejected) == (REJECTED, {"main": "history split"})
+    assert "two histories" in done.remote[0]
+    assert "guts identity reaffirm" in done.remote[1]
+    await refused(desk, {MAIN: first}, second)
+
+
+async def test_disk_that_is_full_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = desk.maintainer.tip(), desk.maintainer.commit("second")
+
+    async def full(*_: object) -> None:
+        raise DiskFull("No space left on device: pack")
+
+    monkeypatch.setattr(Quarantine, "migrate", full)
+    done = await desk.push("main")
+    assert (done.status, done.rejected) == (REJECTED, {"main": "disk full"})
+    assert done.remote == [
+        "error: No space left on device: pack",
+        "hint: free some space, then try again: df -h shows where it is missing",
+    ]
+    await refused(desk, {MAIN: first}, second)
+
+
+async def colleagues(world: World) -> tuple[Desk, Desk]:
+    """Return the desks of two maintainers of one repository, which both nodes follow."""
+    ada, bo = await world.node("ada"), await world.node("bo")
+    one = world.maintainer()
+    await one.publish(ada)
+    await bo.seed(one.repository, ada.hint)
+    two = colleague(one, "bo")
+    await ada.node.control.apply_identity(one.repository, adding(one.chain, two.key).sign(one.key, two.key))
+    desks = Desk(ada, one), Desk(bo, two)
+    for desk in desks:
+        desk.sit_down()
+
+    async def both_know() -> bool:
+        stored = await bo.node.repositories.stored(one.repository)
+        return stored is not None and stored.summary.epoch == 1
+
+    await eventually(both_know)
+    return desks
+
+
+async def test_two_push_the_same_branch_from_two_homes_and_a_merge_clears_it(world: World) -> None:
+    ada, bo = await colleagues(world)
+    repository = ada.maintainer.repository
+    # Neither knows of the other's push: each pushes while the other's node is away.
+    await bo.node.stop()
+    adas = ada.maintainer.commit("adas")
+    async with ada.answering():
+        done = await ada.push("main")
+    assert done.status == 0, done.err
+    await ada.node.stop()
+    await bo.node.start()
+    bos = bo.maintainer.commit("bos")
+    async with bo.answering():
+        done = await bo.push("main")
+        assert done.status == 0, done.err
+        await ada.node.start()
+        beside = f"refs/guts/conflict/{bo.maintainer.key.author_id}/{MAIN}"
+        await bo.node.node.control.connect(ada.node.hint, 10)
+        for desk in (ada, bo):
+            await eventually(lambda desk=desk: desk.node.has(repository, {MAIN: adas, beside: bos}))
+        # What is beside the branch is not lost by a push that has not seen it.
+        git(bo.path, "fetch", "-q", str(bo.bare), f"{MAIN}:refs/heads/theirs")
+        passed_over = await bo.push("theirs:dev", "theirs~1:main")
+        assert passed_over.status == REJECTED
+        more = git(bo.path, "commit-tree", "-m", "more", "-p", "theirs", "theirs^{tree}")
+        unmerged = await bo.push(f"{more}:main")
+        assert unmerged.rejected == {"main": "in conflict: merge first"}
+        assert f"hint: git fetch guts {beside} && git merge FETCH_HEAD" in unmerged.remote[0]
+        git(bo.path, "merge", "-q", "-m", "merge", "theirs")
+        merged = await bo.push("main")
+        assert merged.status == 0, merged.err
+    for desk in (ada, bo):
+        await eventually(lambda desk=desk: desk.node.has(repository, {MAIN: bo.maintainer.tip(), DEV: adas}))
+        await desk.node.shows_what_it_says(repository)
+
+
+async def test_two_push_at_once_to_one_node_and_the_second_fetches_first(desk: Desk) -> None:
+    first = desk.maintainer.tip()
+    one = desk.maintainer.commit("one")
+    git(desk.path, "reset", "-q", "--hard", str(first))
+    two = desk.maintainer.commit("two")
+    waits, goes = hold_pushes(desk)
+    processes = [await desk.begin("push", "guts", f"{oid}:refs/heads/main") for oid in (one, two)]
+    await eventually(waits.exists)
+    goes.touch()
+    ended = [await desk.end(process) for process in processes]
+    assert sorted(done.status for done in ended) == [0, REJECTED], [done.err for done in ended]
+    loser = next(done for done in ended if done.status)
+    assert loser.rejected["main"] in ("fetch first", "non-fast-forward")
+
+
+async def test_maintainer_with_a_fresh_node_gets_the_repository_first(world: World) -> None:
+    ada, bo = await world.node("ada"), await world.node("bo")
+    maintainer = world.maintainer()
+    await maintainer.publish(ada)
+    desk = Desk(bo, maintainer)
+    desk.sit_down()
+    await bo.node.control.connect(ada.hint, 10)
+    second = maintainer.commit("second")
+    async with desk.answering():
+        done = await desk.push("main")
+    assert done.status == 0, done.err
+    assert "guts: your node gets the repository first, and seeds it from now on" in done.err
+    for node in (ada, bo):
+        await eventually(lambda node=node: node.has(maintainer.repository, {MAIN: second}))
+
+
+async def test_push_with_no_node_running_begins_from_what_others_pushed_since(world: World) -> None:
+    ada, bo = await colleagues(world)
+    repository = ada.maintainer.repository
+    await bo.node.stop()
+    bo.configure(ada.node.hint)
+    adas = ada.maintainer.commit("adas")
+    async with ada.answering():
+        assert (await ada.push("main")).status == 0
+    bos = bo.maintainer.commit("bos")
+    behind = await bo.push("main")
+    assert "guts: no node is running: the node runs for this push" in behind.err
+    assert (behind.status, behind.rejected) == (REJECTED, {"main": "fetch first"}), behind.err
+    done = await bo.push("main:dev")
+    assert done.status == 0, done.err
+    await bo.node.start()
+    expected = {MAIN: adas, DEV: bos}
+    assert await bo.node.has(repository, expected)
+    await bo.node.shows_what_it_says(repository)
+
+
+async def test_push_with_no_node_and_nobody_to_ask_says_what_is_left_undone(world: World) -> None:
+    async with a_desk(world) as desk:
+        pass
+    await desk.node.stop()
+    second = desk.maintainer.commit("second")
+    done = await desk.push("main")
+    assert done.status == 0, done.err
+    assert "warning: no replica could be asked for news: " in done.err
+    assert done.remote == [
+        f"warning: no other node holds {str(second)[:7]} yet; your node is not running: once it is, others can get it: "
+        "guts node start"
+    ]
+    await desk.node.start()
+    assert await desk.node.has(desk.maintainer.repository, {MAIN: second})
+
+
+async def test_two_pushes_with_no_node_wait_for_each_other(world: World) -> None:
+    async with a_desk(world) as desk:
+        pass
+    await desk.node.stop()
+    git(desk.path, "branch", "one")
+    git(desk.path, "branch", "two")
+    processes = [await desk.begin("push", "guts", name) for name in ("one", "two")]
+    ended = [await desk.end(process) for process in processes]
+    assert [done.status for done in ended] == [0, 0], [done.err for done in ended]
+    await desk.node.start()
+    assert set(await desk.node.canonical(desk.maintainer.repository)) == {MAIN, "refs/heads/one", "refs/heads/two"}
+
+
+async def test_interrupted_push_with_no_node_gives_the_data_back(world: World) -> None:
+    async with a_desk(world) as desk:
+        pass
+    await desk.node.stop()
+    first, big = desk.maintainer.tip(), big_commit(desk)
+    process = await desk.begin("push", "guts", "main")
+    await arriving(desk, process)
+    os.killpg(process.pid, signal.SIGINT)
+    ended = await desk.end(process)
+    assert ended.status != 0
+    assert "Traceback" not in ended.err
+    await eventually(lambda: not processes_of(process.pid))
+    await desk.node.start()
+    await refused(desk, {MAIN: first}, big)
 
 
 def big_commit(desk: Desk) -> ObjectId:
-    return desk.maintainer.commit("big", random.Random(2).randbytes(64 << 20))
+    git(desk.path, "config", "core.compression", "0")
+    return desk.maintainer.commit("big", random.Random(2).randbytes(48 << 20))
 
 
 async def arriving(desk: Desk, process: asyncio.subprocess.Process) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from guts.addresses import BootstrapAddress
 from guts.api.server import control_server
 from guts.git.source import REMOTE
 from guts.keystore import KeyFile, KeyKind, write_key_file
@@ -70,6 +72,18 @@ class Desk:
             file = KeyFile.of(KeyKind.AUTHOR, self.maintainer.key, None)
             write_key_file(self.node.config.paths.author_key, file)
         plain_git(self.path, "remote", "add", REMOTE, str(self.maintainer.url))
+        self.configure()
+
+    def configure(self, *doors: BootstrapAddress) -> None:
+        """Write what a node that is run for one push has to know."""
+        network = self.node.config.network
+        lines = [
+            "[network]",
+            f'network_name = "{network.network_name}"',
+            'listen_addr = "127.0.0.1:0"',
+            f"bootstrap_nodes = {json.dumps([str(door) for door in doors])}",
+        ]
+        (self.node.home / "config.toml").write_text("\n".join([*lines, ""]))
 
     async def begin(self, *arguments: str, **environ: str) -> asyncio.subprocess.Process:
         """Start git; it is a process group of its own."""
