@@ -445,6 +445,7 @@ async def test_two_push_the_same_branch_from_two_homes_and_a_merge_clears_it(wor
         await bo.node.node.control.connect(ada.node.hint, 10)
         for desk in (ada, bo):
             await eventually(lambda desk=desk: desk.node.has(repository, {MAIN: adas, beside: bos}))
+            await desk.node.shows_what_it_says(repository)
         # What is beside the branch is not lost by a push that has not seen it.
         git(bo.path, "fetch", "-q", str(bo.bare), f"{MAIN}:refs/heads/theirs")
         passed_over = await bo.push("theirs:dev", "theirs~1:main")
