@@ -111,8 +111,8 @@ def _serve(
         case "git-receive-pack":
             from guts.remote_helper.push import serve_push
 
-            with reached_for_push(session, url, talk) as (client, stays):
-                return serve_push(session, client, remote, url, git_in, git_out, node_stays=stays)
+            with reached_for_push(session, url, talk) as target:
+                return serve_push(session, target, remote, url, git_in, git_out)
         case _:
             raise Unsupported(f"there is no service {service!r}")
     return ExitStatus.OK
