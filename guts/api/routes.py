@@ -81,7 +81,9 @@ class Control(Protocol):
     def upload_pack(
         self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
     ) -> AbstractAsyncContextManager[GitAnswer]: ...
-    def upload_archive(self, repository: RepositoryId, request: bytes) -> AbstractAsyncContextManager[GitAnswer]: ...
+    def upload_archive(
+        self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
+    ) -> AbstractAsyncContextManager[GitAnswer]: ...
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
     async def unseed(self, repository: RepositoryId) -> Json: ...
     async def sync(self, repository: RepositoryId, timeout: float) -> Json: ...
@@ -147,20 +149,16 @@ class _Handlers:
         return web.json_response(await self._control.inspect(_repository(request)))
 
     async def refs(self, request: web.Request) -> web.Response:
-        hints = _addresses(request.query.getall("hint", []))
-        timeout = _timeout(request.query.get("timeout"))
-        return web.json_response(await self._control.refs(_repository(request), hints, timeout))
+        return web.json_response(await self._control.refs(_repository(request), *_search(request)))
 
     async def upload_pack(self, request: web.Request) -> web.StreamResponse:
-        hints = _addresses(request.query.getall("hint", []))
-        timeout = _timeout(request.query.get("timeout"))
         data = await read_request(request.content, MAX_FETCH_BYTES)
-        async with self._control.upload_pack(_repository(request), data, hints, timeout) as answer:
+        async with self._control.upload_pack(_repository(request), data, *_search(request)) as answer:
             return await streamed(request, answer, FETCH_TYPE)
 
     async def upload_archive(self, request: web.Request) -> web.StreamResponse:
         data = await read_request(request.content, MAX_ARCHIVE_BYTES)
-        async with self._control.upload_archive(_repository(request), data) as answer:
+        async with self._control.upload_archive(_repository(request), data, *_search(request)) as answer:
             return await streamed(request, answer, ARCHIVE_TYPE)
 
     async def seed(self, request: web.Request) -> web.Response:
@@ -263,6 +261,11 @@ def _string(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise BadRequest(f"{name} is missing, or not a text")
     return value
+
+
+def _search(request: web.Request) -> tuple[list[BootstrapAddress], float]:
+    """Return where to look for holders beside the DHT, and how long, from ``?hint=HOST:PORT…&timeout=SECONDS``."""
+    return _addresses(request.query.getall("hint", [])), _timeout(request.query.get("timeout"))
 
 
 def _addresses(hints: object) -> list[BootstrapAddress]:

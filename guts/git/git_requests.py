@@ -40,6 +40,7 @@ _ARGUMENT: Final = re.compile(
     + rb"|deepen-not [!-~\x80-\xff]{1,255}|filter [!-~]{1,%d}" % MAX_FILTER_BYTES
     + rb"|done|thin-pack|no-progress|include-tag|ofs-delta|deepen-relative|wait-for-done"
 )  # fmt: skip
+_WITH_VALUE: Final = (b"--format", b"--prefix", b"--mtime")
 _SHOWN_BYTES: Final = 60
 
 
@@ -128,9 +129,15 @@ class FetchRequest:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRequest:
-    """One request of ``git archive --remote``: lines ``argument …`` and a flush."""
+    """One request of ``git archive --remote``: lines ``argument …`` and a flush.
+
+    Attributes:
+        data: the request as it is.
+        tree: name of the ref that is asked for, as the user gave it, without a path in it; empty where there is none.
+    """
 
     data: bytes
+    tree: str
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -141,10 +148,23 @@ class ArchiveRequest:
         """
         if len(data) > MAX_ARCHIVE_BYTES:
             raise BadGitRequest(f"a request of {len(data)} bytes where {MAX_ARCHIVE_BYTES} are allowed")
+        arguments: list[bytes] = []
         for packet in _packets(data):
             if isinstance(packet, Mark) or not packet.startswith(b"argument "):
                 raise BadGitRequest("a line that is no argument")
-        return cls(data)
+            arguments.append(packet.removeprefix(b"argument ").removesuffix(b"\n"))
+        return cls(data, _tree(arguments))
+
+
+def _tree(arguments: list[bytes]) -> str:
+    """Return the ref in the arguments of ``git archive``: the first that is no option, nor the value of one."""
+    words = iter(arguments)
+    for word in words:
+        if word in _WITH_VALUE:
+            next(words, b"")
+        elif not word.startswith(b"-"):
+            return word.partition(b":")[0].decode(errors="replace")
+    return ""
 
 
 def _packets(data: bytes) -> Iterator[Packet]:

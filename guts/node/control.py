@@ -98,8 +98,8 @@ class Control:
         self._driver = driver
         self._service = driver.service
         self._repositories = repositories
-        self._reader = Reader(driver, readings)
-        self._git_answers = GitAnswers(repositories, self._reader, driver, patience)
+        self._reader = Reader(driver, readings, patience)
+        self._git_answers = GitAnswers(repositories, self._reader, patience)
         self._publishing = publishing
         self._presence = presence
         self._persistence = persistence
@@ -205,9 +205,11 @@ class Control:
         """Enter with the answer to one ``fetch`` of protocol v2. Raises: as ``GitAnswers.upload_pack``."""
         return self._git_answers.upload_pack(repository, request, hints, timeout)
 
-    def upload_archive(self, repository: RepositoryId, request: bytes) -> AbstractAsyncContextManager[GitAnswer]:
+    def upload_archive(
+        self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
+    ) -> AbstractAsyncContextManager[GitAnswer]:
         """Enter with the answer to one ``git archive --remote``. Raises: as ``GitAnswers.upload_archive``."""
-        return self._git_answers.upload_archive(repository, request)
+        return self._git_answers.upload_archive(repository, request, hints, timeout)
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
         """Hold ``repository`` from now on; return when it is here. Raises: ``Unavailable``: it can't be had."""

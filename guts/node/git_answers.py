@@ -2,30 +2,21 @@
 
 import asyncio
 import contextlib
-import hashlib
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from guts.addresses import BootstrapAddress
 from guts.errors import PeerFault
-from guts.events import SourceFailed
 from guts.git.git_requests import ArchiveRequest, FetchRequest
 from guts.git.upload_pack import upload_archive, upload_pack
 from guts.ids import RepositoryId
-from guts.net.tcp import TcpConnection
-from guts.node.driver import Driver
 from guts.node.git_relay import Course, Source, relay
-from guts.node.git_service import CAPABILITY, NodeSource
+from guts.node.git_turns import Turns
 from guts.node.limits import Patience
 from guts.node.reader import Reader
 from guts.node.repositories import Repositories
-from guts.service.service import NotFollowed
 from guts.store.repositories import NotHeld
-
-MAX_REMEMBERED: Final = 256
-"""Requests of which it is remembered who gave the pack: more than people repeat within the life of a node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +62,11 @@ class HeldSource:
 class GitAnswers:
     """Answers the git clients at the control socket."""
 
-    def __init__(self, repositories: Repositories, reader: Reader, driver: Driver, patience: Patience) -> None:
+    def __init__(self, repositories: Repositories, reader: Reader, patience: Patience) -> None:
         self._repositories = repositories
         self._reader = reader
-        self._driver = driver
         self._patience = patience
-        self._given = _Given()
+        self._turns = Turns()
 
     @contextlib.asynccontextmanager
     async def upload_pack(
@@ -99,29 +89,38 @@ class GitAnswers:
         if await self._is_held(repository):
             sources = [HeldSource(self._repositories, repository)]
         else:
-            sources = await self._others(repository, hints, timeout, data)
+            sources = self._turns.in_order(data, await self._reader.sources(repository, hints, timeout))
         course = Course()
         try:
             async with contextlib.aclosing(relay(sources, request, course, self._patience.busy)) as pieces:
                 yield GitAnswer(pieces, course.notes)
         finally:
-            self._given.note(data, course)
+            if course.given_by is not None:
+                self._turns.note(data, course.given_by)
 
     @contextlib.asynccontextmanager
-    async def upload_archive(self, repository: RepositoryId, data: bytes) -> AsyncIterator[GitAnswer]:
-        """Enter with the answer to one ``git archive --remote``, of a repository that is held here.
+    async def upload_archive(
+        self,
+        repository: RepositoryId,
+        data: bytes,
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (of a search for holders)
+    ) -> AsyncIterator[GitAnswer]:
+        """Enter with the answer to one ``git archive --remote``.
 
         Raises:
-            NotFollowed: it is not.
             BadGitRequest: see ``guts.git.git_requests``.
+            NoSuchRef, NoProviders…: it is not held here, and can't be had: as ``Reader.copy``.
             GitFailed: git ended badly, after what it told its client (from the answer's iterator).
         """
         request = ArchiveRequest.parse(data)
-        if not await self._is_held(repository):
-            raise NotFollowed(repository)
-        bare = await self._repositories.open(repository)
-        async with self._repositories.locks(repository).shared(), upload_archive(bare, request) as chunks:
-            yield GitAnswer(chunks)
+        async with contextlib.AsyncExitStack() as stack:
+            if await self._is_held(repository):
+                bare = await self._repositories.open(repository)
+                await stack.enter_async_context(self._repositories.locks(repository).shared())
+            else:
+                bare = await stack.enter_async_context(self._reader.copy(repository, request.tree, hints, timeout))
+            yield GitAnswer(await stack.enter_async_context(upload_archive(bare, request)))
 
     async def _is_held(self, repository: RepositoryId) -> bool:
         try:
@@ -129,53 +128,3 @@ class GitAnswers:
         except NotHeld:
             return False
         return not self._repositories.is_lost(repository)
-
-    async def _others(
-        self,
-        repository: RepositoryId,
-        hints: Sequence[BootstrapAddress],
-        timeout: float,  # noqa: ASYNC109
-        data: bytes,
-    ) -> list[Source]:
-        found = await self._reader.sources(repository, hints, timeout)
-        sources = [source for connection in found if (source := self._source(connection, repository)) is not None]
-        return self._given.last_ones_last(data, sources)
-
-    def _source(self, connection: TcpConnection, repository: RepositoryId) -> NodeSource | None:
-        service = self._driver.service
-        state = service.peers.state(connection.peer)
-        if state.connection is None or CAPABILITY not in state.capabilities:
-            return None
-        connection_id = state.connection.id
-
-        async def blame(error: PeerFault) -> None:
-            await self._driver.post(SourceFailed(connection_id, error))
-
-        return NodeSource(connection, repository, service.sync.requests.next, blame, self._patience)
-
-
-class _Given:
-    """Who gave the pack for a request. git repeats a request when the pack was not what it should be.
-
-    Only git can tell whether a pack is whole. So who gave one for the same request before is asked last, and whoever
-    withholds objects keeps nobody from those that have them.
-    """
-
-    def __init__(self) -> None:
-        self._given: dict[bytes, set[str]] = {}
-
-    def note(self, request: bytes, course: Course) -> None:
-        """Note who gave the pack, if one was given."""
-        if course.given_by is not None:
-            digest = hashlib.sha256(request).digest()
-            self._given[digest] = self._given.pop(digest, set()) | {course.given_by.name}
-            if len(self._given) > MAX_REMEMBERED:
-                del self._given[next(iter(self._given))]
-
-    def last_ones_last(self, request: bytes, sources: Sequence[NodeSource]) -> list[Source]:
-        """Return ``sources`` in the order in which they are asked; when all have had their turn, it begins anew."""
-        digest = hashlib.sha256(request).digest()
-        before = self._given.get(digest, set())
-        if before.issuperset(source.name for source in sources):
-            self._given.pop(digest, None)
-        return sorted(sources, key=lambda source: source.name in before)

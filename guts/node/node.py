@@ -194,7 +194,9 @@ async def _start(
         config.seeding.sync_interval,
     )
     transfers = Transfers(repositories, clock, config.seeding.repo_max, patience)
-    readings = Readings(repositories, clock)
+    readings = Readings(repositories, clock, config.paths.data / "readings", config.seeding.repo_max, patience)
+    await asyncio.to_thread(readings.clear)
+    stack.callback(readings.clear)
     persistence = Persistence(repositories)
     driver = Driver(
         Service(peers, GossipProtocol(rng), sync),

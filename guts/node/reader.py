@@ -1,23 +1,45 @@
 """``Reader``: refs and sources of repositories that this node does not hold, for a git client at the control socket."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Sequence
+from typing import ClassVar, Final
 
 from guts.addresses import BootstrapAddress
+from guts.errors import ExitStatus, UsageError
 from guts.events import Read
+from guts.git.repository import BareRepository
 from guts.ids import PeerId, RepositoryId
-from guts.net.tcp import TcpConnection
 from guts.node.driver import Driver
+from guts.node.git_service import CAPABILITY, NodeSource
+from guts.node.limits import Patience
 from guts.node.readings import Reading, Readings
 from guts.node.shown_refs import ShownRefs, read_refs
+from guts.trust.canonical_refs import ancestor_questions
+from guts.trust.ref_names import is_tag
+
+_SHORT: Final = ("{}", "refs/{}", "refs/tags/{}", "refs/heads/{}")
+"""What git makes of a short name, in this order (gitrevisions(7))."""
+
+
+class NoSuchRef(UsageError):
+    """The repository has no ref of that name."""
+
+    code: ClassVar[str] = "NO_SUCH_REF"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the repository has no branch or tag {name!r}", hint="git ls-remote shows what it has")
 
 
 class Reader:
     """Has repositories read, and finds who can serve them."""
 
-    def __init__(self, driver: Driver, readings: Readings) -> None:
+    def __init__(self, driver: Driver, readings: Readings, patience: Patience) -> None:
         self._driver = driver
         self._readings = readings
+        self._patience = patience
 
     async def refs(
         self,
@@ -29,31 +51,66 @@ class Reader:
 
         Raises:
             NoProviders, ProvidersUnreachable, SyncTimedOut, TooManyReadings: nobody told them.
+            NoSourceAnswered: nobody has given the commits and tags that are needed to tell them.
             StorageFault: the database failed.
         """
         with self._readings.using(repository) as reading:
             sources = await self._read(reading, hints, timeout)
             held = reading.held
             assert held is not None, "a reading with sources has a state"
-            notes = tuple(_notes(reading))
-            return await asyncio.to_thread(read_refs, held, frozenset(), {}, len(sources), notes)
+            questions = sorted(await asyncio.to_thread(ancestor_questions, held.chain, held.records))
+            records = [record.tips() for record in held.records.values()]
+            ancestors = set()
+            if questions:
+                answers = await reading.scratch.are_ancestors(questions, records, self._sources(reading))
+                ancestors = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
+            tagged = {
+                oid for record in held.records.values() for ref, oid in record.entries.live().items() if is_tag(ref)
+            }
+            peeled = await reading.scratch.peel(tagged, records, self._sources(reading))
+            return await asyncio.to_thread(read_refs, held, ancestors, peeled, len(sources), tuple(_notes(reading)))
 
     async def sources(
         self,
         repository: RepositoryId,
         hints: Sequence[BootstrapAddress],
         timeout: float,  # noqa: ASYNC109 (told to the service)
-    ) -> list[TcpConnection]:
-        """Return connections to holders of ``repository``, those first that told of its newest records.
+    ) -> list[NodeSource]:
+        """Return the holders of ``repository`` that answer git, those first that told of its newest records.
 
         It is read where that has not been done, or where no holder is connected any more.
 
         Raises: as ``refs``.
         """
         with self._readings.using(repository) as reading:
-            if reading.held is None or not self._connections(reading):
+            if reading.held is None or not self._sources(reading):
                 await self._read(reading, hints, timeout)
-            return self._connections(reading)
+            return self._sources(reading)
+
+    @contextlib.asynccontextmanager
+    async def copy(
+        self,
+        repository: RepositoryId,
+        name: str,
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (told to the service)
+    ) -> AsyncIterator[BareRepository]:
+        """Enter with a repository that has the ref called ``name``, of git's short names too, and nothing before it.
+
+        Raises:
+            NoSuchRef: the verified refs have none of that name.
+            GutsError: as ``refs``.
+        """
+        with self._readings.using(repository) as reading:
+            shown = await self.refs(repository, hints, timeout)
+            full = shown.head if name == "HEAD" else name
+            found = next((ref for ref in (form.format(full) for form in _SHORT) if ref in shown.refs), None)
+            if found is None:
+                raise NoSuchRef(name)
+            async with self._readings.shallow_copy(
+                found, shown.refs[found].target, shown.head, self._sources(reading)
+            ) as bare:
+                yield bare
 
     async def _read(self, reading: Reading, hints: Sequence[BootstrapAddress], timeout: float) -> list[PeerId]:  # noqa: ASYNC109
         known = await self._readings.start(reading)
@@ -62,14 +119,28 @@ class Reader:
         assert isinstance(sources, list), "of a reading"
         return [PeerId.parse(source) for source in sources]
 
-    def _connections(self, reading: Reading) -> list[TcpConnection]:
-        peers = self._driver.service.peers
-        holders = [state for state in peers.peers_with_repository(reading.repository) if state.id not in reading.faults]
+    def _sources(self, reading: Reading) -> list[NodeSource]:
+        service = self._driver.service
+        holders = [
+            state
+            for state in service.peers.peers_with_repository(reading.repository)
+            if CAPABILITY in state.capabilities and state.id not in reading.faults
+        ]
         # Sorting is stable: of two that are as new, the one that was connected first comes first.
         holders.sort(key=lambda state: reading.behind(state.id))
-        ready = [state.connection for state in holders]
-        found = [self._driver.connection(connection.id) for connection in ready if connection is not None]
-        return [connection for connection in found if connection is not None]
+        ready = [state.connection for state in holders if state.connection is not None]
+        open_ = [(one.id, connection) for one in ready if (connection := self._driver.connection(one.id)) is not None]
+        next_request = service.sync.requests.next
+        return [
+            NodeSource(
+                connection,
+                reading.repository,
+                next_request,
+                functools.partial(self._driver.source_failed, connection_id),
+                self._patience,
+            )
+            for connection_id, connection in open_
+        ]
 
 
 def _notes(reading: Reading) -> list[str]:

@@ -7,18 +7,26 @@ holder that tells of less is told apart, and never listened to.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from guts.clock import Now
 from guts.effects import Candidate, Look
 from guts.errors import GutsError, PeerFault
 from guts.events import Accepted, Failed, FetchOutcome, Head, Incomplete, Known, NothingNew
-from guts.ids import AuthorId, PeerId, RepositoryId
+from guts.git.repository import BareRepository
+from guts.ids import AuthorId, ObjectId, PeerId, RepositoryId
 from guts.node.acceptance import Held, MissingContext, Verified, verify
+from guts.node.git_relay import Source
 from guts.node.history import settle_at_hand
-from guts.node.repositories import Repositories
+from guts.node.limits import Patience
+from guts.node.repositories import SUFFIX, Repositories
+from guts.node.scratch import Scratch
+from guts.node.shallow_copy import shallow_copy
 from guts.trust.signed_refs import SignedHeader
 
 MAX_KEPT: Final = 16
@@ -40,11 +48,13 @@ class Reading:
         told: the newest seq of each author that a holder told of, as far as it was true.
         faults: holders that told what no honest one tells, and what that was.
         used: monotonic seconds.
+        scratch: objects that were fetched to tell its refs.
         users: who works with it now; it is not forgotten before they are done.
         merging: held by whoever changes ``held``.
     """
 
     repository: RepositoryId
+    scratch: Scratch
     used: float
     held: Held | None = None
     told: dict[PeerId, dict[AuthorId, int]] = field(default_factory=dict)
@@ -79,24 +89,43 @@ class Reading:
 
 
 class Readings:
-    """The readings of one node, those used last. ``look`` is run by the driver, in a task of its own."""
+    """The readings of one node, those used last. ``look`` is run by the driver, in a task of its own.
 
-    def __init__(self, repositories: Repositories, clock: Callable[[], Now]) -> None:
+    Args:
+        folder: of what is fetched for readings; nothing else is in it.
+        max_pack_bytes: of one fetch.
+    """
+
+    def __init__(
+        self,
+        repositories: Repositories,
+        clock: Callable[[], Now],
+        folder: Path,
+        max_pack_bytes: int,
+        patience: Patience,
+    ) -> None:
         self._repositories = repositories
         self._clock = clock
+        self._folder = folder
+        self._max_pack_bytes = max_pack_bytes
+        self._patience = patience
         self._kept: dict[RepositoryId, Reading] = {}
 
-    def find(self, repository: RepositoryId) -> Reading | None:
-        """Return what is kept of ``repository``."""
-        self._forget_old()
-        reading = self._kept.get(repository)
-        return reading if reading is not None and reading.held is not None else None
+    def clear(self) -> None:
+        """Forget every reading, and what an earlier run has left on the disk."""
+        self._kept.clear()
+        # Work that still goes on there fails by itself; what stays is tried again at the next start.
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def using(self, repository: RepositoryId) -> Iterator[Reading]:
         """Enter with the reading of ``repository``, begun where there is none; it is kept at least until the end."""
         self._forget_old()
-        reading = self._kept.setdefault(repository, Reading(repository, self._clock().mono))
+        reading = self._kept.get(repository)
+        if reading is None:
+            folder = self._folder / f"{repository}{SUFFIX}"
+            scratch = Scratch(folder, self._repositories.git, self._max_pack_bytes, self._patience.busy)
+            reading = self._kept[repository] = Reading(repository, scratch, self._clock().mono)
         reading.users += 1
         try:
             yield reading
@@ -104,8 +133,16 @@ class Readings:
             reading.users -= 1
             reading.used = self._clock().mono
             # The one used last comes last.
-            self._kept[repository] = self._kept.pop(repository)
+            self._kept.pop(repository, None)
+            self._kept[repository] = reading
             self._forget_old()
+
+    def shallow_copy(
+        self, ref: str, oid: ObjectId, head: str, sources: Sequence[Source]
+    ) -> AbstractAsyncContextManager[BareRepository]:
+        """See ``guts.node.shallow_copy``."""
+        git, busy = self._repositories.git, self._patience.busy
+        return shallow_copy(self._folder, git, ref, oid, head, sources, self._max_pack_bytes, busy)
 
     def _forget_old(self) -> None:
         now = self._clock().mono
@@ -115,6 +152,7 @@ class Readings:
             old = now - reading.used > KEEP_SECONDS or count > MAX_KEPT or (size > MAX_KEPT_BYTES and count > 1)
             if not reading.users and (old or reading.held is None):
                 del self._kept[reading.repository]
+                reading.scratch.close()
 
     async def start(self, reading: Reading) -> Known:
         """Return what ``reading`` goes on from: also what was accepted here once and is not all on the disk any more.

@@ -44,12 +44,13 @@ class Repositories:
 
     Attributes:
         root: the folder of bare repositories, ``repo1….git`` each.
+        git: runs git's children, within this node's limits.
     """
 
     def __init__(self, root: Path, database: Database, git: Git) -> None:
         self.database = database
         self.root = root
-        self._git = git
+        self.git = git
         self._locks: dict[RepositoryId, RepositoryLocks] = {}
         self._creating: dict[RepositoryId, asyncio.Lock] = {}
         self._lost: set[RepositoryId] = set()
@@ -61,7 +62,7 @@ class Repositories:
 
     def at(self, path: Path) -> BareRepository:
         """Return the repository in the folder ``path``, which may be damaged."""
-        return BareRepository(path, self._git)
+        return BareRepository(path, self.git)
 
     def locks(self, repository: RepositoryId) -> RepositoryLocks:
         """Return the locks of ``repository``."""
@@ -69,7 +70,7 @@ class Repositories:
 
     async def open(self, repository: RepositoryId) -> BareRepository:
         """Raises: ``NotARepository``."""
-        return await BareRepository.open(self.path(repository), self._git)
+        return await BareRepository.open(self.path(repository), self.git)
 
     async def stored(self, repository: RepositoryId) -> StoredRepository | None:
         """Return the accepted state of ``repository``, or ``None`` where nothing was accepted yet."""
@@ -102,7 +103,7 @@ class Repositories:
                 # Its refs would vouch for objects that are gone; the next start looks again.
                 await self.database.write(table.mark_unprojected, repository)
                 await asyncio.to_thread((self.path(repository) / "packed-refs").unlink, missing_ok=True)
-            bare = await BareRepository.create(self.path(repository), self._git)
+            bare = await BareRepository.create(self.path(repository), self.git)
             try:
                 yield bare, hold
             finally:

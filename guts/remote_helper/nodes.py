@@ -39,7 +39,8 @@ def reached(session: Session, url: RepositoryUrl, talk: Talk) -> Iterator[Contro
     talk.note("no node is running: a throw-away client fetches it")
     from guts.app import client_node, in_thread
 
-    with in_thread(client_node(session.config())) as control_socket:
+    doors = () if url.hint is None else (url.hint,)
+    with in_thread(client_node(session.config(), doors=doors)) as control_socket:
         yield ControlClient(control_socket)
 
 

@@ -10,7 +10,6 @@ from guts.errors import GutsError
 from guts.git.git_requests import BadGitRequest, UnsupportedGitRequest
 from guts.git.pkt_line import Mark, encode
 from guts.ids import ObjectId, RepositoryId
-from guts.service.service import NotFollowed
 from guts.sync.goal import NoProviders
 from tests.support.fetch_requests import done, fetch_request, response
 from tests.support.nodes import SOON, RunningNode, World
@@ -24,7 +23,7 @@ async def fetched(node: RunningNode, repository: RepositoryId, request: bytes) -
 
 async def archived(node: RunningNode, repository: RepositoryId, *arguments: str) -> bytes:
     request = b"".join(encode(f"argument {argument}\n".encode()) for argument in arguments) + Mark.FLUSH.value
-    async with node.node.control.upload_archive(repository, request) as answer:
+    async with node.node.control.upload_archive(repository, request, (), 5.0) as answer:
         return b"".join([chunk async for chunk in answer.chunks])
 
 
@@ -86,7 +85,7 @@ async def test_repository_that_nobody_has_and_a_request_that_is_none_are_refused
         await fetched(node, maintainer.repository, b"")
     with pytest.raises(UnsupportedGitRequest):
         await fetched(node, maintainer.repository, encode(b"command=ls-refs\n") + Mark.FLUSH.value)
-    with pytest.raises(NotFollowed):
+    with pytest.raises(NoProviders):
         await archived(node, world.maintainer("other").repository, "HEAD")
 
 

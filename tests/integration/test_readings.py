@@ -5,9 +5,13 @@ import base64
 import pytest
 
 from guts.addresses import BootstrapAddress
+from guts.git.pkt_line import Mark, encode
+from guts.ids import RepositoryId
+from guts.node.reader import NoSuchRef
 from guts.sync.goal import NoProviders, ProvidersUnreachable
 from guts.trust.chain import IdentityChain
-from tests.support.nodes import SOON, World
+from tests.integration.test_maintainers import pair
+from tests.support.nodes import SOON, RunningNode, World
 from tests.support.repositories import git
 
 
@@ -84,12 +88,94 @@ async def test_only_holder_is_enough(world: World) -> None:
     assert (told["held"], told["sources"], told["notes"]) == (False, 1, [])
 
 
+async def test_annotated_tags_are_peeled_though_nothing_is_held(world: World) -> None:
+    publisher, reader, maintainer = await world.node("publisher"), await world.node("reader"), world.maintainer()
+    tree = git(maintainer.path, "rev-parse", "HEAD^{tree}")
+    for name, of in (("light", "HEAD"), ("v1", "HEAD"), ("v1-again", "v1"), ("tree", tree)):
+        git(maintainer.path, "tag", *(() if name == "light" else ("-a", "-m", name)), name, of)
+    await maintainer.publish(publisher)
+    held = await publisher.node.control.refs(maintainer.repository, (), 1.0)
+    assert {ref["ref"]: ref["peeled"] for ref in _refs(held)} == {
+        "refs/heads/main": None,
+        "refs/tags/light": None,
+        "refs/tags/tree": tree,
+        "refs/tags/v1": str(maintainer.tip()),
+        "refs/tags/v1-again": str(maintainer.tip()),
+    }
+
+    told = await reader.node.control.refs(maintainer.repository, (publisher.hint,), SOON)
+    assert told == {**held, "held": False, "sources": 1}
+    scratches = reader.config.paths.data / "readings"
+    assert len(list(scratches.iterdir())) == 1
+    await reader.stop()
+    assert not scratches.exists()
+
+
+@pytest.mark.parametrize("contained", [True, False], ids=["one contains the other", "apart"])
+async def test_refs_of_two_maintainers_are_joined_as_their_holders_do(world: World, contained: bool) -> None:
+    adas, bos, reader = await world.node("adas"), await world.node("bos"), await world.node("reader")
+    ada, bo = await pair(adas, world)
+    await bos.seed(ada.repository, adas.hint)
+    await bos.stop()
+    ada.commit("hers")
+    await ada.publish(adas)
+    await adas.stop()
+    # As where the two pass commits on by other ways, and their nodes have not heard of each other's records.
+    if contained:
+        git(bo.path, "pull", "-q", str(ada.path), "main")
+    bo.commit("his")
+    await bos.start()
+    await bo.publish(bos)
+    await adas.start()
+    told = await reader.node.control.refs(ada.repository, (adas.hint, bos.hint), SOON)
+
+    conflict = f"refs/guts/conflict/{bo.key.author_id}/refs/heads/main"
+    shown = {"refs/heads/main": bo.tip()} if contained else {"refs/heads/main": ada.tip(), conflict: bo.tip()}
+    assert {ref["ref"]: ref["oid"] for ref in _refs(told)} == {name: str(oid) for name, oid in shown.items()}
+    assert told["conflicts"] == [name for name in shown if name == conflict]
+    assert told["sources"] == 2
+    heads = told["heads"]
+    assert isinstance(heads, list)
+    assert {head["author"] for head in heads} == {str(ada.key.author_id), str(bo.key.author_id)}
+
+
+@pytest.mark.parametrize("name", ["HEAD", "main", "refs/heads/main", "v1", "v1:folder"])
+async def test_archive_of_what_is_not_held_is_made_from_one_commit(world: World, name: str) -> None:
+    publisher, reader, maintainer = await world.node("publisher"), await world.node("reader"), world.maintainer()
+    (maintainer.path / "folder").mkdir()
+    maintainer.commit("folder/second")
+    git(maintainer.path, "tag", "-a", "v1", "-m", "the first")
+    await maintainer.publish(publisher)
+    data = await _archived(reader, maintainer.repository, "--format=tar", "--prefix=x/", name, hint=publisher.hint)
+    assert data == await _archived(publisher, maintainer.repository, "--format=tar", "--prefix=x/", name)
+    assert b"x/second" in data if ":" in name else b"x/folder/second" in data
+    assert not list((reader.config.paths.data / "readings").glob("copy-*"))
+
+
+async def test_archive_of_a_ref_that_nobody_signed(world: World) -> None:
+    publisher, reader, maintainer = await world.node("publisher"), await world.node("reader"), world.maintainer()
+    await maintainer.publish(publisher)
+    with pytest.raises(NoSuchRef, match="'gone'"):
+        await _archived(reader, maintainer.repository, "gone", hint=publisher.hint)
+    with pytest.raises(NoSuchRef):
+        await _archived(reader, maintainer.repository, str(maintainer.tip()), hint=publisher.hint)
+
+
 async def test_nobody_holds_it(world: World) -> None:
     node, reader, maintainer = await world.node("node"), await world.node("reader"), world.maintainer()
     with pytest.raises(NoProviders):
         await reader.node.control.refs(maintainer.repository, (node.hint,), SOON)
     with pytest.raises(ProvidersUnreachable, match=r"127\.0\.0\.1:1: "):
         await reader.node.control.refs(maintainer.repository, (BootstrapAddress("127.0.0.1", 1),), SOON)
+
+
+async def _archived(
+    node: RunningNode, repository: RepositoryId, *arguments: str, hint: BootstrapAddress | None = None
+) -> bytes:
+    request = b"".join(encode(f"argument {argument}\n".encode()) for argument in arguments) + Mark.FLUSH.value
+    hints = () if hint is None else (hint,)
+    async with node.node.control.upload_archive(repository, request, hints, SOON) as answer:
+        return b"".join([chunk async for chunk in answer.chunks])
 
 
 def _chain(told: dict[str, object]) -> IdentityChain:

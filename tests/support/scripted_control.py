@@ -176,8 +176,10 @@ class ScriptedControl:
         yield GitAnswer(self._answer(), list(self.notes))
 
     @contextlib.asynccontextmanager
-    async def upload_archive(self, repository: RepositoryId, request: bytes) -> AsyncIterator[GitAnswer]:
-        self.calls.append(("upload_archive", repository, request))
+    async def upload_archive(
+        self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
+    ) -> AsyncIterator[GitAnswer]:
+        self.calls.append(("upload_archive", repository, request, tuple(hints), timeout))
         try:
             yield GitAnswer(self._answer())
         finally:

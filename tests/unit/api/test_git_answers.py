@@ -41,7 +41,7 @@ def test_request_and_answer_pass_as_they_are(control: ScriptedControl, path: Pat
     control.answer = [b"one", b"two" * 100_000]
     where = f"{ARCHIVE}?timeout=3"
     assert post(path, where, b"the request") == ([], b"one" + b"two" * 100_000)
-    assert control.calls == [("upload_archive", REPOSITORY, b"the request")]
+    assert control.calls == [("upload_archive", REPOSITORY, b"the request", (), 3.0)]
 
 
 def test_hints_and_timeout_reach_control_and_an_error_comes_before_the_first_byte(
