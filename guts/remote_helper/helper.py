@@ -112,7 +112,7 @@ def _serve(
             from guts.remote_helper.push import serve_push
 
             with reached_for_push(session, url, talk) as target:
-                return serve_push(session, target, remote, url, git_in, git_out)
+                return serve_push(session, target, remote, url, git_in, git_out, talk)
         case _:
             raise Unsupported(f"there is no service {service!r}")
     return ExitStatus.OK
