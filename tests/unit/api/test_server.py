@@ -317,6 +317,50 @@ async def test_upload_that_breaks_off_is_told_to_whoever_reads_it(path: Path) ->
     assert error.code == "UPLOAD_BROKEN"
 
 
+class Checking(ScriptedControl):
+    """Has a whole pack, and is not done with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received = asyncio.Event()
+        self.go = asyncio.Event()
+        self.forgotten = asyncio.Event()
+
+    async def prepare(self, header: Json, pack: AsyncIterator[bytes]) -> Json:
+        async for _ in pack:
+            pass
+        self.received.set()
+        await self.go.wait()
+        return {"session": "s"}
+
+    async def forget(self, session: str) -> Json:
+        assert session == "s"
+        self.forgotten.set()
+        return {}
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_session_of_who_left_while_it_was_prepared_is_forgotten(path: Path, leaves: bool) -> None:
+    control = Checking()
+    async with control_server(control, path):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"POST /v1/publications HTTP/1.1\r\nHost: guts\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"6\r\n\0\0\0\x02{}\r\n4\r\nPACK\r\n0\r\n\r\n")
+        await control.received.wait()
+        if leaves:
+            writer.close()
+            await writer.wait_closed()
+            for _ in range(10):  # turns of the loop, in which the server sees it
+                await asyncio.sleep(0)
+        control.go.set()
+        if leaves:
+            await control.forgotten.wait()
+        else:
+            assert b"200 OK" in await reader.readline()
+            assert not control.forgotten.is_set()
+            writer.close()
+
+
 class Refusing(ScriptedControl):
     """Refuses before it has read anything of the pack."""
 
