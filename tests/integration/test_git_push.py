@@ -560,18 +560,24 @@ async def test_two_pushes_with_no_node_wait_for_each_other(world: World) -> None
     assert set(await desk.node.canonical(desk.maintainer.repository)) == {MAIN, "refs/heads/one", "refs/heads/two"}
 
 
-async def test_interrupted_push_with_no_node_gives_the_data_back(world: World) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+async def test_interrupted_push_with_no_node_gives_the_data_back(
+    world: World, tmp_path: Path, number: signal.Signals
+) -> None:
     async with a_desk(world) as desk:
         pass
     await desk.node.stop()
     first, big = desk.maintainer.tip(), big_commit(desk)
-    process = await desk.begin("push", "guts", "main")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = await desk.begin("push", "guts", "main", TMPDIR=str(scratch))
     await arriving(desk, process)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     ended = await desk.end(process)
     assert ended.status != 0
     assert "Traceback" not in ended.err
     await eventually(lambda: not processes_of(process.pid))
+    assert not list(scratch.iterdir())
     await desk.node.start()
     await refused(desk, {MAIN: first}, big)
 

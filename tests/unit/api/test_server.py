@@ -369,7 +369,8 @@ async def test_session_of_who_left_while_it_was_prepared_is_forgotten(path: Path
                 await asyncio.sleep(0)
         control.go.set()
         if leaves:
-            await control.forgotten.wait()
+            async with asyncio.timeout(TIMEOUT):
+                await control.forgotten.wait()
         else:
             assert b"200 OK" in await reader.readline()
             assert not control.forgotten.is_set()
