@@ -19,6 +19,7 @@ from guts.effects import (
     Effect,
     Fetch,
     FindProviders,
+    GiveReceipt,
     LoadRefs,
     Look,
     Persist,
@@ -69,7 +70,7 @@ from guts.node.repositories import Repositories
 from guts.node.transfers import Transfers
 from guts.service.service import Service
 from guts.wire.codec import UnknownMessage
-from guts.wire.messages import Goodbye, GoodbyeCode, Message, RefsAnswer
+from guts.wire.messages import Goodbye, GoodbyeCode, Message, Receipt, RefsAnswer
 
 log = logging.getLogger(__name__)
 
@@ -264,6 +265,10 @@ class Driver:
                 self._spawn(self._serve(effect))
             case ServeGit():
                 self._spawn(self._serve_git(effect))
+            case GiveReceipt(connection=connection_id, repository=repository, author=author, head=head):
+                if (connection := self._connections.get(connection_id)) is not None:
+                    receipt = self._presence.receipt(repository, author, head)
+                    connection.send(Receipt(effect.request, receipt.encoded))
             case Persist(change=change):
                 self._persistence.keep(change)
             case Reply():
