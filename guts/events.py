@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NewType
 
 from guts.addresses import Address, BootstrapAddress
-from guts.errors import GutsError
+from guts.errors import GutsError, PeerFault
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.records import ProviderRecord
 from guts.wire.messages import EncodedRefs, Message, RefsAnswer
@@ -216,6 +216,14 @@ class GitServed:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFailed:
+    """What a peer answered to git, through this node, was what no honest peer answers."""
+
+    connection: ConnectionId
+    error: PeerFault
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """Our own maintainer signed: the commit is made, and the world may know."""
 
@@ -315,6 +323,7 @@ OwnEvent = (
     | LookFinished
     | ServeFinished
     | GitServed
+    | SourceFailed
     | Published
     | CommandReceived
     | Woke

@@ -10,7 +10,7 @@ import re
 import struct
 from typing import ClassVar, Final
 
-from guts.errors import Unavailable
+from guts.errors import PeerFault, Severity, Unavailable
 from guts.git.git_requests import MAX_FETCH_BYTES, FetchRequest
 from guts.git.limits import MIB
 from guts.git.pkt_line import ERROR_BAND, PACK_BAND, PROGRESS_BAND, Mark, Packet, Packets, encode, on_band
@@ -32,10 +32,17 @@ _UNPRINTABLE: Final = re.compile(rb"[^ -~\n\r\t]")
 _PACK_HEADER: Final = struct.Struct(">4sII")
 
 
-class BadGitAnswer(Unavailable):
-    """A source answers otherwise than git does, or less than it was asked for."""
+class BadGitAnswer(PeerFault):
+    """A source answers as git never does over a whole repository, or gives nothing of what it was asked for."""
 
     code: ClassVar[str] = "BAD_GIT_ANSWER"
+    severity: ClassVar[Severity] = Severity.SERIOUS
+
+
+class CutShort(Unavailable):
+    """An answer ended before its end."""
+
+    code: ClassVar[str] = "ANSWER_CUT_SHORT"
 
 
 class SourceError(Unavailable):
@@ -85,9 +92,9 @@ class FetchResponse:
         return b"".join(passed)
 
     def receive_eof(self) -> None:
-        """Raises: ``BadGitAnswer``: the answer is cut short."""
+        """Raises: ``CutShort``."""
         if not self.whole:
-            raise BadGitAnswer(f"it ended in the middle, after {self.pack_bytes} bytes of the pack")
+            raise CutShort(f"it ended in the middle, after {self.pack_bytes} bytes of the pack")
 
     def _headed(self, packet: Packet) -> None:
         if isinstance(packet, bytes):

@@ -2,19 +2,26 @@
 
 import asyncio
 import contextlib
+import hashlib
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from guts.addresses import BootstrapAddress
+from guts.errors import PeerFault
 from guts.git.git_requests import ArchiveRequest, FetchRequest
 from guts.git.upload_pack import upload_archive, upload_pack
 from guts.ids import RepositoryId
-from guts.node.git_relay import Source, relay
+from guts.node.git_relay import Course, Source, relay
+from guts.node.git_service import NodeSource
 from guts.node.limits import Patience
 from guts.node.reader import Reader
 from guts.node.repositories import Repositories
 from guts.store.repositories import NotHeld
+
+MAX_REMEMBERED: Final = 256
+"""Requests of which it is remembered who gave the pack: more than people repeat within the life of a node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,9 @@ class HeldSource:
         self._repositories = repositories
         self._repository = repository
 
+    async def blame(self, error: PeerFault) -> None:
+        """Nobody else is to blame."""
+
     @contextlib.asynccontextmanager
     async def request(self, request: FetchRequest) -> AsyncIterator[AsyncIterator[bytes]]:
         """Enter with git's answer.
@@ -61,6 +71,7 @@ class GitAnswers:
         self._repositories = repositories
         self._reader = reader
         self._patience = patience
+        self._given = _Given()
 
     @contextlib.asynccontextmanager
     async def upload_pack(
@@ -83,10 +94,13 @@ class GitAnswers:
         if await self._is_held(repository):
             sources = [HeldSource(self._repositories, repository)]
         else:
-            sources = await self._reader.sources(repository, hints, timeout)
-        notes: list[str] = []
-        async with contextlib.aclosing(relay(sources, request, notes, self._patience.busy)) as pieces:
-            yield GitAnswer(pieces, notes)
+            sources = self._given.last_ones_last(data, await self._reader.sources(repository, hints, timeout))
+        course = Course()
+        try:
+            async with contextlib.aclosing(relay(sources, request, course, self._patience.busy)) as pieces:
+                yield GitAnswer(pieces, course.notes)
+        finally:
+            self._given.note(data, course)
 
     @contextlib.asynccontextmanager
     async def upload_archive(
@@ -118,3 +132,30 @@ class GitAnswers:
         except NotHeld:
             return False
         return not self._repositories.is_lost(repository)
+
+
+class _Given:
+    """Who gave the pack for a request. git repeats a request when the pack was not what it should be.
+
+    Only git can tell whether a pack is whole. So who gave one for the same request before is asked last, and whoever
+    withholds objects keeps nobody from those that have them.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[bytes, set[str]] = {}
+
+    def note(self, request: bytes, course: Course) -> None:
+        """Note who gave the pack, if one was given."""
+        if course.given_by is not None:
+            digest = hashlib.sha256(request).digest()
+            self._given[digest] = self._given.pop(digest, set()) | {course.given_by.name}
+            if len(self._given) > MAX_REMEMBERED:
+                del self._given[next(iter(self._given))]
+
+    def last_ones_last(self, request: bytes, sources: Sequence[NodeSource]) -> list[Source]:
+        """Return ``sources`` in the order in which they are asked; when all have had their turn, it begins anew."""
+        digest = hashlib.sha256(request).digest()
+        before = self._given.get(digest, set())
+        if before.issuperset(source.name for source in sources):
+            self._given.pop(digest, None)
+        return sorted(sources, key=lambda source: source.name in before)

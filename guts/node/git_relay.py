@@ -9,10 +9,11 @@ import contextlib
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol
 
-from guts.errors import GutsError, Unavailable
-from guts.git.fetch_responses import BadGitAnswer, FetchResponse
+from guts.errors import GutsError, PeerFault, Unavailable
+from guts.git.fetch_responses import FetchResponse
 from guts.git.git_requests import FetchRequest
 from guts.git.pkt_line import ERROR_BAND, PROGRESS_BAND, on_band
 from guts.node.git_service import SourceBusy
@@ -37,6 +38,9 @@ class Source(Protocol):
     def request(self, request: FetchRequest) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Enter with the bytes of the answer. Raises: ``GutsError`` (from the iterator too)."""
 
+    async def blame(self, error: PeerFault) -> None:
+        """Count ``error``, which was in its answer, against the source."""
+
 
 class NoSourceAnswered(Unavailable):
     """Nobody who holds the repository could answer git's request.
@@ -52,14 +56,33 @@ class NoSourceAnswered(Unavailable):
         self.reasons = list(reasons)
 
 
+class AnswersDiffer(Unavailable):
+    """A source answers otherwise than the one before it, the beginning of whose answer git knows already."""
+
+    code: ClassVar[str] = "ANSWERS_DIFFER"
+
+
+@dataclass(slots=True)
+class Course:
+    """How an answer came about.
+
+    Attributes:
+        notes: a line for each source that failed before the first piece was yielded. After that, such lines are
+            part of the answer, as git's own progress is.
+        given_by: the source of the pack, once a byte of it has been passed on.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    given_by: Source | None = None
+
+
 async def relay(
-    sources: Sequence[Source], request: FetchRequest, notes: list[str], busy: float
+    sources: Sequence[Source], request: FetchRequest, course: Course, busy: float
 ) -> AsyncGenerator[bytes, None]:
     """Yield the answer of the first of ``sources`` that gives one.
 
     Args:
-        notes: gets a line for each source that failed before the first piece was yielded; after that, such lines
-            are part of the answer, as git's own progress is.
+        course: is told how it went.
         busy: seconds for a place, where every source that is left is busy.
 
     Raises:
@@ -76,9 +99,13 @@ async def relay(
             try:
                 async with contextlib.aclosing(_answer(source, request, passed)) as pieces:
                     async for piece in pieces:
+                        if passed.pack_begun:
+                            course.given_by = source
                         yield piece
                 return
             except GutsError as error:
+                if isinstance(error, PeerFault):
+                    await source.blame(error)
                 if passed.pack_begun:
                     yield _ending(f"{source.name} broke off in the middle of the pack ({error}); try again")
                     return
@@ -92,7 +119,7 @@ async def relay(
                     if passed.header:
                         yield _line(note)
                     else:
-                        notes.append(note)
+                        course.notes.append(note)
         left = waiting
         if left and clock.time() + BUSY_PAUSE > until:
             reasons += [f"{source.name} is busy" for source in left]
@@ -139,7 +166,7 @@ async def _answer(source: Source, request: FetchRequest, passed: _Passed) -> Asy
                 passed.header = response.header
                 piece = response.header + piece
             elif response.header and response.header != passed.header:
-                raise BadGitAnswer("it answers otherwise than the source before it")
+                raise AnswersDiffer("it answers otherwise than the source before it")
             passed.pack_begun |= bool(response.pack_bytes) or response.whole
             if piece:
                 yield piece

@@ -5,10 +5,10 @@ A stream has one use, so a client between two requests costs the server nothing:
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import ClassVar, Final
 
-from guts.errors import ExitStatus, GutsError, Unavailable
+from guts.errors import ExitStatus, GutsError, PeerFault, Unavailable
 from guts.git.command import GitFailed, GitTimedOut
 from guts.git.git_requests import MAX_FETCH_BYTES, BadGitRequest, FetchRequest, UnsupportedGitRequest
 from guts.git.repository import NotARepository
@@ -36,6 +36,12 @@ class SourceRefuses(Unavailable):
 
     code: ClassVar[str] = "SOURCE_REFUSES"
     exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+
+class TooCostly(Unavailable):
+    """git met one of its limits over a request; whoever asked is told no more than that it broke off."""
+
+    code: ClassVar[str] = "TOO_COSTLY"
 
 
 class GitServer:
@@ -83,8 +89,10 @@ class GitServer:
                     async with asyncio.timeout(self._patience.stall):
                         await stream.write(chunk)
             except GitFailed as error:
+                if error.is_limit:
+                    raise TooCostly(str(error)) from error
                 # What the request is to blame for, git has told in its answer, which ends where it ends.
-                if error.is_ours or error.is_limit:
+                if error.is_ours:
                     raise
         async with asyncio.timeout(self._patience.stall):
             await stream.end()
@@ -107,14 +115,21 @@ class NodeSource:
 
     Args:
         next_request: gives ids for requests that nothing else under way on ``connection`` has.
+        blame: counts a fault in its answer against the node.
     """
 
     def __init__(
-        self, connection: TcpConnection, repository: RepositoryId, next_request: Callable[[], int], patience: Patience
+        self,
+        connection: TcpConnection,
+        repository: RepositoryId,
+        next_request: Callable[[], int],
+        blame: Callable[[PeerFault], Awaitable[None]],
+        patience: Patience,
     ) -> None:
         self._connection = connection
         self._repository = repository
         self._next_request = next_request
+        self._blame = blame
         self._patience = patience
 
     @property
@@ -126,6 +141,10 @@ class NodeSource:
     def preparing(self) -> float:
         """Seconds until its pack must begin."""
         return self._patience.preparing
+
+    async def blame(self, error: PeerFault) -> None:
+        """Count ``error``, which was in its answer, against the node."""
+        await self._blame(error)
 
     @contextlib.asynccontextmanager
     async def request(self, request: FetchRequest) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -10,7 +10,7 @@ from guts.git.git_requests import FetchRequest
 from guts.git.pkt_line import ERROR_BAND, PACK_BAND, Mark, Packets, encode
 from guts.git.quarantine import Quarantine
 from guts.ids import ObjectId
-from guts.node.git_relay import NoSourceAnswered, Source, relay
+from guts.node.git_relay import Course, NoSourceAnswered, Source, relay
 
 TIPS_ONLY: Final = "deepen 1"
 WITHOUT_TREES: Final = "filter tree:0"
@@ -41,7 +41,7 @@ async def fetch_objects(
     reasons: list[str] = []
     for source in sources:
         try:
-            async with contextlib.aclosing(relay([source], request, [], busy)) as pieces:
+            async with contextlib.aclosing(relay([source], request, Course(), busy)) as pieces:
                 await quarantine.index(_pack(pieces), max_pack_bytes)
             learned = await learn()
         except NoSourceAnswered as error:

@@ -45,6 +45,7 @@ from guts.events import (
     RefsLoaded,
     Seed,
     ServeFinished,
+    SourceFailed,
     SyncNow,
     UnknownMessageReceived,
     Unseed,
@@ -166,6 +167,8 @@ class Service:
                 return self._fault_of(connection, error, now)
             case GitServed(connection=connection, error=error):
                 self._admission.end_git(connection)
+                return self._fault_of(connection, error, now)
+            case SourceFailed(connection=connection, error=error):
                 return self._fault_of(connection, error, now)
             case Published(repository=repository, accepted=accepted):
                 return self._published(repository, accepted, now)

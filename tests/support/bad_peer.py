@@ -31,6 +31,7 @@ from guts.wire.messages import (
     EncodedRefs,
     GetObjects,
     GetRefs,
+    GitService,
     Goodbye,
     Hello,
     HelloAck,
@@ -50,6 +51,7 @@ from tests.support.repositories import ENVIRONMENT, git
 
 M = TypeVar("M")
 DAY_MS = 86_400_000
+CAPABILITIES = ("seed", "git-service")
 
 
 def now_ms() -> int:
@@ -183,11 +185,11 @@ class BadPeer:
 
     def hello(self) -> Hello:
         """Return an honest Hello."""
-        return Hello(1, 1, "bad/1", ("seed",), self.record(), now_ms(), os.urandom(8))
+        return Hello(1, 1, "bad/1", CAPABILITIES, self.record(), now_ms(), os.urandom(8))
 
     def hello_ack(self) -> HelloAck:
         """Return an honest HelloAck."""
-        return HelloAck(1, "bad/1", ("seed",), self.record(), now_ms(), os.urandom(8))
+        return HelloAck(1, "bad/1", CAPABILITIES, self.record(), now_ms(), os.urandom(8))
 
     async def introduce(self) -> Self:
         """Say hello as the dialler should, and hear the answer."""
@@ -251,6 +253,10 @@ class BadHolder:
         await stream.write(self.offer.pack)
         await stream.end()
 
+    async def answer_git(self, peer: BadPeer, message: GitService) -> None:
+        """Answer a request of git's own protocol; overridden by what lies."""
+        raise AssertionError(message)
+
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[Self]:
         """Enter with the holder listening."""
@@ -298,6 +304,8 @@ class BadHolder:
                     self.wanted.append(message)
                     # The node may hang up in the middle.
                     tasks.create_task(_unless_cut(self.answer_objects(peer, message)))
+                case GitService():
+                    tasks.create_task(_unless_cut(self.answer_git(peer, message)))
                 case _:
                     pass
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from guts.addresses import Address
 from guts.effects import (
     Candidate,
     Dial,
@@ -19,6 +20,7 @@ from guts.effects import (
     SeedingStopped,
     Send,
     Serve,
+    ServeGit,
     Withdraw,
 )
 from guts.errors import PeerFault, StorageFault, Unavailable
@@ -33,6 +35,7 @@ from guts.events import (
     FetchFinished,
     FetchId,
     FetchOutcome,
+    GitServed,
     Incomplete,
     LookupFinished,
     NothingNew,
@@ -48,14 +51,25 @@ from guts.events import (
 )
 from guts.gossip.protocol import envelope
 from guts.records import ProviderRecord
-from guts.service.admission import BUSY_RETRY_AFTER, MAX_LOADS_PER_PEER, MAX_SERVES, MAX_SERVES_PER_PEER
+from guts.service.admission import (
+    BUSY_RETRY_AFTER,
+    MAX_GIT,
+    MAX_GIT_PER_NETWORK,
+    MAX_GIT_PER_PEER,
+    MAX_LOADS_PER_PEER,
+    MAX_SERVES,
+    MAX_SERVES_PER_PEER,
+    Admission,
+)
 from guts.service.service import ALL_SLICES, NotFollowed
 from guts.sync.goal import SyncTimedOut
 from guts.wire.messages import (
+    UPLOAD_PACK,
     Error,
     ErrorCode,
     GetObjects,
     GetRefs,
+    GitService,
     Goodbye,
     GoodbyeCode,
     Gossip,
@@ -367,6 +381,91 @@ def test_pack_that_cannot_be_had_is_refused(request_: GetObjects, status: Object
     bench = holding()
     bench.call(1, 1)
     assert bench.say(1, request_) == [Send(C1, Objects(1, status, 0)), ResetStream(C1, 3, code)]
+
+
+def git_service(request: int = 1, wanted: object = R, service: int = UPLOAD_PACK) -> GitService:
+    return GitService(request, S if wanted is S else R, 2 * request + 1, service)
+
+
+def git_busy(connection: ConnectionId) -> list[Effect]:
+    error = Error(9, ErrorCode.BUSY, "too many under way", BUSY_RETRY_AFTER)
+    return [Send(connection, error), ResetStream(connection, 19, ResetCode.LIMIT)]
+
+
+def test_so_many_requests_of_git_are_answered_for_one_peer_and_for_all() -> None:
+    bench = holding()
+    full = MAX_GIT // MAX_GIT_PER_PEER
+    for number in range(1, full + 2):
+        bench.call(number, number)
+    for number in range(1, full + 1):
+        for request in range(1, MAX_GIT_PER_PEER + 1):
+            assert bench.say(number, git_service(request)) == [ServeGit(ConnectionId(number), git_service(request))]
+        assert bench.say(number, git_service(9)) == git_busy(ConnectionId(number))
+    last = ConnectionId(full + 1)
+    assert bench.say(full + 1, git_service(9)) == git_busy(last)
+    # Packs for other nodes have places of their own.
+    assert bench.say(1, get_objects()) == [Serve(C1, get_objects())]
+    assert bench.handle(GitServed(C1, None)) == []
+    assert bench.say(full + 1, git_service(9)) == [ServeGit(last, git_service(9))]
+    assert bench.say(1, git_service(9)) == git_busy(C1)
+    # The end of an answer after that of its connection.
+    bench.end(2)
+    assert bench.handle(GitServed(C2, Fault("x"))) == []
+    assert bench.say(1, git_service(9)) == [ServeGit(C1, git_service(9))]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "more"),
+    [
+        (["8.8.4.1", "8.8.4.2", "8.8.4.200"], "8.8.4.3"),
+        (["2600:1::1", "2600:1:0:2::1", "2600:1::3"], "2600:1:0:ffff::1"),
+    ],
+)
+def test_one_network_of_the_internet_has_not_all_places(addresses: list[str], more: str) -> None:
+    admission = Admission()
+    assert 2 * MAX_GIT_PER_PEER <= MAX_GIT_PER_NETWORK < MAX_GIT
+    for number in range(MAX_GIT_PER_NETWORK):
+        assert admission.begin_git(ConnectionId(number), Address(addresses[number % 3], 9))
+    assert not admission.begin_git(ConnectionId(90), Address(more, 9))
+    for number, ip in enumerate(("8.8.5.1", "2600:1:1::1", "192.168.0.1", "127.0.0.1")):
+        assert admission.begin_git(ConnectionId(100 + number), Address(ip, 9)), ip
+    assert not admission.begin_git(ConnectionId(110), Address("9.9.9.9", 9))
+    admission.end_git(ConnectionId(0))
+    assert admission.begin_git(ConnectionId(90), Address(more, 9))
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "10.1.2.3", "fd00::1"])
+def test_nodes_of_one_lan_or_machine_are_not_one_network(ip: str) -> None:
+    admission = Admission()
+    for number in range(MAX_GIT):
+        assert admission.begin_git(ConnectionId(number), Address(ip, 9))
+    assert not admission.begin_git(ConnectionId(MAX_GIT), Address(ip, 9))
+
+
+@pytest.mark.parametrize(
+    ("message", "error", "code"),
+    [
+        (git_service(wanted=S), ErrorCode.NOT_FOUND, ResetCode.NOT_FOUND),
+        (git_service(service=2), ErrorCode.UNSUPPORTED, ResetCode.REFUSED),
+    ],
+)
+def test_git_service_that_cannot_be_had_is_refused(message: GitService, error: ErrorCode, code: ResetCode) -> None:
+    bench = holding()
+    bench.call(1, 1)
+    [refusal, reset] = bench.say(1, message)
+    assert isinstance(refusal, Send)
+    assert isinstance(refusal.message, Error)
+    assert (refusal.message.request, refusal.message.code) == (1, error)
+    assert reset == ResetStream(C1, 3, code)
+
+
+def test_fault_in_a_request_of_git_is_counted() -> None:
+    bench = holding()
+    bench.call(1, 1)
+    bench.say(1, git_service())
+    assert bench.handle(GitServed(C1, Unavailable("x"))) == []
+    bench.say(1, git_service())
+    assert bench.handle(GitServed(C1, Fault("x")))[1:] == [Disconnect(C1, BANNED)]
 
 
 # --- who holds what -----------------------------------------------------------------------------------------
