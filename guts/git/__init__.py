@@ -4,6 +4,8 @@
 - ``repository``: a bare repository: what it has, the pack between wants and haves, ancestry, projection, recovery.
 - ``quarantine``, ``inspection``, ``trees``: a received pack, from untrusted bytes to checked objects.
 - ``packed_refs``, ``files``: the projection of refs, and files that survive a crash.
+- ``pkt_line``, ``git_requests``, ``fetch_responses``: git's own protocol, judged before it is passed on. Sans-IO.
+- ``upload_pack``: git's own servers over a bare repository, one child for one request.
 - ``folder``: signed records kept beside the objects.
 - ``locks``: pack lock and commit mutex.
 - ``source``: the repository of the person who publishes.

@@ -12,6 +12,8 @@
   again at the start of a node.
 - ``history``: what counts of an author after a removal, or where two histories were signed with one key.
 - ``rebuilding``: a damaged database is set aside; what a new one does not know is accepted again from the folders.
+- ``git_service`` is both ends of a GitService; ``git_answers`` answers git at the control socket, from what is held
+  here or, through ``git_relay``, from several who hold it.
 - ``transfers`` answers Fetch and Serve, ``refs_reader`` LoadRefs; ``publishing`` takes what a maintainer signs here,
   where ``signing`` finds the node fit for it.
   Pack bytes go between a connection's stream and git, and never through the driver.

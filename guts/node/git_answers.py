@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import hashlib
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from guts.addresses import BootstrapAddress
 from guts.errors import PeerFault
@@ -14,14 +12,11 @@ from guts.git.git_requests import ArchiveRequest, FetchRequest
 from guts.git.upload_pack import upload_archive, upload_pack
 from guts.ids import RepositoryId
 from guts.node.git_relay import Course, Source, relay
-from guts.node.git_service import NodeSource
+from guts.node.git_turns import Turns
 from guts.node.limits import Patience
 from guts.node.reader import Reader
 from guts.node.repositories import Repositories
 from guts.store.repositories import NotHeld
-
-MAX_REMEMBERED: Final = 256
-"""Requests of which it is remembered who gave the pack: more than people repeat within the life of a node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +66,7 @@ class GitAnswers:
         self._repositories = repositories
         self._reader = reader
         self._patience = patience
-        self._given = _Given()
+        self._turns = Turns()
 
     @contextlib.asynccontextmanager
     async def upload_pack(
@@ -94,13 +89,14 @@ class GitAnswers:
         if await self._is_held(repository):
             sources = [HeldSource(self._repositories, repository)]
         else:
-            sources = self._given.last_ones_last(data, await self._reader.sources(repository, hints, timeout))
+            sources = self._turns.in_order(data, await self._reader.sources(repository, hints, timeout))
         course = Course()
         try:
             async with contextlib.aclosing(relay(sources, request, course, self._patience.busy)) as pieces:
                 yield GitAnswer(pieces, course.notes)
         finally:
-            self._given.note(data, course)
+            if course.given_by is not None:
+                self._turns.note(data, course.given_by)
 
     @contextlib.asynccontextmanager
     async def upload_archive(
@@ -132,30 +128,3 @@ class GitAnswers:
         except NotHeld:
             return False
         return not self._repositories.is_lost(repository)
-
-
-class _Given:
-    """Who gave the pack for a request. git repeats a request when the pack was not what it should be.
-
-    Only git can tell whether a pack is whole. So who gave one for the same request before is asked last, and whoever
-    withholds objects keeps nobody from those that have them.
-    """
-
-    def __init__(self) -> None:
-        self._given: dict[bytes, set[str]] = {}
-
-    def note(self, request: bytes, course: Course) -> None:
-        """Note who gave the pack, if one was given."""
-        if course.given_by is not None:
-            digest = hashlib.sha256(request).digest()
-            self._given[digest] = self._given.pop(digest, set()) | {course.given_by.name}
-            if len(self._given) > MAX_REMEMBERED:
-                del self._given[next(iter(self._given))]
-
-    def last_ones_last(self, request: bytes, sources: Sequence[NodeSource]) -> list[Source]:
-        """Return ``sources`` in the order in which they are asked; when all have had their turn, it begins anew."""
-        digest = hashlib.sha256(request).digest()
-        before = self._given.get(digest, set())
-        if before.issuperset(source.name for source in sources):
-            self._given.pop(digest, None)
-        return sorted(sources, key=lambda source: source.name in before)
