@@ -25,6 +25,9 @@ from sqlalchemy import (
     TypedColumns,
 )
 
+REVISION: Final = "0003"
+"""The revision that builds these tables."""
+
 metadata: Final = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",

@@ -11,16 +11,19 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from guts.errors import ExitStatus
 from guts.store import dialect, history, lease, repositories
 from guts.store.database import Database
 from guts.store.dialect import DatabaseFailed
-from guts.store.migration import BackupFailed, SchemaNewer, scripts_directory
-from guts.store.schema import metadata
+from guts.store.migration import BackupFailed, Migrated, SchemaNewer, migrate, newest, scripts_directory
+from guts.store.schema import REVISION, metadata
 from tests.support.postgres import Server
 from tests.unit.store.states import ALICE, REPOSITORY, first_state
 
@@ -66,6 +69,41 @@ async def test_new_database_has_exactly_the_schema_of_the_code(database: Databas
 
     assert await database.read(difference) == []
     assert (database.migrated.before, database.migrated.backup) == (None, None)
+
+
+def test_new_database_is_made_as_the_revisions_make_it(tmp_path: Path) -> None:
+    """Byte for byte: SQLite keeps the statements."""
+    by_revisions, at_once = tmp_path / "revisions.db", tmp_path / "new.db"
+    config = Config(attributes={})
+    config.set_main_option("script_location", str(scripts_directory()))
+    assert newest(scripts_directory()) == REVISION == ScriptDirectory.from_config(config).get_current_head()
+    writer = dialect.create_writer(dialect.parse_url(by_revisions))
+    with writer.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    writer.dispose()
+    writer = dialect.create_writer(dialect.parse_url(at_once))
+    assert migrate(writer) == Migrated(None, REVISION, None)
+    writer.dispose()
+    statements = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+    assert query(at_once, statements) == query(by_revisions, statements)
+    assert query(at_once, "SELECT * FROM alembic_version") == query(by_revisions, "SELECT * FROM alembic_version")
+
+
+def test_start_without_a_migration_does_not_import_what_migrates(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from guts.store.database import Database\n"
+        "async def main():\n"
+        "    for again in range(2):\n"
+        "        await (await Database.open(sys.argv[1])).close()\n"
+        "asyncio.run(main())\n"
+        "print([name for name in ('alembic', 'sqlalchemy.dialects.postgresql') if name in sys.modules])\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "guts.db"], check=True, capture_output=True, text=True
+    )
+    assert ran.stdout == "[]\n"
 
 
 async def test_older_database_is_copied_with_its_wal_and_then_migrated(tmp_path: Path, later: Path) -> None:
