@@ -2,6 +2,7 @@
 #
 #   make demo            watch a repository travel through a local network (REPO=path for one of yours)
 #   make test            formatting, lint, types, and every test that needs no root and no service
+#   make test-interop    stock git against a network of nodes, every way to fetch and push; needs ssh-keygen
 #   make test-postgres   the tests that need a PostgreSQL server; as root on Debian it installs one
 #   make test-containers the tests of docker-compose.yml; they need root, and install a Docker Engine on Debian
 #   make venv            only build .venv, with exactly the locked packages
@@ -20,7 +21,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 UV := $(VENV)/lock/bin/uv
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help venv test test-postgres postgres-programs test-containers demo model crash bench lock clean check-python
+.PHONY: help venv test test-interop ssh-programs test-postgres postgres-programs test-containers demo model crash bench lock clean check-python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -54,6 +55,20 @@ test: venv
 	@$(BIN)/mypy
 	@echo "==> pytest"
 	@$(BIN)/pytest -q
+
+test-interop: venv
+	@command -v ssh-keygen >/dev/null || $(MAKE) --no-print-directory ssh-programs
+	@echo "==> pytest, with stock git ($$(git --version))"
+	@$(BIN)/pytest -q -m interop
+
+ssh-programs:
+	@test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { \
+		echo "Install OpenSSH's client and server (Debian, Ubuntu: openssh-client, openssh-server): signed tags need" >&2; \
+		echo "ssh-keygen, and the benchmarks compare with an sshd of their own." >&2; \
+		exit 1; }
+	@echo "==> installing openssh-client and openssh-server"
+	@apt-get update -qq
+	@DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends openssh-client openssh-server >/dev/null
 
 # The tests start servers in folders of their own: Debian's package is told to make and start none.
 test-postgres: venv
@@ -89,6 +104,7 @@ crash: venv
 	@$(BIN)/python -m tests.crash --count $(or $(N),100) $(if $(SEED),--seed $(SEED)) $(if $(KILL),--kill $(KILL))
 
 bench: venv
+	@command -v ssh-keygen >/dev/null && test -x /usr/sbin/sshd || $(MAKE) --no-print-directory ssh-programs
 	@$(BIN)/python -m tests.benchmarks
 
 lock: venv

@@ -7,7 +7,7 @@ import base64
 import binascii
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Final, Protocol
 
@@ -20,13 +20,16 @@ from guts.api.publication import pack_bytes, read_header
 from guts.errors import ExitStatus, GutsError, UsageError
 from guts.git.git_requests import MAX_ARCHIVE_BYTES, MAX_FETCH_BYTES
 from guts.identity import SIGNATURE_LENGTH
-from guts.ids import RepositoryId
+from guts.ids import ObjectId, RepositoryId
 from guts.node.git_answers import GitAnswer
 
 MAX_BODY_BYTES: Final = 128 << 10
 """Of a JSON body: the largest is an identity document, 64 KiB, which are 88 kB in base64."""
 
 MAX_HINTS: Final = 64
+MAX_ASKED: Final = 256
+"""Refs whose past is asked for at once: with names of 255 bytes they fit in a body."""
+
 DEFAULT_TIMEOUT: Final = 60.0
 MAX_TIMEOUT: Final = 86_400.0
 """Seconds. A first copy over a slow line takes hours; nobody waits for more than a day."""
@@ -57,6 +60,9 @@ class Control(Protocol):
     - ``refs``: ``repository``, ``name``, ``held``, ``head``, ``refs`` [{``ref``, ``oid``, ``peeled``?}], ``epoch``,
       ``identity_hash``, ``maintainers`` [id], ``documents`` [base64], ``heads`` [{``author``, ``seq``, ``hash``,
       ``signed_ms``}], ``proofs`` [base64], ``conflicts`` [name], ``sources`` (count), ``notes`` [line for a person].
+    - ``evidence``: what vouches for ``refs``: ``repository``, ``name``, ``path``? (of its folder, where it is held),
+      ``documents``, ``proofs`` [base64], ``records`` [{``header``, ``entries``: base64}], ``sources`` (count),
+      ``notes``; ``earlier``: ``refs`` [{``ref``, ``oid``, ``author``, ``seq``, ``signed_ms``, ``header``: base64}].
     - ``seed``, ``sync``: ``repository``, ``seconds``.
     - ``peers``: ``peer``, ``address``, ``direction``, ``state``, ``since_s``?, ``rtt_ms``?, ``repositories``
       (count), ``score``.
@@ -78,6 +84,8 @@ class Control(Protocol):
     async def repositories(self) -> list[Json]: ...
     async def inspect(self, repository: RepositoryId) -> Json: ...
     async def refs(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
+    async def evidence(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
+    async def earlier(self, repository: RepositoryId, refs: Mapping[str, ObjectId]) -> Json: ...
     def upload_pack(
         self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
     ) -> AbstractAsyncContextManager[GitAnswer]: ...
@@ -110,6 +118,8 @@ def application(control: Control) -> web.Application:
             web.get("/v1/repositories", handlers.repositories),
             web.get(repository, handlers.inspect),
             web.get(repository + "/refs", handlers.refs),
+            web.get(repository + "/evidence", handlers.evidence),
+            web.post(repository + "/earlier", handlers.earlier),
             web.post(repository + "/upload-pack", handlers.upload_pack),
             web.post(repository + "/upload-archive", handlers.upload_archive),
             web.put(repository + "/seeding", handlers.seed),
@@ -150,6 +160,18 @@ class _Handlers:
 
     async def refs(self, request: web.Request) -> web.Response:
         return web.json_response(await self._control.refs(_repository(request), *_search(request)))
+
+    async def evidence(self, request: web.Request) -> web.Response:
+        hints = _addresses(request.query.getall("hint", []))
+        timeout = _timeout(request.query.get("timeout"))
+        return web.json_response(await self._control.evidence(_repository(request), hints, timeout))
+
+    async def earlier(self, request: web.Request) -> web.Response:
+        asked = (await _body(request)).get("refs")
+        if not isinstance(asked, dict) or len(asked) > MAX_ASKED:
+            raise BadRequest(f"refs is not an object of at most {MAX_ASKED} refs")
+        refs = {name: _oid(value) for name, value in asked.items()}
+        return web.json_response(await self._control.earlier(_repository(request), refs))
 
     async def upload_pack(self, request: web.Request) -> web.StreamResponse:
         data = await read_request(request.content, MAX_FETCH_BYTES)
@@ -261,6 +283,13 @@ def _string(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise BadRequest(f"{name} is missing, or not a text")
     return value
+
+
+def _oid(value: object) -> ObjectId:
+    try:
+        return ObjectId(bytes.fromhex(_string(value, "oid")))
+    except ValueError:
+        raise BadRequest("an oid is not 40 hex digits") from None
 
 
 def _search(request: web.Request) -> tuple[list[BootstrapAddress], float]:

@@ -89,6 +89,7 @@ def show(session: Session, as_json: bool, subject: str) -> None:
                 "default_branch": document.default_branch,
                 "maintainers": [str(author) for author in document.maintainers],
                 "threshold": document.threshold,
+                "protected": [rule.pattern for rule in document.rules],
                 "changes": changed,
             }
         )
@@ -96,6 +97,7 @@ def show(session: Session, as_json: bool, subject: str) -> None:
         lines += [f"  {line}" for line in changed]
     held = Answer.of(session.client().get(f"/v1/repositories/{chain.repository}"))
     lines += fork_lines(held)
+    lines += [f"protected: {rule.pattern}" for rule in chain.current.rules]
     lines.append(f"maintainers, of whom {chain.current.threshold} must sign a change:")
     lines += [f"  {author}" for author in chain.current.maintainers]
     fork = held.json.get("identity_fork")
@@ -112,6 +114,14 @@ def show(session: Session, as_json: bool, subject: str) -> None:
     "--default-branch",
     help="Another default branch, by name. What a clone checks out is HEAD, which guts publish --head moves.",
 )
+@click.option(
+    "--protect",
+    "protected",
+    multiple=True,
+    metavar="PATTERN",
+    help="Refs that no push deletes or moves other than forward: main, release/*, refs/tags/v*.",
+)
+@click.option("--unprotect", "unprotected", multiple=True, metavar="PATTERN", help="A pattern that is a rule no more.")
 @_repository
 @_file
 @json_option
@@ -127,6 +137,8 @@ def propose(
     name: str | None,
     description: str | None,
     default_branch: str | None,
+    protected: tuple[str, ...],
+    unprotected: tuple[str, ...],
 ) -> None:
     """Write the next identity document to FILE, for the maintainers to sign.
 
@@ -142,6 +154,7 @@ def propose(
     coming, going = ([AuthorId.parse(text) for text in dict.fromkeys(texts)] for texts in (added, removed))
     maintainers = proposing.changed_maintainers(chain, coming, going)
     proposing.check_threshold(chain, maintainers, threshold)
+    rules = proposing.changed_rules(chain, protected, unprotected)
     known = _inspected(session, identifier)
     try:
         document = chain.successor(
@@ -152,6 +165,7 @@ def propose(
             default_branch=default_branch,
             maintainers=maintainers,
             threshold=threshold,
+            rules=rules,
             removed=tuple(proposing.newest_record(known, author) for author in going),
         )
     except PeerFault as error:

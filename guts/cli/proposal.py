@@ -18,7 +18,7 @@ from guts.identity import SigningKey, domain
 from guts.ids import AuthorId, BadId
 from guts.trust.acceptance import MAX_AHEAD_MS
 from guts.trust.chain import MAX_DOCUMENTS, IdentityChain
-from guts.trust.identity_document import MAX_DOCUMENT_BYTES, AuthorPoint, IdentityDocument
+from guts.trust.identity_document import MAX_DOCUMENT_BYTES, AuthorPoint, IdentityDocument, RefRule
 
 FORMAT: Final = "guts identity proposal 1"
 MAX_FILE_BYTES: Final = (MAX_DOCUMENTS + 1) * MAX_DOCUMENT_BYTES * 3 // 2
@@ -179,19 +179,24 @@ def changes(before: IdentityDocument, after: IdentityDocument) -> list[str]:
     lines = [f"adds {author}" for author in after.maintainers if author not in before.maintainers]
     lines += [f"removes {point.author}: {_last(point)}" for point in after.removed]
     lines += [f"reaffirms {point.author}, who goes on from {record_text(point)}" for point in after.reaffirmed]
+    lines += [f"protects {rule_text(rule)}" for rule in after.rules if rule not in before.rules]
+    lines += [f"no longer protects {rule_text(rule)}" for rule in before.rules if rule not in after.rules]
     if before.threshold != after.threshold:
         lines.append(f"threshold: {before.threshold} -> {after.threshold}")
     for name in ("name", "description", "default_branch"):
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
             lines.append(f"{name.replace('_', ' ')}: {_quoted(old)} -> {_quoted(new)}")
-    if before.rules != after.rules:
-        rules = [f"{_quoted(rule.pattern)} needs {rule.endorsements}" for rule in after.rules]
-        lines.append(f"rules: {', '.join(rules)}" if rules else "no rules")
     stay = [author for author in after.maintainers if author in before.maintainers]
     if stay != [author for author in before.maintainers if author in after.maintainers]:
         lines.append("another order of precedence: " + ", ".join(f"{author.short}…" for author in after.maintainers))
     return lines
+
+
+def rule_text(rule: RefRule) -> str:
+    """Return what a rule protects, for people; nothing counts endorsements yet, so more than one are told."""
+    more = f" ({rule.endorsements} endorsements, which nothing counts yet)" if rule.endorsements > 1 else ""
+    return f"{_quoted(rule.pattern)}{more}"
 
 
 def record_text(point: AuthorPoint) -> str:

@@ -8,8 +8,8 @@ from guts.cli.proposal import BadProposal
 from guts.cli.session import say
 from guts.ids import AuthorId
 from guts.trust.chain import IdentityChain
-from guts.trust.identity_document import AuthorPoint, default_threshold
-from guts.trust.ref_names import BRANCHES
+from guts.trust.identity_document import AuthorPoint, InvalidIdentity, RefRule, default_threshold
+from guts.trust.ref_names import BRANCHES, NAMESPACES
 
 if TYPE_CHECKING:
     from guts.cli.proposal import Proposal
@@ -43,6 +43,29 @@ def check_threshold(chain: IdentityChain, maintainers: Sequence[AuthorId] | None
         raise BadProposal(
             f"--threshold {threshold}: there would be {there}", hint=f"more than half are {default_threshold(count)}"
         )
+
+
+def changed_rules(
+    chain: IdentityChain, protected: Sequence[str], unprotected: Sequence[str]
+) -> tuple[RefRule, ...] | None:
+    """Return what the rules would be; ``None``: what they are. Raises: ``BadProposal``: they can't be."""
+    if not protected and not unprotected:
+        return None
+    rules = {rule.pattern: rule for rule in chain.current.rules}
+    for pattern in unprotected:
+        if rules.pop(pattern, None) is None:
+            known = ", ".join(f"'{rule.pattern}'" for rule in chain.current.rules) or "none"
+            raise BadProposal(f"no rule protects {pattern!r}", hint=f"the patterns there are: {known}")
+    for pattern in protected:
+        if pattern in rules:
+            raise BadProposal(f"{pattern!r} is protected already", hint=f"guts identity show {chain.repository}")
+        if pattern.startswith("refs/") and not pattern.startswith((*NAMESPACES, "refs/*")):
+            raise BadProposal(f"{pattern!r} matches no ref", hint="main, release/*, refs/tags/v*")
+        try:
+            rules[pattern] = RefRule(pattern, 1)
+        except InvalidIdentity as error:
+            raise BadProposal(f"{pattern!r}: {error}", hint="main, release/*, refs/tags/v*") from None
+    return tuple(sorted(rules.values(), key=lambda rule: rule.pattern.encode()))
 
 
 def check_branch(repository: Answer, branch: str) -> None:

@@ -41,6 +41,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "sync": ("guts.cli.repositories:sync", "Compare with the other holders now."),
     "uninstall": ("guts.cli.install:uninstall", "Take back what guts install set up."),
     "unseed": ("guts.cli.repositories:unseed", "Stop seeding a repository."),
+    "verify": ("guts.cli.verify:verify", "Compare a clone or a mirror with what was signed."),
 }
 """Name to where the command is, and the line that ``guts --help`` has for it."""
 

@@ -5,7 +5,7 @@ import base64
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Final
 
@@ -15,10 +15,11 @@ from guts.clock import Now
 from guts.config import Config
 from guts.errors import ExitStatus, UsageError
 from guts.events import Accepted, Connect, Published, Seed, SyncNow, Unseed
-from guts.ids import RepositoryId
+from guts.ids import ObjectId, RepositoryId
 from guts.node.acceptance import Held
 from guts.node.drafts import Draft
 from guts.node.driver import Driver
+from guts.node.evidence import earlier, evidence
 from guts.node.git_answers import GitAnswer, GitAnswers
 from guts.node.identities import apply_document
 from guts.node.limits import Patience
@@ -28,7 +29,7 @@ from guts.node.publishing import Prepared, Publishing, Unchanged
 from guts.node.reader import Reader
 from guts.node.readings import Readings
 from guts.node.repositories import Repositories
-from guts.node.shown_refs import held_refs
+from guts.node.shown_refs import NOT_FOLLOWED, held_refs
 from guts.node.signing import make_ready
 from guts.records import Signed
 from guts.service.service import NotFollowed
@@ -198,6 +199,24 @@ class Control:
         else:
             shown = await self._reader.refs(repository, hints, timeout)
         return shown.to_json()
+
+    async def evidence(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109
+        """Return what vouches for the refs of a repository. Raises: as ``refs``."""
+        stored = await self._repositories.stored(repository)
+        if stored is None or self._repositories.is_lost(repository):
+            return evidence(*await self._reader.records(repository, hints, timeout), None)
+        held = await asyncio.to_thread(Held.of, stored)
+        notes = () if stored.summary.seeding else (NOT_FOLLOWED,)
+        sources = len(self._service.peers.peers_with_repository(repository))
+        return evidence(held, sources, notes, self._repositories.path(repository))
+
+    async def earlier(self, repository: RepositoryId, refs: Mapping[str, ObjectId]) -> Json:
+        """Return which older signed records had ``refs``; of a repository that is not held none are kept."""
+        stored = await self._repositories.stored(repository)
+        if stored is None:
+            return {"refs": []}
+        held = await asyncio.to_thread(Held.of, stored)
+        return {"refs": await earlier(self._repositories.database, held, refs)}
 
     def upload_pack(
         self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float

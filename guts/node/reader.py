@@ -2,15 +2,15 @@
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar, Final
 
 from guts.addresses import BootstrapAddress
-from guts.errors import ExitStatus, UsageError
-from guts.events import Read
+from guts.errors import ExitStatus, PeerFault, UsageError
+from guts.events import ConnectionId, Read, SourceFailed
 from guts.git.repository import BareRepository
 from guts.ids import PeerId, RepositoryId
+from guts.node.acceptance import Held
 from guts.node.driver import Driver
 from guts.node.git_service import CAPABILITY, NodeSource
 from guts.node.limits import Patience
@@ -69,6 +69,21 @@ class Reader:
             }
             peeled = await reading.scratch.peel(tagged, records, self._sources(reading))
             return await asyncio.to_thread(read_refs, held, ancestors, peeled, len(sources), tuple(_notes(reading)))
+
+    async def records(
+        self,
+        repository: RepositoryId,
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (told to the service)
+    ) -> tuple[Held, int, list[str]]:
+        """Return the verified state of ``repository``, how many holders were compared, and what a person should know.
+
+        Raises: as ``refs``.
+        """
+        with self._readings.using(repository) as reading:
+            sources = await self._read(reading, hints, timeout)
+            assert reading.held is not None, "a reading with sources has a state"
+            return reading.held, len(sources), _notes(reading)
 
     async def sources(
         self,
@@ -129,18 +144,18 @@ class Reader:
         # Sorting is stable: of two that are as new, the one that was connected first comes first.
         holders.sort(key=lambda state: reading.behind(state.id))
         ready = [state.connection for state in holders if state.connection is not None]
-        open_ = [(one.id, connection) for one in ready if (connection := self._driver.connection(one.id)) is not None]
-        next_request = service.sync.requests.next
-        return [
-            NodeSource(
-                connection,
-                reading.repository,
-                next_request,
-                functools.partial(self._driver.source_failed, connection_id),
-                self._patience,
-            )
-            for connection_id, connection in open_
-        ]
+        return [source for one in ready if (source := self._source(one.id, reading.repository)) is not None]
+
+    def _source(self, connection_id: ConnectionId, repository: RepositoryId) -> NodeSource | None:
+        connection = self._driver.connection(connection_id)
+        if connection is None:
+            return None
+
+        async def blame(error: PeerFault) -> None:
+            await self._driver.post(SourceFailed(connection_id, error))
+
+        next_request = self._driver.service.sync.requests.next
+        return NodeSource(connection, repository, next_request, blame, self._patience)
 
 
 def _notes(reading: Reading) -> list[str]:

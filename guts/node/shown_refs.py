@@ -35,6 +35,7 @@ class ShownRefs:
         proofs: that authors signed two histories: why an older record counts than before.
         sources: other holders whose word was compared for this answer.
         notes: lines that a person should see.
+        followed: this node keeps it up to date.
     """
 
     repository: RepositoryId
@@ -47,6 +48,7 @@ class ShownRefs:
     sources: int
     proofs: Sequence[bytes] = ()
     notes: tuple[str, ...] = ()
+    followed: bool = False
 
     def to_json(self) -> dict[str, object]:
         """Return what ``GET /v1/repositories/{id}/refs`` answers."""
@@ -77,6 +79,7 @@ class ShownRefs:
             "conflicts": [name for name in self.refs if name.startswith(CONFLICTS)],
             "sources": self.sources,
             "notes": list(self.notes),
+            "followed": self.followed,
         }
 
 
@@ -112,6 +115,7 @@ async def held_refs(repositories: Repositories, stored: StoredRepository) -> Sho
         sources=0,
         proofs=[kept.encoded for kept in stored.equivocations],
         notes=() if summary.seeding else (NOT_FOLLOWED,),
+        followed=summary.seeding,
     )
 
 
@@ -134,5 +138,6 @@ def read_refs(
         documents=chain.documents,
         headers=[(record.header, record.hash) for _, record in sorted(held.records.items())],
         sources=sources,
+        proofs=[proof.encode() for _, proof in sorted(held.proofs.items())],
         notes=notes,
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import BinaryIO, ClassVar, Final
 
 from guts.addresses import RepositoryUrl
+from guts.cli.known_repositories import remember
 from guts.cli.session import Session
 from guts.errors import ExitStatus, GutsError, UsageError
 from guts.remote_helper.nodes import reached, reached_for_push
@@ -111,8 +112,10 @@ def _serve(
         case "git-receive-pack":
             from guts.remote_helper.push import serve_push
 
-            with reached_for_push(session, url, talk) as (client, stays):
-                return serve_push(session, client, remote, url, git_in, git_out, node_stays=stays)
+            with reached_for_push(session, url, talk) as target:
+                for line in remember(session.paths, target.state):
+                    talk.note(line)
+                return serve_push(session, target, remote, url, git_in, git_out)
         case _:
             raise Unsupported(f"there is no service {service!r}")
     return ExitStatus.OK

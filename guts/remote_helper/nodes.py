@@ -3,18 +3,25 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from guts.addresses import RepositoryUrl
 from guts.api.errors import ReportedError
 from guts.cli.answer import Answer
 from guts.cli.client import ControlClient, NodeDown
 from guts.cli.session import Session
-from guts.errors import ExitStatus
 from guts.remote_helper.talk import Talk
 
 SYNC_TIMEOUT: Final = 10.0
 """Seconds for replicas to tell what is new, before a push goes on without them."""
+
+NOT_FOLLOWED: Final = "NOT_SEEDED"
+"""The code of ``guts.service.service.NotFollowed``."""
+
+READ_TIMEOUT: Final = 120.0
+"""Seconds for the refs of a repository that has to be found first."""
 
 TURN_TIMEOUT: Final = 60.0
 """Seconds until another push from this home, which runs the node too, must have ended."""
@@ -52,9 +59,23 @@ def _answers(client: ControlClient) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class PushTarget:
+    """A node that takes pushes to a repository, which it holds.
+
+    Attributes:
+        state: the repository's refs and identity, as the node tells them.
+        stays: the node goes on when the push is done.
+    """
+
+    client: ControlClient
+    state: Answer
+    stays: bool
+
+
 @contextlib.contextmanager
-def reached_for_push(session: Session, url: RepositoryUrl, talk: Talk) -> Iterator[tuple[ControlClient, bool]]:
-    """Enter with a client of a node that holds the repository of ``url``; and whether it goes on after the push.
+def reached_for_push(session: Session, url: RepositoryUrl, talk: Talk) -> Iterator[PushTarget]:
+    """Enter with a node that holds the repository of ``url`` and takes pushes to it.
 
     Where this user's node does not run, this process runs it, with its key and its data, for as long as the push takes.
 
@@ -65,14 +86,12 @@ def reached_for_push(session: Session, url: RepositoryUrl, talk: Talk) -> Iterat
     """
     client = session.client()
     if _answers(client):
-        _have_it_held(client, url, talk)
-        yield client, True
+        yield PushTarget(client, _followed(client, url, talk), stays=True)
         return
     talk.note("no node is running: the node runs for this push")
     with _own_node(session) as own:
-        if _have_it_held(own, url, talk):
-            _sync(own, url, talk)
-        yield own, False
+        _sync(own, url, talk)
+        yield PushTarget(own, _followed(own, url, talk), stays=False)
 
 
 @contextlib.contextmanager
@@ -95,19 +114,18 @@ def _own_node(session: Session) -> Iterator[ControlClient]:
         yield ControlClient(control_socket)
 
 
-def _have_it_held(client: ControlClient, url: RepositoryUrl, talk: Talk) -> bool:
-    """Let the node hold the repository, as a maintainer's new node does not; tell whether it did before."""
+def _followed(client: ControlClient, url: RepositoryUrl, talk: Talk) -> Answer:
+    """Return what the node shows of the repository; it first gets it, where it does not follow it."""
     path = f"/v1/repositories/{url.repository}"
-    try:
-        if Answer.of(client.get(path)).flag("seeding"):
-            return True
-    except ReportedError as error:
-        if error.told.exit_status is not ExitStatus.NOT_FOUND:
-            raise
+    hint = f"&hint={quote(str(url.hint))}" if url.hint is not None else ""
+    refs = f"{path}/refs?timeout={READ_TIMEOUT:g}{hint}"
+    state = Answer.of(client.get(refs, READ_TIMEOUT))
+    if state.flag("followed"):
+        return state
     talk.note("your node gets the repository first, and seeds it from now on")
     hints = [str(url.hint)] if url.hint is not None else []
     client.send("PUT", f"{path}/seeding", {"hints": hints, "timeout": SEED_TIMEOUT}, SEED_TIMEOUT)
-    return False
+    return Answer.of(client.get(refs, READ_TIMEOUT))
 
 
 def _sync(client: ControlClient, url: RepositoryUrl, talk: Talk) -> None:
@@ -115,4 +133,5 @@ def _sync(client: ControlClient, url: RepositoryUrl, talk: Talk) -> None:
     try:
         client.send("POST", f"/v1/repositories/{url.repository}/sync", {"timeout": SYNC_TIMEOUT}, SYNC_TIMEOUT)
     except ReportedError as error:
-        talk.warning(f"no replica could be asked for news: {error}")
+        if error.told.code != NOT_FOLLOWED:
+            talk.warning(f"no replica could be asked for news: {error}")

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from guts.addresses import RepositoryUrl
 from guts.api.errors import ReportedError
 from guts.cli.answer import Answer, BadAnswer
-from guts.cli.client import ControlClient
 from guts.cli.session import Session
 from guts.errors import ExitStatus, GutsError, PeerFault, StorageFault
+from guts.remote_helper.nodes import PushTarget
 from guts.remote_helper.passphrase import passphrase_source
 from guts.remote_helper.push_options import PushOptions
 from guts.remote_helper.receive_pack import Command, Outcome, ReceivePack, Reporter, Request
@@ -51,29 +51,22 @@ class Push:
 
     Args:
         remote: the remote's name, or its URL where it has none.
-        state: what the node told of the repository before git said what it wants.
-        node_stays: the node goes on when the push is done.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        client: ControlClient,
-        remote: str,
-        url: RepositoryUrl,
-        state: Answer,
-        *,
-        node_stays: bool,
-    ) -> None:
+    def __init__(self, session: Session, target: PushTarget, remote: str, url: RepositoryUrl) -> None:
         self._session = session
-        self._node_stays = node_stays
-        self._client = client
+        self._target = target
+        self._client = target.client
         self._remote = remote
         self._url = url
-        self._state = state
 
     def __call__(self, request: Request, reporter: Reporter) -> Outcome:
-        """Push. Raises: ``GutsError``: why nothing was."""
+        """Push.
+
+        Raises:
+            GutsError: why nothing was.
+            BrokenPipeError: git went away before it was.
+        """
         options = PushOptions.parse(request.options)
         for name in options.unknown:
             reporter.warning(f"push option {name!r} means nothing here")
@@ -92,7 +85,7 @@ class Push:
             committed.number("followers", 0),
             begun,
         )
-        status = wait_for_replicas(self._client, pushed, options, reporter, node_stays=self._node_stays)
+        status = wait_for_replicas(self._client, pushed, options, reporter, node_stays=self._target.stays)
         return Outcome(refused, status)
 
     def _chain(self) -> "IdentityChain":
@@ -101,7 +94,9 @@ class Push:
         from guts.trust.chain import IdentityChain
 
         try:
-            chain = IdentityChain.from_documents([base64.b64decode(text) for text in self._state.texts("documents")])
+            chain = IdentityChain.from_documents(
+                [base64.b64decode(text) for text in self._target.state.texts("documents")]
+            )
         except (PeerFault, ValueError) as error:
             raise BadAnswer(f"has no valid identity documents: {error}") from None
         if chain.repository != self._url.repository:
@@ -152,6 +147,8 @@ class Push:
             name = prepared.text("session")
             with self._forgotten_unless_committed(name):
                 signed = self._sign(key, prepared, chain, updates)
+                if request.gone():
+                    raise BrokenPipeError
                 try:
                     return self._commit(name, signed, reporter), refused
                 except ReportedError as error:
@@ -205,27 +202,17 @@ class Push:
 
 
 def serve_push(
-    session: Session,
-    client: ControlClient,
-    remote: str,
-    url: RepositoryUrl,
-    git_in: BinaryIO,
-    git_out: BinaryIO,
-    *,
-    node_stays: bool,
+    session: Session, target: PushTarget, remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO
 ) -> ExitStatus:
     """Answer one ``git push``; return the exit status.
 
     Raises:
-        GutsError: why the node can't be asked about the repository.
+        BadPush, BadPacket: this is no push.
         BrokenPipeError: git went away.
     """
-    path = f"/v1/repositories/{url.repository}/refs"
-    state = Answer.of(client.get(path))
-    refs = {ref.text("ref"): ref.text("oid") for ref in state.objects("refs")}
+    refs = {ref.text("ref"): ref.text("oid") for ref in target.state.objects("refs")}
     shown = {name: oid for name, oid in refs.items() if not name.startswith(NODES_OWN)}
-    push = Push(session, client, remote, url, state, node_stays=node_stays)
-    return ReceivePack(shown, git_in, git_out).serve(push)
+    return ReceivePack(shown, git_in, git_out).serve(Push(session, target, remote, url))
 
 
 def _words(done: list[Command]) -> str:

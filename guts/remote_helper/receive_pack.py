@@ -5,8 +5,10 @@ with them is ``guts.remote_helper.push``'s. Whatever goes wrong once git has beg
 side-band and as a refusal of every ref: the pack is read to its end, since git takes a closed pipe for a crash.
 """
 
+import select
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import UnsupportedOperation
 from typing import BinaryIO, ClassVar, Final, Protocol
 
 import guts
@@ -56,13 +58,14 @@ class Request:
         commands: in the order in which git sent them.
         options: of ``git push -o``.
         pack: the bytes that follow, in pieces; empty where nothing but deletions was asked for.
+        gone: tells whether git has gone away, and nobody waits for an answer.
     """
 
     commands: list[Command]
     options: list[str]
     atomic: bool
-    quiet: bool
     pack: Iterator[bytes]
+    gone: Callable[[], bool]
 
 
 @dataclass(slots=True)
@@ -79,21 +82,18 @@ class Outcome:
 
 
 class Reporter:
-    """What a person reads of a push, on git's side-band: ``remote: …``."""
+    """What a person reads of a push, on git's side-band: ``remote: …``.
 
-    def __init__(self, write: Callable[[bytes], None], quiet: bool) -> None:
+    git says ``quiet`` whenever stderr is no terminal: it asks for no progress, of which there is none. So these lines
+    are always there, as those of a server's hooks are.
+    """
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
-        self._quiet = quiet
 
     def success(self, text: str) -> None:
-        """Say what was reached; not to who wants to hear nothing."""
-        if not self._quiet:
-            self._line(f"success: {text}")
-
-    def note(self, text: str) -> None:
-        """Say what is worth knowing; not to who wants to hear nothing."""
-        if not self._quiet:
-            self._line(text)
+        """Say what was reached."""
+        self._line(f"success: {text}")
 
     def warning(self, text: str) -> None:
         """Say what should not be missed."""
@@ -147,9 +147,9 @@ class ReceivePack:
             return ExitStatus.OK  # git found nothing to do
         options = self._options() if "push-options" in capabilities else []
         pack = self._pack() if any(command.new is not None for command in commands) else iter(())
-        request = Request(commands, options, "atomic" in capabilities, "quiet" in capabilities, pack)
+        request = Request(commands, options, "atomic" in capabilities, pack, self._gone)
         banded = "side-band-64k" in capabilities
-        reporter = Reporter(self._tell if banded else _nowhere, request.quiet)
+        reporter = Reporter(self._tell if banded else _nowhere)
         try:
             outcome = push(request, reporter)
         except GutsError as error:
@@ -171,7 +171,7 @@ class ReceivePack:
     def _commands(self) -> tuple[list[Command], set[str]]:
         commands: list[Command] = []
         capabilities: set[str] = set()
-        for line in self._lines(MAX_COMMANDS):
+        for line in self._lines(MAX_COMMANDS, may_be_gone=True):
             if line.startswith(b"shallow "):
                 continue  # the objects tell whether something is missing
             text, _, words = line.partition(b"\0")
@@ -189,21 +189,35 @@ class ReceivePack:
     def _options(self) -> list[str]:
         return [line.decode(errors="replace").rstrip("\n") for line in self._lines(MAX_OPTIONS)]
 
-    def _lines(self, limit: int) -> Iterator[bytes]:
-        """Yield packets up to the next flush."""
+    def _lines(self, limit: int, *, may_be_gone: bool = False) -> Iterator[bytes]:
+        """Yield packets up to the next flush. Raises: ``BadPush``: there are too many, or git stops in the middle.
+
+        Args:
+            may_be_gone: instead of them git may have closed its end.
+        """
         count = 0
         while isinstance(packet := read_packet(self._git_in.read), bytes):
             count += 1
             if count > limit:
                 raise BadPush(f"git sends more than {limit} lines")
             yield packet
-        if packet is not None and packet is not Mark.FLUSH:
-            raise BadPush("git sends a packet that has no place in a push")
+        if packet is not Mark.FLUSH and not (packet is None and may_be_gone and not count):
+            raise BadPush("git went away, or sends what has no place in a push")
 
     def _pack(self) -> Iterator[bytes]:
         # git closes its end behind the pack; nothing else says where that ends.
         while piece := self._git_in.read(PIECE_BYTES):
             yield piece
+
+    def _gone(self) -> bool:
+        # A pack that was begun comes whole also when git is killed: its pack-objects goes on.
+        try:
+            descriptor = self._git_out.fileno()
+        except UnsupportedOperation:
+            return False  # no pipe
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
     def _report(self, commands: Iterable[Command], outcome: Outcome, banded: bool) -> None:
         lines = ["unpack ok\n"]

@@ -8,6 +8,7 @@ import guts
 from guts.addresses import RepositoryUrl
 from guts.cli.answer import Answer
 from guts.cli.client import ControlClient
+from guts.cli.known_repositories import remember
 from guts.cli.session import Session
 from guts.errors import UsageError
 from guts.git.pkt_line import Mark, Packet, encode, read_packet
@@ -81,7 +82,7 @@ class UploadPack:
         """Return the verified refs, after having said what is to be said of them."""
         query = _query(self._url, READ_TIMEOUT)
         answer = Answer.of(self._client.get(f"/v1/repositories/{self._url.repository}/refs{query}", READ_TIMEOUT))
-        for note in answer.texts("notes"):
+        for note in (*answer.texts("notes"), *remember(self._session.paths, answer)):
             self._talk.note(note)
         if contested := sorted(answer.texts("conflicts")):
             shown = ", ".join(contested[:3]) + (f" and {len(contested) - 3} more" if len(contested) > 3 else "")

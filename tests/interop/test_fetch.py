@@ -3,9 +3,13 @@
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import commit
 from tests.interop.conftest import Home, Network, Published, fsck, publish, refs_of, tracked
 from tests.support.repositories import git
+
+pytestmark = pytest.mark.interop
 
 
 def test_clone_is_complete(reader: Home, library: Published, tmp_path: Path) -> None:

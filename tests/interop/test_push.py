@@ -11,6 +11,8 @@ from tests.e2e.conftest import commit
 from tests.interop.conftest import BIG_BYTES, Home, Network, Published, fsck, refs_of, tracked
 from tests.support.repositories import git
 
+pytestmark = pytest.mark.interop
+
 MAIN = "refs/heads/main"
 
 

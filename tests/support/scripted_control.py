@@ -13,7 +13,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from guts.addresses import BootstrapAddress
@@ -59,6 +59,7 @@ class ScriptedControl:
         self.records: dict[RepositoryId, SignedRefs] = {}
         self.splits: list[Json] = []
         self.fork: Json | None = None
+        self.past: list[Json] = []
         self.alone: set[RepositoryId] = set()
         """Repositories that nobody else holds."""
         self.waiting: dict[str, UnsignedRefs] = {}
@@ -134,6 +135,30 @@ class ScriptedControl:
             "sources": 0,
             "notes": [],
         }
+
+    async def evidence(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:
+        self.calls.append(("evidence", repository, tuple(hints), timeout))
+        if repository not in self.chains:
+            raise NobodyProvides("no replica found", hint="ask the publisher")
+        chain, record = self.chains[repository], self.records[repository]
+        return {
+            "repository": str(repository),
+            "name": chain.current.name,
+            "path": None,
+            "documents": [base64.b64encode(document).decode() for document in chain.documents],
+            "records": [
+                {
+                    "header": base64.b64encode(record.header_bytes).decode(),
+                    "entries": base64.b64encode(record.entries_bytes).decode(),
+                }
+            ],
+            "proofs": [],
+            "sources": 2,
+            "notes": [],
+        }
+
+    async def earlier(self, repository: RepositoryId, refs: Mapping[str, ObjectId]) -> Json:
+        return {"refs": self.past}
 
     async def inspect(self, repository: RepositoryId) -> Json:
         if repository not in self.chains:

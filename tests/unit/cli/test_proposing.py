@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from guts.cli.proposal import BadProposal, Proposal, changes
+from guts.cli.proposing import changed_rules
 from guts.cli.signed_documents import AlreadySigned, note_signature
 from guts.errors import ExitStatus
 from guts.ids import AuthorId, RepositoryId
 from guts.keystore import KeyFile, KeyKind, write_key_file
 from guts.records import MAX_SEQ
 from guts.trust.acceptance import MAX_AHEAD_MS
+from guts.trust.chain import IdentityChain
 from guts.trust.identity_document import AuthorPoint, RefRule
 from tests.support.proposals import sign_elsewhere
 from tests.support.scripted_control import ScriptedControl, serving
@@ -72,6 +74,31 @@ def test_default_branch_that_nobody_published_is_warned_of(
     assert "guts publish --head" in guts("identity", "propose", "--help").out.replace("\n", "")
 
 
+def test_refs_are_protected_and_freed_again(
+    guts: Guts, control: ScriptedControl, repository: str, tmp_path: Path
+) -> None:
+    protecting = ("--protect", "main", "--protect", "refs/tags/v*")
+    ran = guts("identity", "propose", *protecting, repository, tmp_path / "file")
+    assert ran.out.splitlines()[1:3] == ['protects "main"', 'protects "refs/tags/v*"']
+    document = Proposal.read(tmp_path / "file").document
+    assert document.rules == (RefRule("main", 1), RefRule("refs/tags/v*", 1))
+    ruled = chain(ALICE).successor(created_ms=NOW, nonce=bytes(16), rules=document.rules)
+    after = IdentityChain.from_documents([*chain(ALICE).documents, ruled.sign(ALICE)])
+    assert changed_rules(after, (), ("main",)) == (RefRule("refs/tags/v*", 1),)
+    assert changed_rules(after, ("a",), ()) == (RefRule("a", 1), *document.rules)
+    assert changed_rules(after, (), ()) is None
+    freed = after.successor(created_ms=NOW, nonce=bytes(16), rules=())
+    assert changes(after.current, freed) == ['no longer protects "main"', 'no longer protects "refs/tags/v*"']
+    for protected, unprotected, says in (
+        (("main",), (), "'main' is protected already"),
+        ((), ("dev",), "no rule protects 'dev'"),
+        (("refs/guts/x",), (), "'refs/guts/x' matches no ref"),
+        (("a\nb",), (), "not a pattern of refs"),
+    ):
+        with pytest.raises(BadProposal, match=says):
+            changed_rules(after, protected, unprotected)
+
+
 def test_records_are_told_by_time() -> None:
     two = chain(ALICE, BOB, CAROL)
     points = (AuthorPoint(BOB.author_id, NOW, b"\x01" * 32), AuthorPoint(CAROL.author_id, 0, b""))
@@ -94,9 +121,15 @@ def test_rules_are_quoted_and_their_end_is_told() -> None:
     none = chain(ALICE)
     rules = (RefRule("refs/heads/a", 1), RefRule("refs/tags/ needs 1, x", 2))
     document = none.successor(created_ms=NOW, nonce=bytes(16), rules=rules)
-    assert changes(none.current, document) == ['rules: "refs/heads/a" needs 1, "refs/tags/ needs 1, x" needs 2']
+    assert changes(none.current, document) == [
+        'protects "refs/heads/a"',
+        'protects "refs/tags/ needs 1, x" (2 endorsements, which nothing counts yet)',
+    ]
     some = none.extend(document.sign(ALICE))
-    assert changes(some.current, some.successor(created_ms=NOW, nonce=bytes(16), rules=())) == ["no rules"]
+    assert changes(some.current, some.successor(created_ms=NOW, nonce=bytes(16), rules=())) == [
+        'no longer protects "refs/heads/a"',
+        'no longer protects "refs/tags/ needs 1, x" (2 endorsements, which nothing counts yet)',
+    ]
 
 
 @pytest.mark.parametrize("kind", ["removed", "reaffirmed"])
