@@ -147,7 +147,7 @@ async def sends_elsewhere(stream: Stream, _: Maintainer) -> None:
     [
         (refuses, "it does not answer such a request", None),
         (is_stale, "upload-pack: not our ref", None),
-        (says_nothing, "0 bytes of the answer are all that came in time", None),
+        (says_nothing, "nothing came for 1 s", None),
         (hangs_up, "it ended in the middle", None),
         (talks_garbage, "is not the length of a packet", "BAD_PKT_LINE"),
         (cuts_history_off, "it says that its history is cut off", "BAD_GIT_ANSWER"),
