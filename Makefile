@@ -21,7 +21,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 UV := $(VENV)/lock/bin/uv
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help venv test test-interop ssh-programs test-postgres postgres-programs test-containers demo model crash bench lock clean check-python
+.PHONY: help venv test test-interop test-postgres postgres-programs test-containers demo model crash bench lock clean check-python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -57,18 +57,18 @@ test: venv
 	@$(BIN)/pytest -q
 
 test-interop: venv
-	@command -v ssh-keygen >/dev/null || $(MAKE) --no-print-directory ssh-programs
+	@command -v ssh-keygen >/dev/null || $(MAKE) --no-print-directory openssh-client
 	@echo "==> pytest, with stock git ($$(git --version))"
 	@$(BIN)/pytest -q -m interop
 
-ssh-programs:
+# The server that the benchmarks start is their own: Debian's package is told to start none (RUNLEVEL=1).
+openssh-%:
 	@test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { \
-		echo "Install OpenSSH's client and server (Debian, Ubuntu: openssh-client, openssh-server): signed tags need" >&2; \
-		echo "ssh-keygen, and the benchmarks compare with an sshd of their own." >&2; \
+		echo "Install OpenSSH's $* (Debian, Ubuntu: the package $@). Run by root on Debian or Ubuntu, this does it itself." >&2; \
 		exit 1; }
-	@echo "==> installing openssh-client and openssh-server"
+	@echo "==> installing $@"
 	@apt-get update -qq
-	@DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends openssh-client openssh-server >/dev/null
+	@RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $@ >/dev/null
 
 # The tests start servers in folders of their own: Debian's package is told to make and start none.
 test-postgres: venv
@@ -104,7 +104,7 @@ crash: venv
 	@$(BIN)/python -m tests.crash --count $(or $(N),100) $(if $(SEED),--seed $(SEED)) $(if $(KILL),--kill $(KILL))
 
 bench: venv
-	@command -v ssh-keygen >/dev/null && test -x /usr/sbin/sshd || $(MAKE) --no-print-directory ssh-programs
+	@test -x /usr/sbin/sshd || $(MAKE) --no-print-directory openssh-server
 	@$(BIN)/python -m tests.benchmarks
 
 lock: venv

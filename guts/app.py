@@ -11,19 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Final
 
-from guts.addresses import BootstrapAddress, RepositoryUrl
+from guts.addresses import BootstrapAddress
 from guts.api.server import control_server
 from guts.config import Config
 from guts.git.files import disk_faults
-from guts.git.source import clone_from
 from guts.identity import SigningKey
 from guts.keystore import load_or_create_node_key
 from guts.node.node import running
-
-CLONE_TIMEOUT: Final = 24 * 3600.0
-"""Seconds. A large repository over a slow line; progress is watched elsewhere (``guts.node.transfers``)."""
 
 
 async def run_node(config: Config, *, ready: Callable[[Mapping[str, object]], None]) -> None:
@@ -131,42 +126,3 @@ def in_thread(node: AbstractAsyncContextManager[Path]) -> Iterator[Path]:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(leave.set)
         ended.result()
-
-
-async def clone(
-    config: Config, url: RepositoryUrl, target: Path, *, near: BootstrapAddress | None = None
-) -> dict[str, object]:
-    """Make a verified working clone of ``url`` at ``target``; return what came of it.
-
-    A node of its own does it, which lives only as long as this: with a throw-away key, without a listener, its files
-    in a temporary folder beside ``target``.
-
-    Args:
-        near: a running node of this user: asked first, and a door to the network.
-
-    Raises:
-        NoProviders, ProvidersUnreachable: it can't be had.
-        UsageError, StorageFault, OSError: it can't be put where it should go.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".guts-clone-", dir=target.parent) as scratch:
-        home = Path(scratch)
-        paths = dataclasses.replace(config.paths, data=home / "data", state=home / "state", runtime=home / "run")
-        private = dataclasses.replace(
-            config,
-            paths=paths,
-            storage=dataclasses.replace(config.storage, database_url=f"sqlite:///{paths.database}"),
-            network=dataclasses.replace(
-                config.network,
-                role="node",
-                advertise=(),
-                bootstrap_nodes=((near,) if near is not None else ()) + config.network.bootstrap_nodes,
-            ),
-        )
-        hints = [hint for hint in (near, url.hint) if hint is not None]
-        async with running(private, SigningKey.generate(), client=True, stop=asyncio.Event()) as node:
-            result = await node.control.seed(url.repository, hints, CLONE_TIMEOUT)
-            inspected = await node.control.inspect(url.repository)
-            plain = RepositoryUrl(url.repository, url.name)
-            await clone_from(node.repositories.path(url.repository), target, str(plain), repository=str(url.repository))
-    return {**result, "directory": str(target), "refs": inspected["refs"], "head": inspected["head"]}

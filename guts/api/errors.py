@@ -19,6 +19,9 @@ HTTP_STATUS: Final[Mapping[ExitStatus, HTTPStatus]] = {
     ExitStatus.CONFIG: HTTPStatus.BAD_REQUEST,
 }
 
+ERROR_FILE: Final = "GUTS_ERROR_FILE"
+"""Environment variable: the file where a command that runs git wants to read what ``git-remote-guts`` ended in."""
+
 Detail = str | int | float | bool | None | list["Detail"]
 
 

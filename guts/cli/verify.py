@@ -186,14 +186,19 @@ async def _seen(where: str, remote: str | None, timeout: float) -> _Seen:  # noq
     """
     from guts.cli.verifying import SIGNED
     from guts.git.mirror import Clone, NoSuchRemote, list_mirror, view_of_clone, view_of_mirror
+    from guts.git.source import NotAGitDirectory
 
     if os.path.isdir(where):  # noqa: ASYNC240 (a look, on this machine)
         clone = await Clone.open(Path(where))
         source = clone.remote(remote)
+        if source is None and clone.bare:  # what a server has: it is the mirror
+            return _Seen(where, view_of_mirror(await clone.refs(), SIGNED), lambda _: True, [where], clone)
         if source is None:
             raise NoSuchRemote(f"{where} has no remote: its refs came from nowhere", hint="guts verify URL")
         view = view_of_clone(await clone.refs(), source, SIGNED)
         return _Seen(where, view, source.expects, [source.url, *clone.urls()], clone)
+    if "/" not in where and ":" not in where:
+        raise NotAGitDirectory(f"there is no directory {where!r} here", hint="guts verify DIR, or the URL of a mirror")
     if where.startswith(("guts:", "repo1")):
         hint = "a clone: guts verify DIR; a mirror: guts verify https://…"
         raise click.UsageError(f"{where} is verified whenever it is fetched; {hint}", click.get_current_context())

@@ -6,7 +6,6 @@ signature, and the join of them (``guts.trust.canonical_refs``). Who told it, a 
 
 import base64
 import enum
-import time
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from guts.errors import ExitStatus, GutsError, PeerFault, Unavailable
 from guts.git.folder import NAME, RecordsFolder
 from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.node.rebuilding import NothingAccepted, accept_again
+from guts.records import MAX_SEQ
 from guts.trust.canonical_refs import AncestorFacts, CanonicalRefs, ancestor_questions, canonical_refs, counting
 from guts.trust.chain import IdentityChain
 from guts.trust.equivocation import EquivocationProof
@@ -134,7 +134,7 @@ class Signed:
         return replace(
             state,
             sources=answer.number("sources", 0),
-            notes=tuple(answer.texts("notes")),
+            notes=(*state.notes, *answer.texts("notes")),
             path=Path(path) if path else None,
         )
 
@@ -174,8 +174,14 @@ class Signed:
         records: Mapping[AuthorId, tuple[bytes, bytes]],
         proofs: list[bytes],
     ) -> Self:
-        whole, _ = accept_again(repository, documents, records, proofs, time.time_ns() // 1_000_000)
-        return cls(whole.chain, whole.records, tuple(whole.proofs.values()))
+        # At the end of time nothing is ahead of the clock: this machine's may be wrong, and replicas have judged that.
+        whole, refused = accept_again(repository, documents, records, proofs, MAX_SEQ)
+        for error in refused.values():
+            if isinstance(error, PeerFault):
+                raise error
+        # One that waits for a record that is nowhere is nobody's fault, as in a replica that is made anew.
+        notes = [f"a record of {author.short}… does not count here: {error}" for author, error in refused.items()]
+        return cls(whole.chain, whole.records, tuple(whole.proofs.values()), notes=tuple(notes))
 
     @property
     def questions(self) -> list[tuple[ObjectId, ObjectId]]:

@@ -287,7 +287,7 @@ async def list_mirror(url: str, timeout: float, git: Git | None = None) -> Refs:
         MirrorFailed: it does not, not in time, or not as git does.
     """
     git = git or OwnGit()
-    environment = {"GIT_ALLOW_PROTOCOL": PROTOCOLS, "GIT_ASKPASS": "true", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
+    environment = {"GIT_ALLOW_PROTOCOL": PROTOCOLS}
     hint = f"git ls-remote {url}"
     try:
         async with (

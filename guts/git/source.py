@@ -260,8 +260,6 @@ async def clone_from(
     url: str,
     branch: str | None = None,
     git: Git | None = None,
-    *,
-    repository: str | None = None,
 ) -> None:
     """Make a working clone of a bare repository on this machine, whose origin is then ``url``.
 
@@ -270,7 +268,6 @@ async def clone_from(
         target: a new or empty directory.
         url: what ``origin`` is to be.
         branch: the branch to check out; ``None``: the one that HEAD names.
-        repository: which repository of the network this is, for one that is; publishing from the clone goes on there.
 
     Raises:
         CloneFailed: ``target`` is in use, or there is no such branch.
@@ -282,5 +279,3 @@ async def clone_from(
     except GitFailed as error:
         raise CloneFailed(error.stderr.strip().removeprefix("fatal: ")) from None
     await git.run(["remote", "set-url", "origin", url], cwd=target)
-    if repository is not None:
-        await SourceRepository(target, git).set_repository(repository)

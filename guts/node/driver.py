@@ -52,6 +52,7 @@ from guts.events import (
     ProvidersFound,
     RefsLoaded,
     ServeFinished,
+    SourceFailed,
     UnknownMessageReceived,
     Woke,
 )
@@ -170,6 +171,10 @@ class Driver:
     def connection(self, connection: ConnectionId) -> TcpConnection | None:
         """Return an open connection by its id."""
         return self._connections.get(connection)
+
+    async def source_failed(self, connection: ConnectionId, error: PeerFault) -> None:
+        """Have ``error``, which was in what a peer answered to git, counted against that peer."""
+        await self.post(SourceFailed(connection, error))
 
     async def serve_connection(self, connection: TcpConnection, dialled: BootstrapAddress | None = None) -> None:
         """Run ``connection`` until it ends: one ``Connected`` first, one ``Disconnected`` last."""

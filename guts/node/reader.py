@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar, Final
 
 from guts.addresses import BootstrapAddress
-from guts.errors import ExitStatus, PeerFault, UsageError
-from guts.events import ConnectionId, Read, SourceFailed
+from guts.errors import ExitStatus, UsageError
+from guts.events import Read
 from guts.git.repository import BareRepository
 from guts.ids import PeerId, RepositoryId
 from guts.node.acceptance import Held
@@ -144,18 +145,18 @@ class Reader:
         # Sorting is stable: of two that are as new, the one that was connected first comes first.
         holders.sort(key=lambda state: reading.behind(state.id))
         ready = [state.connection for state in holders if state.connection is not None]
-        return [source for one in ready if (source := self._source(one.id, reading.repository)) is not None]
-
-    def _source(self, connection_id: ConnectionId, repository: RepositoryId) -> NodeSource | None:
-        connection = self._driver.connection(connection_id)
-        if connection is None:
-            return None
-
-        async def blame(error: PeerFault) -> None:
-            await self._driver.post(SourceFailed(connection_id, error))
-
-        next_request = self._driver.service.sync.requests.next
-        return NodeSource(connection, repository, next_request, blame, self._patience)
+        open_ = [(one.id, connection) for one in ready if (connection := self._driver.connection(one.id)) is not None]
+        next_request = service.sync.requests.next
+        return [
+            NodeSource(
+                connection,
+                reading.repository,
+                next_request,
+                functools.partial(self._driver.source_failed, connection_id),
+                self._patience,
+            )
+            for connection_id, connection in open_
+        ]
 
 
 def _notes(reading: Reading) -> list[str]:

@@ -1,8 +1,12 @@
 """What a person reads: lines on stderr, the only thing that git shows of this program."""
 
+import contextlib
+import json
+import os
 import sys
+from pathlib import Path
 
-from guts.api.errors import ErrorObject
+from guts.api.errors import ERROR_FILE, ErrorObject
 from guts.errors import GutsError
 
 
@@ -31,8 +35,12 @@ class Talk:
         self._say(f"warning: {text}")
 
     def fatal(self, error: GutsError) -> None:
-        """Say why it ends here, and what helps."""
+        """Say why it ends here, and what helps: to the command that runs git, where one asks for it, else here."""
         told = ErrorObject.of(error)
+        if path := os.environ.get(ERROR_FILE):
+            with contextlib.suppress(OSError):
+                Path(path).write_text(json.dumps(told.to_json()))
+                return
         self._say(f"fatal: {told.message}")
         if told.hint:
             self._say(f"hint: {told.hint}")

@@ -5,6 +5,8 @@ import functools
 import http.server
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import threading
@@ -215,7 +217,177 @@ def test_clone_of_a_mirror_is_compared(
     if kind == "single":
         del expected["refs/heads/side"]
     found = verdicts(node(3), clone)
-    if kind in ("shallow", "single"):  # tags come only with what they point at
-        found = {ref: verdict for ref, verdict in found.items() if verdict != "withheld"}
-        expected = {ref: verdict for ref, verdict in expected.items() if ref in found}
+    if kind == "single":  # tags come only with what they point at
+        expected = {ref: verdict for ref, verdict in expected.items() if ref in found or "tags" not in ref}
     assert found == expected
+
+
+def lines(guts: Guts, *arguments: object) -> dict[str, str]:
+    """Return what ``guts verify`` says of each ref that is not ok, without ages, which depend on the machine."""
+    ran = guts("verify", *arguments)
+    assert ran.status == ExitStatus.INTEGRITY, ran
+    told = [line.partition(": ") for line in ran.out.splitlines()[:-1] if not line.startswith("ok: ")]
+    return {
+        rest.split()[0].removesuffix(":"): re.sub(r"\d+s|seq \d+", "N", f"{verdict}: {rest}")
+        for verdict, _, rest in told
+    }
+
+
+def test_what_was_signed_once_is_stale_although_nothing_leads_from_it(node: Node, work: Path, tmp_path: Path) -> None:
+    git(work, "branch", "gone", "HEAD~1")
+    id = str(node(2)("publish", work, "--json").json["repository"])
+    assert node(3)("seed", id).status == 0
+    before = git(work, "rev-parse", "--short=7", "HEAD")
+    git(tmp_path, "clone", "-q", "--mirror", str(node(2)("inspect", id, "--json").json["path"]), "old.git")
+    git(work, "commit", "-q", "--amend", "-m", "another")
+    git(work, "branch", "-D", "gone")
+    assert node(2)("publish", work, "--force").status == 0
+    after = git(work, "rev-parse", "--short=7", "HEAD")
+
+    who = f"{str(node(2)('id', 'show', '--json').json['author']['id'])[:12]}…"  # type: ignore[index]
+    assert lines(node(2), tmp_path / "old.git", "--repository", id) == {
+        "refs/heads/gone": f"stale: refs/heads/gone {git(work, 'rev-parse', '--short=7', 'HEAD~1')}: {who} signed "
+        f"{git(work, 'rev-parse', '--short=7', 'HEAD~1')} (N, N ago), and since then {who} deleted it (N, N ago); "
+        "older by N",
+        "refs/heads/main": f"stale: refs/heads/main {before}: {who} signed {before} (N, N ago), and since then {who} "
+        f"signed {after} (N, N ago); older by N",
+    }
+
+
+def test_texts_name_what_is_wrong_and_who_signed_what(node: Node, published: Published, mirror: Path) -> None:
+    main = git(mirror, "rev-parse", "--short=7", "main")
+    for name in ("forged", "withheld", "unsigned"):
+        lie(mirror, name)
+    evil, nine = (git(mirror, "rev-parse", "--short=7", ref) for ref in ("main", "v9"))
+    side = git(published.work, "rev-parse", "--short=7", "side")
+    who = f"{published.author[:12]}…"
+    assert lines(node(3), mirror) == {
+        "refs/heads/main": f"forged: refs/heads/main {evil}: nobody signed that; {who} signed {main} (N, N ago)",
+        "refs/heads/side": f"withheld: refs/heads/side: {who} signed {side} (N, N ago), and it is not there",
+        "refs/tags/v9": f"unsigned: refs/tags/v9 {nine}: no maintainer's record has it",
+    }
+
+
+def test_folder_that_was_pushed_to_is_a_mirror_too(
+    node: Node, published: Published, mirror: Path, tmp_path: Path
+) -> None:
+    server = tmp_path / "server.git"
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", str(server))
+    git(mirror, "push", "-q", str(server), "refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*")
+    git(server, "update-ref", "refs/pull/1/head", "main")
+    ran = node(3)("verify", server, "--repository", published.id)
+    assert [line.partition(" ")[0] for line in ran.out.splitlines()[:-1]] == ["ok:"] * 3 + ["withheld:"] + ["ok:"] * 2
+    assert ran.out.splitlines()[-1].endswith("; 1 refs elsewhere, which nobody signs")
+
+
+def test_work_of_ones_own_is_no_fault(node: Node, published: Published, mirror: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(mirror), str(clone))
+    mine = commit(clone, "mine")[:7]
+    git(clone, "switch", "-q", "-c", "idea")
+    git(clone, "update-ref", "refs/notes/mine", "HEAD")
+    git(clone, "update-ref", "refs/remotes/other/main", "HEAD")
+    ran = node(3)("verify", clone)
+
+    assert ran.status == 0, ran
+    own = [line for line in ran.out.splitlines() if line.startswith("local")]
+    assert own == [
+        f"local: {ref} {mine}: this clone's own, not compared"
+        for ref in ("refs/heads/idea", "refs/heads/main", "refs/notes/mine")
+    ]
+
+
+@pytest.mark.parametrize("name", ["honest", "stale", "forged"])
+def test_verify_needs_no_node(
+    cluster: LocalCluster, published: Published, mirror: Path, tmp_path: Path, name: str
+) -> None:
+    network = json.loads(Guts(cluster.member(2).home)("node", "status", "--json").out)["network"]
+    stranger = Guts(
+        tmp_path / "stranger",
+        GUTS_NETWORK__NETWORK_NAME=network,
+        GUTS_NETWORK__BOOTSTRAP_NODES=cluster.member(1).address,
+    )
+    ref = "" if name == "honest" else lie(mirror, name)
+    with served(mirror, "git") as url:
+        ran = stranger("verify", url, "--json")
+
+    value = json.loads(ran.out)
+    found = {ref["ref"]: ref["verdict"] for ref in value["refs"]}
+    assert found == ({**HONEST, ref: name} if ref else HONEST), ran.err
+    assert value["sources"] == 2
+    assert "is new here: maintainers auth1" in ran.err
+    assert ("the history is fetched" in ran.err) == (name != "honest")
+    assert [path.name for path in (tmp_path / "stranger").iterdir()] == ["data"]
+
+
+def test_records_in_a_folder_are_enough(published: Published, mirror: Path, tmp_path: Path) -> None:
+    offline = Guts(tmp_path / "offline", GUTS_NETWORK__NETWORK_NAME="nowhere")
+    copy = tmp_path / "records"
+    shutil.copytree(published.path / "guts", copy)
+    assert verdicts(offline, mirror, "--records", copy) == HONEST
+    assert verdicts(offline, mirror, "--records", published.path) == HONEST
+    for name in ("forged", "withheld"):
+        ref = lie(mirror, name)
+        assert verdicts(offline, mirror, "--records", copy)[ref] == name
+    git(mirror, "update-ref", "refs/heads/main", git(published.work, "rev-parse", "main~1"))
+    # Stale is told by the objects of the node's own folder, where they are.
+    assert verdicts(offline, mirror, "--records", published.path)["refs/heads/main"] == "stale"
+
+
+def test_records_that_nobody_signed_are_refused(published: Published, mirror: Path, tmp_path: Path, work: Path) -> None:
+    offline = Guts(tmp_path / "offline")
+    copy = tmp_path / "records"
+    shutil.copytree(published.path / "guts", copy)
+    (record,) = (copy / "refs").iterdir()
+    data = bytearray(record.read_bytes())
+    data[-30] ^= 1
+    record.write_bytes(data)
+    ran = offline("verify", mirror, "--records", copy, "--json")
+    assert (ran.status, ran.error["code"]) == (ExitStatus.INTEGRITY, "BAD_RECORDS")
+
+    other = "repo1" + published.id[5:]
+    ran = offline("verify", mirror, "--records", tmp_path, "--json")
+    assert (ran.status, ran.error["code"]) == (ExitStatus.NOT_FOUND, "NO_RECORDS")
+    assert offline("verify", mirror, "--repository", other, "--records", published.path).status == 0
+
+
+def test_older_state_than_was_seen_is_loud(node: Node, work: Path, tmp_path: Path) -> None:
+    id = str(node(2)("publish", work, "--json").json["repository"])
+    path = Path(str(node(2)("inspect", id, "--json").json["path"]))
+    old = tmp_path / "old"
+    shutil.copytree(path / "guts", old)
+    commit(work, "three")
+    assert node(2)("publish", work).status == 0
+    stranger = Guts(tmp_path / "stranger")
+    assert stranger("verify", path, "--repository", id, "--records", path).status == 0
+    ran = stranger("verify", path, "--repository", id, "--records", old)
+
+    assert ran.status == ExitStatus.INTEGRITY
+    assert "WARNING: THIS REPOSITORY HAS GONE BACK IN TIME!" in ran.err
+    assert f"guts known forget {id}" in ran.err
+    assert ran.out == ""
+    assert stranger("known", "forget", id).status == 0
+    assert "is new here" in stranger("verify", path, "--repository", id, "--records", old).err
+
+
+def test_what_can_not_be_verified_is_named(node: Node, published: Published, mirror: Path, tmp_path: Path) -> None:
+    def told(*arguments: object) -> tuple[int, object]:
+        ran = node(3)("verify", *arguments, "--json")
+        return ran.status, ran.error["code"]
+
+    plain = tmp_path / "plain.git"
+    git(tmp_path, "init", "-q", str(plain))
+    assert told(plain) == (ExitStatus.USAGE, "NO_SUCH_REMOTE")
+    git(plain, "remote", "add", "one", "https://example.invalid/one.git")
+    assert told(plain) == (ExitStatus.NOT_FOUND, "WHICH_REPOSITORY")
+    git(plain, "remote", "add", "two", f"https://example.invalid/{published.id}/two.git")
+    assert told(plain) == (ExitStatus.USAGE, "NO_SUCH_REMOTE")
+    assert told(plain, "--remote", "three") == (ExitStatus.USAGE, "NO_SUCH_REMOTE")
+    assert told(tmp_path) == (ExitStatus.USAGE, "NOT_A_GIT_DIRECTORY")
+    assert told("nowhere") == (ExitStatus.USAGE, "NOT_A_GIT_DIRECTORY")
+    assert told(f"{tmp_path}/nowhere.git") == (ExitStatus.FAILED, "MIRROR_FAILED")
+    assert told(f"guts://{published.id}") == (ExitStatus.USAGE, "USAGE")
+    ran = node(3)("verify", plain, "--remote", "two", "--json")
+    assert {ref["verdict"] for ref in json.loads(ran.out)["refs"]} == {"withheld"}
+    unknown = "repo1" + "q" * 58
+    assert told(mirror, "--repository", unknown)[1] == "BAD_ID"

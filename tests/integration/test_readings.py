@@ -72,7 +72,7 @@ async def test_refs_of_what_is_not_held_are_read_from_two_holders_and_nothing_is
     held = await publisher.node.control.refs(maintainer.repository, (), 1.0)
 
     told = await reader.node.control.refs(maintainer.repository, (publisher.hint,), SOON)
-    assert told == {**held, "held": False, "sources": 2}
+    assert told == {**held, "held": False, "followed": False, "sources": 2}
     assert await reader.node.control.repositories() == []
     assert not reader.bare(maintainer.repository).exists()
     assert reader.node.control._service.sync.goals == {}
@@ -104,7 +104,7 @@ async def test_annotated_tags_are_peeled_though_nothing_is_held(world: World) ->
     }
 
     told = await reader.node.control.refs(maintainer.repository, (publisher.hint,), SOON)
-    assert told == {**held, "held": False, "sources": 1}
+    assert told == {**held, "held": False, "followed": False, "sources": 1}
     scratches = reader.config.paths.data / "readings"
     assert len(list(scratches.iterdir())) == 1
     await reader.stop()

@@ -10,7 +10,7 @@ from guts.service.service import NotFollowed
 from guts.store import discovery as dht_table
 from guts.store import peers as peer_table
 from guts.sync.goal import NoProviders, ProvidersUnreachable
-from tests.support.nodes import Maintainer, RunningNode, World, eventually
+from tests.support.nodes import Maintainer, NotCloned, RunningNode, World, eventually
 from tests.support.repositories import git
 
 
@@ -186,19 +186,20 @@ async def test_client_clones_without_a_node(world: World, way: str) -> None:
         url = RepositoryUrl(maintainer.repository, "example", publisher.hint)
         path = await world.clone(url, "clone")
     else:
+        url = maintainer.url
         await eventually(lambda: _provided(door, maintainer, 1))
-        path = await world.clone(maintainer.url, "clone", (door.hint,))
+        path = await world.clone(url, "clone", (door.hint,))
     assert git(path, "rev-parse", "HEAD") == str(maintainer.tip())
     assert git(path, "rev-parse", "v1") == str(maintainer.tip("v1"))
     assert git(path, "status", "--porcelain") == ""
-    assert git(path, "config", "remote.origin.url") == str(maintainer.url)
+    assert git(path, "config", "remote.origin.url") == str(url)
     assert _hidden(world.root) == []
 
 
 async def test_clone_of_what_nobody_holds_leaves_nothing(world: World) -> None:
     door = await world.node("door", network__role="bootstrap")
     maintainer = world.maintainer()
-    with pytest.raises(NoProviders):
+    with pytest.raises(NotCloned, match='"NO_PROVIDERS"'):
         await world.clone(maintainer.url, "clone", (door.hint,))
     assert not (world.root / "clone").exists()
     assert _hidden(world.root) == []

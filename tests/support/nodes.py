@@ -4,13 +4,14 @@ import asyncio
 import base64
 import hashlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from guts.addresses import Address, BootstrapAddress, RepositoryUrl
-from guts.app import clone
 from guts.clock import Now
 from guts.config import Config
 from guts.git.source import SourceRepository
@@ -207,6 +208,10 @@ def no_leftovers(bare: Path) -> bool:
     ]
 
 
+class NotCloned(Exception):
+    """A clone failed; the text is what was said on stderr, an error as JSON last."""
+
+
 class World:
     """The nodes of one test."""
 
@@ -234,9 +239,19 @@ class World:
         return Maintainer(self.root / f"{name}.work", name)
 
     async def clone(self, url: RepositoryUrl, target: str, doors: tuple[BootstrapAddress, ...] = ()) -> Path:
-        """Return the clone that an ephemeral client makes of ``url``."""
+        """Return the clone of ``url`` that is made where no node runs. Raises: ``NotCloned``."""
         path = self.root / target
-        await clone(config_of(self.root / f"{target}.home", doors), url, path)
+        settings = {
+            "GUTS_HOME": str(self.root / f"{target}.home"),
+            "GUTS_NETWORK__NETWORK_NAME": NETWORK,
+            "GUTS_NETWORK__BOOTSTRAP_NODES": ",".join(map(str, doors)),
+        }
+        command = [sys.executable, "-m", "guts", "clone", str(url), str(path), "--json"]
+        done = await asyncio.to_thread(
+            subprocess.run, command, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise NotCloned(done.stderr)
         return path
 
     async def close(self) -> None:

@@ -158,6 +158,7 @@ class ScriptedControl:
         }
 
     async def earlier(self, repository: RepositoryId, refs: Mapping[str, ObjectId]) -> Json:
+        self.calls.append(("earlier", repository, dict(refs)))
         return {"refs": self.past}
 
     async def inspect(self, repository: RepositoryId) -> Json:

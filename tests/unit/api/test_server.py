@@ -14,10 +14,11 @@ import pytest
 from guts.addresses import BootstrapAddress
 from guts.api.errors import HTTP_STATUS, ErrorObject, ReportedError
 from guts.api.publication import MAX_HEADER_BYTES, PIECE_BYTES, UploadBroken
-from guts.api.routes import MAX_BODY_BYTES, MAX_HINTS, MAX_TIMEOUT, Json
+from guts.api.routes import DEFAULT_TIMEOUT, MAX_ASKED, MAX_BODY_BYTES, MAX_HINTS, MAX_TIMEOUT, Json
 from guts.api.server import SocketBusy, SocketUnusable, control_server
 from guts.cli.client import ControlClient, NodeDown, NodeSilent, UnsafeSocket
 from guts.errors import ExitStatus, GutsError
+from guts.ids import ObjectId
 from tests.support.scripted_control import NODE, REPOSITORY, ScriptedControl, serving
 
 TIMEOUT = 10.0
@@ -127,6 +128,7 @@ def test_client_does_not_trust_a_socket_that_others_could_have_made(path: Path) 
         ControlClient(path).get("/v1/status")
 
 
+EARLIER = f"/v1/repositories/{REPOSITORY}/earlier"
 SYNC = f"/v1/repositories/{REPOSITORY}/sync"
 
 
@@ -137,6 +139,9 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
         client.send("PUT", known + "/seeding", {"hints": [f"{NODE}@1.2.3.4:9"], "timeout": 2.5})
     with pytest.raises(ReportedError):
         client.get(known + "/refs?hint=1.2.3.4:9&hint=%5B::1%5D:9&timeout=1.5")
+    with pytest.raises(ReportedError):
+        client.get(known + "/evidence?hint=1.2.3.4:9")
+    client.send("POST", known + "/earlier", {"refs": {"refs/heads/main": "01" * 20}})
     client.send("DELETE", known + "/seeding")
     client.send("POST", known + "/sync", {"timeout": 3})
     client.send("POST", "/v1/peers", {"address": "[::1]:9", "timeout": 1})
@@ -146,6 +151,8 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
     assert control.calls == [
         ("seed", REPOSITORY, (BootstrapAddress.parse(f"{NODE}@1.2.3.4:9"),), 2.5),
         ("refs", REPOSITORY, (BootstrapAddress("1.2.3.4", 9), BootstrapAddress("::1", 9)), 1.5),
+        ("evidence", REPOSITORY, (BootstrapAddress("1.2.3.4", 9),), DEFAULT_TIMEOUT),
+        ("earlier", REPOSITORY, {"refs/heads/main": ObjectId(b"\1" * 20)}),
         ("unseed", REPOSITORY),
         ("sync", REPOSITORY, 3.0),
         ("connect", BootstrapAddress("::1", 9), 1.0),
@@ -186,6 +193,9 @@ def test_every_exit_status_of_an_error_has_an_http_status() -> None:
         ("POST", SYNC, b'{"timeout": NaN}', "BAD_REQUEST", "timeout"),
         ("POST", SYNC, f'{{"timeout": {MAX_TIMEOUT + 1}}}'.encode(), "BAD_REQUEST", "timeout"),
         ("GET", f"/v1/repositories/{REPOSITORY}/refs?hint=nowhere", b"", "BAD_ADDRESS", "nowhere"),
+        ("POST", EARLIER, b"{}", "BAD_REQUEST", "refs is not an object"),
+        ("POST", EARLIER, b'{"refs": {"refs/heads/main": "01"}}', "BAD_REQUEST", "40 hex digits"),
+        ("POST", EARLIER, b'{"refs": {"refs/heads/main": null}}', "BAD_REQUEST", "oid"),
         ("POST", "/v1/peers", b"{}", "BAD_REQUEST", "address"),
         ("POST", "/v1/peers", b'{"address": "nowhere"}', "BAD_ADDRESS", "nowhere"),
         ("POST", "/v1/publications/s/commit", b'{"signature": "zz"}', "BAD_REQUEST", "hex"),
@@ -222,6 +232,14 @@ def test_hints_are_counted(control: ScriptedControl, path: Path) -> None:
         client.send("PUT", where, {"hints": ["1.2.3.4:9"] * MAX_HINTS})
     with pytest.raises(ReportedError, match="at most"):
         client.send("PUT", where, {"hints": ["1.2.3.4:9"] * (MAX_HINTS + 1)})
+
+
+def test_refs_whose_past_is_asked_for_are_counted(control: ScriptedControl, path: Path) -> None:
+    client = ControlClient(path)
+    refs = {f"refs/heads/{number:0244}": "01" * 20 for number in range(MAX_ASKED)}
+    client.send("POST", EARLIER, {"refs": refs})
+    with pytest.raises(ReportedError, match="at most"):
+        client.send("POST", EARLIER, {"refs": {**refs, "refs/heads/main": "01" * 20}})
 
 
 def test_header_of_a_publication_is_bounded(control: ScriptedControl, path: Path) -> None:
