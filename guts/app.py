@@ -13,12 +13,12 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from guts.addresses import BootstrapAddress
-from guts.api.server import control_server
 from guts.config import Config
 from guts.git.files import disk_faults
 from guts.identity import SigningKey
 from guts.keystore import load_or_create_node_key
-from guts.node.node import running
+from guts.node.control import Control
+from guts.node.node import Node, running
 
 
 async def run_node(config: Config, *, ready: Callable[[Mapping[str, object]], None]) -> None:
@@ -34,7 +34,7 @@ async def run_node(config: Config, *, ready: Callable[[Mapping[str, object]], No
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         node = await stack.enter_async_context(running(config, key, client=False, stop=stop))
-        await stack.enter_async_context(control_server(node.control, config.paths.control_socket))
+        await stack.enter_async_context(_served(node, config.paths.control_socket))
         ready(await node.control.status())
         await stop.wait()
 
@@ -64,7 +64,7 @@ async def client_node(config: Config, *, doors: tuple[BootstrapAddress, ...] = (
         private = dataclasses.replace(config, paths=paths, storage=storage, network=network)
         async with (
             running(private, SigningKey.generate(), client=True, stop=asyncio.Event()) as node,
-            control_server(node.control, paths.control_socket),
+            _served(node, paths.control_socket),
         ):
             yield paths.control_socket
 
@@ -87,9 +87,24 @@ async def push_node(config: Config) -> AsyncIterator[Path]:
         control_socket = folder / "control.sock"
         async with (
             running(config, key, client=True, stop=asyncio.Event()) as node,
-            control_server(node.control, control_socket),
+            _served(node, control_socket),
         ):
             yield control_socket
+
+
+@contextlib.asynccontextmanager
+async def _served(node: Node, control_socket: Path) -> AsyncIterator[None]:
+    """Serve the control API of ``node`` for as long as the context lasts."""
+    # 0.1 s of imports, in a thread: the node joins the network meanwhile.
+    control_server = await asyncio.to_thread(_import_server)
+    async with control_server(node.control, control_socket):
+        yield
+
+
+def _import_server() -> Callable[[Control, Path], AbstractAsyncContextManager[None]]:
+    from guts.api.server import control_server  # noqa: PLC0415 (imports aiohttp)
+
+    return control_server
 
 
 @contextlib.contextmanager

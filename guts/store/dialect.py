@@ -10,10 +10,10 @@ import contextlib
 import os
 import sqlite3
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -26,6 +26,9 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from guts.crash import crash_point
 from guts.errors import DiskFull, StorageFault, UsageError
+
+if TYPE_CHECKING:  # a fifth of what SQLAlchemy takes to import, and few nodes have such a database
+    from sqlalchemy.dialects import postgresql
 
 BUSY_TIMEOUT: Final = 5.0
 """Seconds that a statement waits for another process's lock: longer than any transaction of ours."""
@@ -325,5 +328,9 @@ def insert_or_ignore(connection: Connection, table: Table[Any], rows: list[dict[
         connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
 
 
-def _insert(connection: Connection, table: Table[Any]) -> sqlite.Insert | postgresql.Insert:
-    return postgresql.insert(table) if connection.dialect.name == POSTGRESQL else sqlite.insert(table)
+def _insert(connection: Connection, table: Table[Any]) -> "sqlite.Insert | postgresql.Insert":
+    if connection.dialect.name != POSTGRESQL:
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 (as above)
+
+    return postgresql.insert(table)

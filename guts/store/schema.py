@@ -25,6 +25,9 @@ from sqlalchemy import (
     TypedColumns,
 )
 
+REVISION: Final = "0004"
+"""The revision that builds these tables."""
+
 metadata: Final = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -182,6 +185,21 @@ class IdentityForkColumns(TypedColumns):
 
 
 identity_forks: Final = Table("identity_forks", metadata, IdentityForkColumns)
+
+
+class ReceiptColumns(TypedColumns):
+    """Other nodes' signed word that they committed a record: of each node and author the newest."""
+
+    repository: Named[bytes] = Column(LargeBinary, ForeignKey("repositories.id", ondelete="CASCADE"))
+    author: Named[bytes] = Column(LargeBinary)
+    peer: Named[bytes] = Column(LargeBinary)
+    seq: Named[int] = Column(BigInteger)
+    hash: Named[bytes] = Column(LargeBinary)
+    time: Named[int] = Column(BigInteger)
+    encoded: Named[bytes] = Column(LargeBinary)
+
+
+receipts: Final = Table("receipts", metadata, ReceiptColumns, PrimaryKeyConstraint("repository", "author", "peer"))
 
 
 class CanonicalRefColumns(TypedColumns):

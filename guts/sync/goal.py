@@ -156,7 +156,9 @@ class Goal:
     def too_late(self) -> GutsError:
         """Return what is to be said when the time is over."""
         text = "no holder answered in time" if self.held else f"{self.repository} did not arrive in time"
-        return SyncTimedOut(text + _listed(self.reasons))
+        waiting = {str(peer): "has not answered" for peer in self.asking}
+        waiting |= {str(target): "is being dialled" for target in self.dials}
+        return SyncTimedOut(text + _listed(self.reasons | waiting))
 
 
 def _listed(reasons: dict[str, str]) -> str:

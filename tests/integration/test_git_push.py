@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
 import random
 import signal
@@ -33,6 +34,9 @@ from tests.unit.trust.world import by_hand
 MAIN, DEV = "refs/heads/main", "refs/heads/dev"
 REJECTED = 1
 """git's exit status when refs were not pushed."""
+
+FATAL = 128
+"""git's exit status when the helper stopped before anything was asked for."""
 
 CHEAP = KdfCost(1, 8192)
 
@@ -389,6 +393,20 @@ async def test_whose_history_is_split_is_told_who_can_help(desk: Desk) -> None:
     await refused(desk, {MAIN: first}, second)
 
 
+async def test_repository_that_went_back_is_not_pushed_to(desk: Desk) -> None:
+    desk.maintainer.commit("second")
+    assert (await desk.push("main")).status == 0
+    (note,) = (desk.node.home / "data" / "known").iterdir()
+    value = json.loads(note.read_text())
+    value["heads"][0]["seq"] += 1_000
+    note.write_text(json.dumps(value))
+    third = desk.maintainer.commit("third")
+    done = await desk.push("main")
+    assert done.status == FATAL
+    assert f"had signed seq {value['heads'][0]['seq']}" in done.err
+    await refused(desk, await desk.node.canonical(desk.maintainer.repository), third)
+
+
 async def test_disk_that_is_full_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = desk.maintainer.tip(), desk.maintainer.commit("second")
 
@@ -542,18 +560,24 @@ async def test_two_pushes_with_no_node_wait_for_each_other(world: World) -> None
     assert set(await desk.node.canonical(desk.maintainer.repository)) == {MAIN, "refs/heads/one", "refs/heads/two"}
 
 
-async def test_interrupted_push_with_no_node_gives_the_data_back(world: World) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+async def test_interrupted_push_with_no_node_gives_the_data_back(
+    world: World, tmp_path: Path, number: signal.Signals
+) -> None:
     async with a_desk(world) as desk:
         pass
     await desk.node.stop()
     first, big = desk.maintainer.tip(), big_commit(desk)
-    process = await desk.begin("push", "guts", "main")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = await desk.begin("push", "guts", "main", TMPDIR=str(scratch))
     await arriving(desk, process)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     ended = await desk.end(process)
     assert ended.status != 0
     assert "Traceback" not in ended.err
     await eventually(lambda: not processes_of(process.pid))
+    assert not list(scratch.iterdir())
     await desk.node.start()
     await refused(desk, {MAIN: first}, big)
 
@@ -632,6 +656,6 @@ async def test_node_that_stops_in_the_middle_is_told(world: World) -> None:
 async def test_home_that_can_not_be_made(desk: Desk) -> None:
     desk.maintainer.commit("second")
     done = await desk.push("main", GUTS_HOME="/proc/guts")
-    assert done.status == 128
+    assert done.status == FATAL
     assert "fatal: can't write /proc/guts/" in done.err
     assert "Traceback" not in done.err

@@ -465,7 +465,9 @@ def test_sync_now_out_of_time_names_the_silent() -> None:
     bench.sync.goals[R].dials[target(9)] = None
     bench.sync.tick(ANSWER_TIMEOUT)
     effects = bench.sync.tick(60.0)
-    assert failed(effects, SyncTimedOut, f"no holder answered in time\n  {A}: did not answer in time")
+    assert failed(effects, SyncTimedOut, "no holder answered in time\n")
+    assert failed(effects, SyncTimedOut, f"\n  {A}: did not answer in time")
+    assert failed(effects, SyncTimedOut, "192.0.2.9:9000: is being dialled")
     assert len(effects) == 2
     assert bench.sync.holds(R)
 
