@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from guts.addresses import Address, BootstrapAddress
 from guts.errors import GutsError
-from guts.events import CommandId, ConnectionId, FetchId
-from guts.ids import PeerId, RepositoryId
+from guts.events import CommandId, ConnectionId, FetchId, Head
+from guts.ids import AuthorId, PeerId, RepositoryId
+from guts.records import CommitReceipt
 from guts.wire.messages import EncodedRefs, GetObjects, GitService, Goodbye, Message, RecordQuery, RefsQuery, ResetCode
 
 
@@ -127,6 +128,17 @@ class ServeGit:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveReceipt:
+    """Sign that this node committed the record ``head`` of ``author``, and send that; ``request`` 0: unasked."""
+
+    connection: ConnectionId
+    request: int
+    repository: RepositoryId
+    author: AuthorId
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
 class PeerSeen:
     """A peer spoke to us at ``wall`` (Unix ms); ``address`` is where we dialled it, if we did."""
 
@@ -164,10 +176,17 @@ class SeedingStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptKept:
+    """A peer confirmed that it has committed a record that is held here."""
+
+    receipt: CommitReceipt
+
+
+@dataclass(frozen=True, slots=True)
 class Persist:
     """Keep ``change`` in the database; nobody waits for it."""
 
-    change: PeerSeen | ScoreChanged | SeedingStopped
+    change: PeerSeen | ScoreChanged | SeedingStopped | ReceiptKept
 
 
 Result = dict[str, str | int | float | list[str] | None]
@@ -195,6 +214,7 @@ Effect = (
     | Look
     | Serve
     | ServeGit
+    | GiveReceipt
     | Persist
     | Reply
 )

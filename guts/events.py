@@ -286,7 +286,23 @@ class Connect:
     timeout: float
 
 
-Command = Seed | Unseed | SyncNow | Read | Connect
+@dataclass(frozen=True, slots=True)
+class AwaitReceipts:
+    """Answered when ``replicas`` peers have confirmed the record ``seq`` of ``author`` or a later one, or time is over.
+
+    Attributes:
+        confirmed: peers that have done so before, as the database remembers.
+    """
+
+    repository: RepositoryId
+    author: AuthorId
+    seq: int
+    replicas: int
+    confirmed: frozenset[PeerId]
+    timeout: float
+
+
+Command = Seed | Unseed | SyncNow | Read | Connect | AwaitReceipts
 
 
 @dataclass(frozen=True, slots=True)

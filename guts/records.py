@@ -1,8 +1,8 @@
 """Signed records: what a node says of itself, portable and checkable without asking the node.
 
 A signed record is ``[body, [[key, signature]…]]`` (docs/protocol.md §1). ``Signed`` is every kind's envelope;
-``PeerRecord`` and ``ProviderRecord`` are the two kinds that a node key signs. Validation is construction: a
-``PeerRecord`` made by ``verify`` has been checked in full, and carries the bytes it came from.
+``PeerRecord``, ``ProviderRecord`` and ``CommitReceipt`` are the kinds that a node key signs. Validation is
+construction: a ``PeerRecord`` made by ``verify`` has been checked in full, and carries the bytes it came from.
 """
 
 import hashlib
@@ -16,13 +16,18 @@ from guts.addresses import TRANSPORT_TCP, Address
 from guts.canonical import Bounds, Value
 from guts.errors import PeerFault, Severity
 from guts.identity import SIGNATURE_LENGTH, SigningKey, domain, signature_valid
-from guts.ids import PeerId, RepositoryId
+from guts.ids import AuthorId, PeerId, RepositoryId
 
 MAX_SIGNATURES: Final = 64
 """Signatures on one record: 32 maintainers of one epoch and 32 that the next one adds."""
 
 MAX_RECORD_BYTES: Final = 512
 """A PeerRecord or ProviderRecord, so that several fit a DHT datagram of 1,152 bytes."""
+
+MAX_RECEIPT_BYTES: Final = 260
+"""A CommitReceipt: its fields have fixed lengths, and the largest numbers make it as long as this."""
+
+HASH_LENGTH: Final = 32
 
 MAX_ADDRESSES: Final = 8
 MAX_CAPABILITIES: Final = 8
@@ -137,10 +142,10 @@ def _check_life(expires: int, now_ms: int) -> None:
         raise ExpiredRecord("the record has expired, or claims a longer life than records have")
 
 
-def _open(data: bytes) -> tuple[Signed, Value]:
+def _open(data: bytes, max_bytes: int = MAX_RECORD_BYTES) -> tuple[Signed, Value]:
     """Return the envelope of a node's record, and what its body says; the signature is not yet checked."""
-    signed = Signed.decode(data, MAX_RECORD_BYTES)
-    return signed, canonical.decode(signed.body, Bounds(MAX_RECORD_BYTES, max_list=16, max_depth=3))
+    signed = Signed.decode(data, max_bytes)
+    return signed, canonical.decode(signed.body, Bounds(max_bytes, max_list=16, max_depth=3))
 
 
 def _check_signer(signed: Signed, peer: bytes, kind: str) -> None:
@@ -275,3 +280,76 @@ class ProviderRecord:
         )
         _check_life(record.expires, now_ms)
         return record
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ReceiptClaim:
+    """What a receipt says: "this node committed that record". Nobody has looked at its signature yet.
+
+    Attributes:
+        author, seq, hash: of the SignedRefs; ``hash`` is that of its header.
+        peer: the node that committed it.
+        time_ms: when it says so, by its own clock; Unix milliseconds.
+    """
+
+    repository: RepositoryId
+    author: AuthorId
+    seq: int
+    hash: bytes
+    peer: PeerId
+    time_ms: int
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return what the receipt in ``data`` says; cheap, for who may not need to know whether it is true.
+
+        Raises:
+            InvalidRecord, NotCanonical: malformed.
+        """
+        _, body = _open(data, MAX_RECEIPT_BYTES)
+        match body:
+            case [bytes(repository), bytes(author), seq, bytes(digest), bytes(peer), time_ms] if all(
+                len(value) == HASH_LENGTH for value in (repository, author, digest, peer)
+            ):
+                return cls(
+                    RepositoryId(repository), AuthorId(author), _number(seq), digest, PeerId(peer), _number(time_ms)
+                )
+            case _:
+                raise InvalidRecord("not a receipt")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CommitReceipt:
+    """A receipt, signed by the node that committed the record.
+
+    Attributes:
+        encoded: the signed bytes.
+    """
+
+    KIND: ClassVar[str] = "receipt"
+
+    claim: ReceiptClaim
+    encoded: bytes = field(repr=False)
+
+    @classmethod
+    def sign(
+        cls, key: SigningKey, repository: RepositoryId, author: AuthorId, seq: int, digest: bytes, time_ms: int
+    ) -> Self:
+        """Return the receipt of the node of ``key`` for the record of ``author`` with ``seq`` and ``digest``."""
+        claim = ReceiptClaim(repository, author, seq, digest, key.peer_id, time_ms)
+        body = canonical.encode([repository, author, seq, digest, key.public, time_ms])
+        return cls(claim, Signed.sign(cls.KIND, body, key).encode())
+
+    @classmethod
+    def verify(cls, data: bytes) -> Self:
+        """Return the receipt in ``data``, fully checked; whether that record exists is another question.
+
+        Raises:
+            InvalidRecord, NotCanonical: malformed, or not signed by the node it speaks of.
+        """
+        signed, _ = _open(data, MAX_RECEIPT_BYTES)
+        claim = ReceiptClaim.decode(data)
+        _check_signer(signed, claim.peer, cls.KIND)
+        return cls(claim, data)

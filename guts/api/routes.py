@@ -20,8 +20,9 @@ from guts.api.publication import pack_bytes, read_header
 from guts.errors import ExitStatus, GutsError, UsageError
 from guts.git.git_requests import MAX_ARCHIVE_BYTES, MAX_FETCH_BYTES
 from guts.identity import SIGNATURE_LENGTH
-from guts.ids import ObjectId, RepositoryId
+from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.node.git_answers import GitAnswer
+from guts.records import MAX_SEQ
 
 MAX_BODY_BYTES: Final = 128 << 10
 """Of a JSON body: the largest is an identity document, 64 KiB, which are 88 kB in base64."""
@@ -33,6 +34,9 @@ MAX_ASKED: Final = 256
 DEFAULT_TIMEOUT: Final = 60.0
 MAX_TIMEOUT: Final = 86_400.0
 """Seconds. A first copy over a slow line takes hours; nobody waits for more than a day."""
+
+MAX_REPLICAS: Final = 64
+"""Confirmations to wait for: a node keeps no more of one author."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +67,9 @@ class Control(Protocol):
     - ``evidence``: what vouches for ``refs``: ``repository``, ``name``, ``path``? (of its folder, where it is held),
       ``documents``, ``proofs`` [base64], ``records`` [{``header``, ``entries``: base64}], ``sources`` (count),
       ``notes``; ``earlier``: ``refs`` [{``ref``, ``oid``, ``author``, ``seq``, ``signed_ms``, ``header``: base64}].
+    - ``receipts``: ``receipts`` [{``peer``, ``author``, ``seq``, ``hash``, ``signed_ms``, ``receipt``: base64}],
+      ``known`` (count: connected peers that hold or follow it), ``records`` [{``author``, ``seq``, ``hash``,
+      ``header``: base64}].
     - ``seed``, ``sync``: ``repository``, ``seconds``.
     - ``peers``: ``peer``, ``address``, ``direction``, ``state``, ``since_s``?, ``rtt_ms``?, ``repositories``
       (count), ``score``.
@@ -92,6 +99,9 @@ class Control(Protocol):
     def upload_archive(
         self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
     ) -> AbstractAsyncContextManager[GitAnswer]: ...
+    async def receipts(
+        self, repository: RepositoryId, author: AuthorId | None, seq: int | None, replicas: int, timeout: float
+    ) -> Json: ...
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
     async def unseed(self, repository: RepositoryId) -> Json: ...
     async def sync(self, repository: RepositoryId, timeout: float) -> Json: ...
@@ -122,6 +132,7 @@ def application(control: Control) -> web.Application:
             web.post(repository + "/earlier", handlers.earlier),
             web.post(repository + "/upload-pack", handlers.upload_pack),
             web.post(repository + "/upload-archive", handlers.upload_archive),
+            web.get(repository + "/receipts", handlers.receipts),
             web.put(repository + "/seeding", handlers.seed),
             web.delete(repository + "/seeding", handlers.unseed),
             web.post(repository + "/sync", handlers.sync),
@@ -182,6 +193,16 @@ class _Handlers:
         data = await read_request(request.content, MAX_ARCHIVE_BYTES)
         async with self._control.upload_archive(_repository(request), data, *_search(request)) as answer:
             return await streamed(request, answer, ARCHIVE_TYPE)
+
+    async def receipts(self, request: web.Request) -> web.Response:
+        query = request.query
+        author = AuthorId.parse(query["author"]) if "author" in query else None
+        seq = _whole(query["seq"], "seq", MAX_SEQ) if "seq" in query else None
+        replicas = _whole(query.get("replicas", "0"), "replicas", MAX_REPLICAS)
+        if author is None and (seq is not None or replicas):
+            raise BadRequest("seq and replicas are of an author, who is missing")
+        told = await self._control.receipts(_repository(request), author, seq, replicas, _timeout(query.get("timeout")))
+        return web.json_response(told)
 
     async def seed(self, request: web.Request) -> web.Response:
         body = await _body(request)
@@ -301,6 +322,13 @@ def _addresses(hints: object) -> list[BootstrapAddress]:
     if not isinstance(hints, list) or len(hints) > MAX_HINTS:
         raise BadRequest(f"hints is not a list of at most {MAX_HINTS} addresses")
     return [BootstrapAddress.parse(_string(hint, "hint")) for hint in hints]
+
+
+def _whole(text: str, name: str, highest: int) -> int:
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(highest)) else highest + 1
+    if value > highest:
+        raise BadRequest(f"{name} is not a whole number up to {highest}")
+    return value
 
 
 def _timeout(value: object) -> float:

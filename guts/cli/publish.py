@@ -71,6 +71,7 @@ class NotAMaintainer(UsageError):
 @click.option("--force", is_flag=True, help="Also refs whose new commits do not contain the old ones.")
 @click.option("--prune", is_flag=True, help="Also delete refs that others published and that are not here.")
 @click.option("--head", metavar="BRANCH", help="The branch that a clone checks out (default: the same as before).")
+@click.option("--replicas", type=click.IntRange(0, 64), default=0, metavar="N", help="Wait until N nodes confirm it.")
 @timeout_option(3600)
 @json_option
 @pass_session
@@ -83,13 +84,15 @@ def publish(
     force: bool,
     prune: bool,
     head: str | None,
+    replicas: int,
     timeout: float,
 ) -> None:
     """Publish the git repository in DIRECTORY (default: here): its branches, tags and notes.
 
     Again after new commits: signs the new tips. A ref that is gone here is deleted if it was you who published it.
     """
-    published = asyncio.run(_Publisher(session, timeout, force, prune, head).publish(directory, name, description))
+    publisher = _Publisher(session, timeout, force, prune, head, replicas)
+    published = asyncio.run(publisher.publish(directory, name, description))
     emit(as_json, published.json, published.lines)
 
 
@@ -133,19 +136,22 @@ class _Published:
         updates = [_update_line(update) for update in self.updates]
         conflicts = self.json.get("conflicts")
         contested = [f"in conflict: {conflicts} refs; guts inspect shows them"] if conflicts else []
-        told = [*updates, *contested, *alone]
+        told = [*updates, *contested, *alone, *_confirmed_lines(self.json)]
         return [f"{verb} {self.json['repository']}", *told, f"clone: guts clone {self.json['url']}"]
 
 
 class _Publisher:
     """One run of ``guts publish``."""
 
-    def __init__(self, session: Session, timeout: float, force: bool, prune: bool, head: str | None) -> None:
+    def __init__(
+        self, session: Session, timeout: float, force: bool, prune: bool, head: str | None, replicas: int
+    ) -> None:
         self._session = session
         self._timeout = timeout
         self._force = force
         self._prune = prune
         self._head = head
+        self._replicas = replicas
         self._client = session.client()
 
     async def publish(self, directory: Path, name: str | None, description: str) -> "_Published":
@@ -220,10 +226,21 @@ class _Publisher:
             result["conflicts"] = committed.number("conflicts", 0)
             result["followers"] = committed.number("followers", 0)
             result["updates"] = [_update_json(update) for update in updates]
+            if self._replicas:
+                result["wanted_replicas"] = self._replicas
+                result["replicas"] = await self._confirmed(source, signed.header)
         if known is None:
             await source.set_repository(str(repository))
         await source.add_remote(url)
         return _Published(result, updates)
+
+    async def _confirmed(self, source: "SourceRepository", header: "Header") -> list[str]:
+        from guts.cli.receipts import wait_for_receipts
+        from guts.git.source import git_directory
+
+        git_dir = await git_directory(source.path)
+        record = (header.repository, header.author, header.seq)
+        return await asyncio.to_thread(wait_for_receipts, self._client, git_dir, *record, self._replicas)
 
     def _note(self, header: "Header") -> None:
         """Note what is published now; that stands, whether it can be noted or not."""
@@ -320,6 +337,14 @@ def _first(key: "SigningKey", name: str, description: str, refs: "SourceRefs") -
         ) from None
     genesis = document.sign(key)
     return _Subject(IdentityChain.from_documents([genesis]), genesis, ())
+
+
+def _confirmed_lines(result: dict[str, object]) -> list[str]:
+    replicas = result.get("replicas")
+    if not isinstance(replicas, list):
+        return []
+    names = ", ".join(f"{peer[:12]}…" for peer in replicas)
+    return [f"{len(replicas)}/{result['wanted_replicas']} replicas hold it{f' ({names})' if names else ''}"]
 
 
 def _update_json(update: "Update") -> dict[str, object]:

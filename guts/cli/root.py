@@ -37,6 +37,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "node": ("guts.cli.node:node", "Run, start, stop and look at this node."),
     "peer": ("guts.cli.peer:peer", "List and connect peers."),
     "publish": ("guts.cli.publish:publish", "Publish a git repository, or its new commits."),
+    "receipts": ("guts.cli.receipts:receipts", "List who confirmed that they hold what was published."),
     "seed": ("guts.cli.repositories:seed", "Find, copy and keep a repository."),
     "sync": ("guts.cli.repositories:sync", "Compare with the other holders now."),
     "uninstall": ("guts.cli.install:uninstall", "Take back what guts install set up."),

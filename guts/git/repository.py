@@ -172,10 +172,10 @@ class BareRepository:
             NotHeld: wants that are not here; before any byte.
             GitFailed: git failed midway (from the iterator).
         """
-        missing = set(wants) - await self.has(wants)
-        if missing:
+        held = await self.has({*wants, *haves})
+        if missing := set(wants) - held:
             raise NotHeld(missing)
-        known = await self.has(haves)
+        known = [have for have in haves if have in held]
         async with start_pack(self.git, wants, known, self.environment) as chunks:
             yield chunks
 

@@ -190,6 +190,13 @@ class SourceRepository:
                     remotes[key.removeprefix("remote.").removesuffix(".url")] = RepositoryUrl.parse(url)
         return remotes
 
+    async def remote(self) -> str | None:
+        """Return the ``guts://`` URL of the remotes; ``None``: there is none, or several differ."""
+        found = await self._run("config", "--get-regexp", r"^remote\..*\.url$", accept=(0, 1))
+        urls = {line.partition(" ")[2] for line in found.splitlines()}
+        of_guts = sorted(url for url in urls if url.startswith("guts://"))
+        return of_guts[0] if len(of_guts) == 1 else None
+
     async def set_repository(self, repository: str) -> None:
         """Remember which repository of the network this one is; it was published."""
         await self._run("config", "--local", REPOSITORY_KEY, repository)
@@ -252,6 +259,36 @@ class SourceRepository:
     async def _run(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:
         output = await self._git.run(arguments, accept=accept, cwd=self.path)
         return output.decode(errors="surrogateescape")
+
+
+async def git_directory(directory: Path, git: Git | None = None) -> Path:
+    """Return the git directory that the repository around ``directory`` shares between its work trees.
+
+    Raises:
+        NotAGitDirectory: there is none.
+        GitMissing: no git here, or one that is too old.
+    """
+    git = git or OwnGit()
+    await git.check_version()
+    source = SourceRepository(directory, git)
+    if not source.path.is_dir():
+        raise NotAGitDirectory(f"there is no directory {source.path}")
+    try:
+        found = await git.run(["rev-parse", "--git-common-dir"], cwd=source.path)
+    except GitFailed:
+        raise NotAGitDirectory(f"{source.path} is not in a git repository", hint="cd to one, or git init") from None
+    return source.path / os.fsdecode(found.removesuffix(b"\n"))
+
+
+async def published_as(directory: Path, git: Git | None = None) -> str | None:
+    """Return what the repository around ``directory`` is in the network: its id, or the ``guts://`` URL of a remote.
+
+    ``None`` where neither is known, or several are.
+    """
+    source = SourceRepository(directory, git or OwnGit())
+    if (known := await source.repository()) is not None:
+        return known
+    return await source.remote()
 
 
 async def clone_from(

@@ -17,6 +17,7 @@
 - ``transfers`` answers Fetch and Serve, ``refs_reader`` LoadRefs; ``publishing`` takes what a maintainer signs here,
   where ``signing`` finds the node fit for it.
   Pack bytes go between a connection's stream and git, and never through the driver.
+- ``receipts``: what is told of who has confirmed which record.
 - ``Control`` is what the operator may ask for; ``guts.api`` puts it on a socket.
 - ``Node`` starts these in order and stops them in the reverse.
 

@@ -15,7 +15,7 @@ from guts.clock import Now
 from guts.config import Config
 from guts.errors import ExitStatus, UsageError
 from guts.events import Accepted, Connect, Published, Seed, SyncNow, Unseed
-from guts.ids import ObjectId, RepositoryId
+from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.node.acceptance import Held
 from guts.node.drafts import Draft
 from guts.node.driver import Driver
@@ -28,6 +28,7 @@ from guts.node.presence import Presence
 from guts.node.publishing import Prepared, Publishing, Unchanged
 from guts.node.reader import Reader
 from guts.node.readings import Readings
+from guts.node.receipts import told
 from guts.node.repositories import Repositories
 from guts.node.shown_refs import NOT_FOLLOWED, held_refs
 from guts.node.signing import make_ready
@@ -229,6 +230,17 @@ class Control:
     ) -> AbstractAsyncContextManager[GitAnswer]:
         """Enter with the answer to one ``git archive --remote``. Raises: as ``GitAnswers.upload_archive``."""
         return self._git_answers.upload_archive(repository, request, hints, timeout)
+
+    async def receipts(
+        self,
+        repository: RepositoryId,
+        author: AuthorId | None,
+        seq: int | None,
+        replicas: int,
+        timeout: float,  # noqa: ASYNC109 (told to the service)
+    ) -> Json:
+        """Return who has confirmed which record; see ``guts.node.receipts.told``. Raises: ``NotFollowed``."""
+        return await told(self._driver, self._repositories, repository, author, seq, replicas, timeout)
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
         """Hold ``repository`` from now on; return when it is here. Raises: ``Unavailable``: it can't be had."""

@@ -6,22 +6,23 @@ from typing import Final, assert_never
 
 from sqlalchemy import Connection
 
-from guts.effects import PeerSeen, ScoreChanged, SeedingStopped
+from guts.effects import PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
 from guts.errors import StorageFault
 from guts.node.repositories import Repositories
-from guts.records import PeerRecord
+from guts.records import CommitReceipt, PeerRecord
 from guts.store import peers as peer_table
+from guts.store import receipts as receipt_table
 from guts.store import scores as score_table
 
 log = logging.getLogger(__name__)
 
 QUEUE_LIMIT: Final = 1024
-"""Changes waiting for the database. What comes when it is full is dropped: a meeting or a fault that is forgotten."""
+"""Changes waiting for the database. What comes when it is full is dropped: a meeting, fault or receipt is forgotten."""
 
 PRUNE_EVERY: Final = 1000
-"""Changes between two looks at what there is too much of; the first is at the first change."""
+"""Meetings and faults between two looks at what there is too much of; the first is at the first of them."""
 
-Change = PeerSeen | ScoreChanged | SeedingStopped
+Change = PeerSeen | ScoreChanged | SeedingStopped | ReceiptKept
 
 
 class Persistence:
@@ -64,15 +65,26 @@ class Persistence:
 
     async def _write(self, change: Change) -> None:
         try:
-            if isinstance(change, SeedingStopped):
-                await self._repositories.set_seeding(change.repository, seeding=False)
-            else:
-                await self._database.write(_apply, change)
-                if self._changes % PRUNE_EVERY == 0:
-                    await self._database.write(_prune, change.wall)
-            self._changes += 1
+            match change:
+                case SeedingStopped():
+                    await self._repositories.set_seeding(change.repository, seeding=False)
+                case ReceiptKept():
+                    await self._database.write(receipt_table.keep, stored_receipt(change.receipt))
+                case _:
+                    await self._database.write(_apply, change)
+                    if self._changes % PRUNE_EVERY == 0:
+                        await self._database.write(_prune, change.wall)
+                    self._changes += 1
         except StorageFault as error:
             log.warning("can't keep a %s: %s", type(change).__name__, error)
+
+
+def stored_receipt(receipt: CommitReceipt) -> receipt_table.StoredReceipt:
+    """Return ``receipt`` as the database keeps it."""
+    claim = receipt.claim
+    return receipt_table.StoredReceipt(
+        claim.repository, claim.author, claim.peer, claim.seq, claim.hash, claim.time_ms, receipt.encoded
+    )
 
 
 def _apply(connection: Connection, change: PeerSeen | ScoreChanged) -> None:

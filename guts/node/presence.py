@@ -1,4 +1,5 @@
-"""``Presence``: what this node tells the DHT, again and again: where it is, and what it holds."""
+"""``Presence``: what this node says of itself under its own key: to the DHT, again and again, where it is and what it
+holds; to a peer, that it has committed a record."""
 
 import asyncio
 import contextlib
@@ -10,9 +11,10 @@ from typing import Final
 from guts.addresses import Address
 from guts.clock import Now
 from guts.discovery.server import Discovery
+from guts.events import Head
 from guts.identity import SigningKey
-from guts.ids import RepositoryId
-from guts.records import RECORD_LIFE_MS, PeerRecord, ProviderRecord
+from guts.ids import AuthorId, RepositoryId
+from guts.records import RECORD_LIFE_MS, CommitReceipt, PeerRecord, ProviderRecord
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +23,7 @@ RETRY_SECONDS: Final = 15.0
 
 
 class Presence:
-    """Signs and publishes this node's own records. ``discovery`` is for lookups.
+    """Signs this node's own records, and publishes those that are for the DHT. ``discovery`` is for lookups.
 
     Args:
         addresses: what others can dial; empty: nothing is published.
@@ -68,6 +70,10 @@ class Presence:
         """Return a fresh record of this node."""
         wall = self._clock().wall
         return PeerRecord.sign(self._key, self._addresses, capabilities, wall, wall + RECORD_LIFE_MS)
+
+    def receipt(self, repository: RepositoryId, author: AuthorId, head: Head) -> CommitReceipt:
+        """Return this node's word that it has committed the record ``head`` of ``author``."""
+        return CommitReceipt.sign(self._key, repository, author, head.seq, head.hash, self._clock().wall)
 
     async def run(self, capabilities: tuple[str, ...], renewed: Callable[[bytes], Awaitable[None]]) -> None:
         """Publish what is due until cancelled, one record at a time; ``renewed`` gets every new PeerRecord."""

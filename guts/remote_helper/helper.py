@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import BinaryIO, ClassVar, Final
 
 from guts.addresses import RepositoryUrl
-from guts.cli.known_repositories import remember
 from guts.cli.session import Session
 from guts.errors import ExitStatus, GutsError, UsageError
 from guts.remote_helper.nodes import reached, reached_for_push
@@ -113,9 +112,7 @@ def _serve(
             from guts.remote_helper.push import serve_push
 
             with reached_for_push(session, url, talk) as target:
-                for line in remember(session.paths, target.state):
-                    talk.note(line)
-                return serve_push(session, target, remote, url, git_in, git_out)
+                return serve_push(session, target, remote, url, git_in, git_out, talk)
         case _:
             raise Unsupported(f"there is no service {service!r}")
     return ExitStatus.OK

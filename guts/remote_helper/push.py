@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from guts.addresses import RepositoryUrl
 from guts.api.errors import ReportedError
 from guts.cli.answer import Answer, BadAnswer
+from guts.cli.known_repositories import remember
 from guts.cli.session import Session
 from guts.errors import ExitStatus, GutsError, PeerFault, StorageFault
 from guts.remote_helper.nodes import PushTarget
@@ -22,6 +23,7 @@ from guts.remote_helper.passphrase import passphrase_source
 from guts.remote_helper.push_options import PushOptions
 from guts.remote_helper.receive_pack import Command, Outcome, ReceivePack, Reporter, Request
 from guts.remote_helper.replicas import Pushed, wait_for_replicas
+from guts.remote_helper.talk import Talk
 
 if TYPE_CHECKING:  # PyNaCl is loaded when something is to be signed
     from guts.cli.signing import Signature
@@ -202,14 +204,23 @@ class Push:
 
 
 def serve_push(
-    session: Session, target: PushTarget, remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO
+    session: Session,
+    target: PushTarget,
+    remote: str,
+    url: RepositoryUrl,
+    git_in: BinaryIO,
+    git_out: BinaryIO,
+    talk: Talk,
 ) -> ExitStatus:
     """Answer one ``git push``; return the exit status.
 
     Raises:
+        OwnerChanged, RolledBack: the repository is not what follows from what was seen of it before.
         BadPush, BadPacket: this is no push.
         BrokenPipeError: git went away.
     """
+    for line in remember(session.paths, target.state):
+        talk.note(line)
     refs = {ref.text("ref"): ref.text("oid") for ref in target.state.objects("refs")}
     shown = {name: oid for name, oid in refs.items() if not name.startswith(NODES_OWN)}
     return ReceivePack(shown, git_in, git_out).serve(Push(session, target, remote, url))

@@ -23,6 +23,7 @@ from guts.errors import ExitStatus, GutsError, PeerFault, Unavailable, UsageErro
 from guts.events import (
     Accepted,
     AddressesChanged,
+    AwaitReceipts,
     CommandId,
     CommandReceived,
     Connect,
@@ -34,6 +35,7 @@ from guts.events import (
     Failed,
     FetchFinished,
     GitServed,
+    Known,
     LookFinished,
     LookupFinished,
     MessageReceived,
@@ -58,6 +60,7 @@ from guts.peers.state import PeerConnection
 from guts.records import ExpiredRecord, PeerRecord, ProviderRecord
 from guts.service.admission import BUSY_RETRY_AFTER, Admission, admit, admit_unknown
 from guts.sync.goal import SyncTimedOut, Waiter
+from guts.sync.receipts import Receipts, ReceiptWaiter
 from guts.sync.reposync import RepoSync
 from guts.wire.limits import SLICES_BYTES
 from guts.wire.messages import (
@@ -65,6 +68,7 @@ from guts.wire.messages import (
     Error,
     ErrorCode,
     GetObjects,
+    GetReceipt,
     GetRefs,
     GitService,
     Goodbye,
@@ -79,6 +83,7 @@ from guts.wire.messages import (
     ObjectsStatus,
     Ping,
     Pong,
+    Receipt,
     Refs,
     RefsStatus,
     ResetCode,
@@ -88,6 +93,9 @@ from guts.wire.messages import (
 log = logging.getLogger(__name__)
 
 ALL_SLICES: Final = b"\xff" * SLICES_BYTES
+
+SEEDS: Final = "seed"
+"""The capability of those who keep what they commit, and so give receipts."""
 
 
 class NotFollowed(UsageError):
@@ -108,13 +116,21 @@ class Service:
         self.gossip = gossip
         self.sync = sync
         self._inquiries = (sync, sync.readings)
+        self.receipts = Receipts(sync.requests.next)
         self._admission = Admission()
         self._connects: dict[BootstrapAddress, list[Waiter]] = {}
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
         waiting = (waiter.deadline for waiters in self._connects.values() for waiter in waiters)
-        return min([self.peers.deadline(now), *(part.deadline() for part in self._inquiries), *waiting])
+        return min(
+            [
+                self.peers.deadline(now),
+                *(part.deadline() for part in self._inquiries),
+                self.receipts.deadline(),
+                *waiting,
+            ]
+        )
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Return what to do about ``event``, in order."""
@@ -229,6 +245,10 @@ class Service:
                 return []
             case GitService():
                 return self._git_service(connection, message)
+            case GetReceipt():
+                return self._get_receipt(connection, message)
+            case Receipt():
+                return self._receipt(connection, message, now)
             case Gossip():
                 return self._gossip(connection, message, now)
             case NewCommit() | NewProof():
@@ -238,6 +258,7 @@ class Service:
             case Goodbye():
                 return self.peers.goodbye(connection, message)
             case Error():
+                self.receipts.refused(connection.id, message.request)
                 return [effect for part in self._inquiries for effect in part.refused(connection.id, message, now.mono)]
             case _:
                 assert_never(message)
@@ -275,6 +296,7 @@ class Service:
         connection, effects = self.peers.disconnected(connection_id, error, now)
         for part in self._inquiries:
             effects += part.peer_gone(connection.peer, connection_id, now.mono)
+        self.receipts.gone(connection_id)
         if connection.dialled is None or connection.was_ready:
             return effects
         if self.peers.connection_to(connection.peer) is not None:
@@ -289,7 +311,8 @@ class Service:
         """Ask who wants the news of what we hold: it may hold it too, or only want to."""
         self.peers.subscribe(connection, message)
         shared = [repository for repository in message.added if self.sync.holds(repository)]
-        return self.sync.ask(connection.peer, shared, now.mono)
+        asked = self.sync.ask(connection.peer, shared, now.mono)
+        return asked + self.receipts.met(connection.peer, connection.id, message.added)
 
     def _refs(self, connection: PeerConnection, message: Refs, now: Now) -> list[Effect]:
         readings = self.sync.readings
@@ -301,7 +324,8 @@ class Service:
                 state.holds(answer.repository)
             else:
                 state.repositories.discard(answer.repository)
-        return effects
+        held = [answer.repository for answer in message.answers if answer.status is RefsStatus.HELD]
+        return effects + self.receipts.met(connection.peer, connection.id, held)
 
     def _holder_found(self, repository: RepositoryId, record: PeerRecord | ProviderRecord, now: Now) -> list[Effect]:
         """Take the signed word of a node that it holds ``repository``."""
@@ -343,6 +367,29 @@ class Service:
             return [ServeGit(connection.id, message)]
         refusal = Send(connection.id, Error(message.request, error, text, wait))
         return [refusal, ResetStream(connection.id, message.stream, code)]
+
+    def _get_receipt(self, connection: PeerConnection, message: GetReceipt) -> list[Effect]:
+        goal = self.sync.goals.get(message.repository)
+        if SEEDS not in self.peers.me.capabilities:
+            refusal = Error(message.request, ErrorCode.REFUSED, "this node keeps nothing")
+        elif goal is None:
+            refusal = Error(message.request, ErrorCode.NOT_FOUND, "not followed here")
+        else:
+            return self.receipts.asked(connection.id, message, goal.known if goal.held else Known())
+        return [Send(connection.id, refusal)]
+
+    def _receipt(self, connection: PeerConnection, message: Receipt, now: Now) -> list[Effect]:
+        return self.receipts.received(connection.id, connection.peer, message, self._held, now.mono)
+
+    def _held(self, repository: RepositoryId) -> Known | None:
+        goal = self.sync.goals.get(repository)
+        return goal.known if goal is not None and goal.held else None
+
+    def holders(self, repository: RepositoryId) -> list[tuple[PeerId, ConnectionId]]:
+        """Return the connected peers that hold ``repository``, or follow it and may soon."""
+        states = [*self.peers.peers_with_repository(repository), *self.peers.subscribers(repository)]
+        connected = {state.id: state.connection.id for state in states if state.connection is not None}
+        return list(connected.items())
 
     def _gossip(self, connection: PeerConnection, message: Gossip, now: Now) -> list[Effect]:
         if not self.gossip.first_seen(message, now.mono):
@@ -418,9 +465,13 @@ class Service:
     ) -> list[Effect]:
         """Tell those who want to know what is new since epoch ``before``, but not the one who told us.
 
+        That one gets our receipt, and so does who asked for it.
+
         Proof that an author signed two histories is for that one too: it may have told us of one of the two. So is
         news of an identity document: a record may count again by it that we have kept and the other one has not.
         """
+        seeds = SEEDS in self.peers.me.capabilities
+        receipts = self.receipts.committed(repository, accepted, source if seeds else None, self.holders(repository))
         everybody = [
             state.connection.id for state in self.peers.subscribers(repository) if state.connection is not None
         ]
@@ -433,7 +484,7 @@ class Service:
         for author, head, record in accepted.news:
             commit = NewCommit(repository, author, head.seq, head.hash, record)
             effects += self.gossip.announce(commit, listeners, now.mono)
-        return effects
+        return receipts + effects
 
     def _new_repository(self, repository: RepositoryId, accepted: Accepted) -> NewRepository:
         known = accepted.known
@@ -457,6 +508,8 @@ class Service:
                 return self.sync.readings.read(repository, known, hints, waiter, now.mono)
             case Unseed(repository=repository):
                 return self._unseed(event.command_id, repository)
+            case AwaitReceipts():
+                return self._await_receipts(event.command_id, command, now)
             case Connect(target=target, timeout=timeout):
                 waiter = Waiter(event.command_id, now.mono, now.mono + timeout)
                 self._connects.setdefault(target, []).append(waiter)
@@ -475,8 +528,23 @@ class Service:
             Reply(command_id, {"repository": str(repository)}),
         ]
 
+    def _await_receipts(self, command_id: CommandId, command: AwaitReceipts, now: Now) -> list[Effect]:
+        known = self._held(command.repository)
+        if known is None:
+            return [Reply(command_id, NotFollowed(command.repository))]
+        waiter = ReceiptWaiter(
+            command_id,
+            command.repository,
+            command.author,
+            command.seq,
+            command.replicas,
+            now.mono + command.timeout,
+            set(command.confirmed),
+        )
+        return self.receipts.wait(waiter, known, self.holders(command.repository))
+
     def _woke(self, now: Now) -> list[Effect]:
-        effects = self.peers.tick(now)
+        effects = self.peers.tick(now) + self.receipts.tick(now.mono)
         for part in self._inquiries:
             effects += part.tick(now.mono)
         for target, waiters in list(self._connects.items()):

@@ -9,8 +9,8 @@ How it is used::
     generation = await database.write(repositories.commit, state)
     summaries = await database.read(repositories.load_summaries)
 
-A *statement module* (``peers``, ``scores``, ``repositories``, ``history``, ``objects``, ``discovery``) has plain
-functions that take a connection first and speak in small frozen dataclasses of ids, bytes and integers. They
+A *statement module* (``peers``, ``scores``, ``repositories``, ``history``, ``receipts``, ``objects``, ``discovery``)
+has plain functions that take a connection first and speak in small frozen dataclasses of ids, bytes and integers. They
 never begin or commit: ``Database`` does, so that any number of them compose into one transaction.
 
 Promises:

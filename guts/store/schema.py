@@ -187,6 +187,21 @@ class IdentityForkColumns(TypedColumns):
 identity_forks: Final = Table("identity_forks", metadata, IdentityForkColumns)
 
 
+class ReceiptColumns(TypedColumns):
+    """Other nodes' signed word that they committed a record: of each node and author the newest."""
+
+    repository: Named[bytes] = Column(LargeBinary, ForeignKey("repositories.id", ondelete="CASCADE"))
+    author: Named[bytes] = Column(LargeBinary)
+    peer: Named[bytes] = Column(LargeBinary)
+    seq: Named[int] = Column(BigInteger)
+    hash: Named[bytes] = Column(LargeBinary)
+    time: Named[int] = Column(BigInteger)
+    encoded: Named[bytes] = Column(LargeBinary)
+
+
+receipts: Final = Table("receipts", metadata, ReceiptColumns, PrimaryKeyConstraint("repository", "author", "peer"))
+
+
 class CanonicalRefColumns(TypedColumns):
     """What the maintainers' records add up to; git's ``packed-refs`` is its projection."""
 

@@ -18,6 +18,8 @@ can start, only the fact is kept that a peer has something newer, and it is aske
 without its objects, until two of them have been compared. The lookups, dials, questions and transfers of both are the
 same (``Inquiries``); each has its own.
 
+``Receipts`` keeps who has confirmed which record, and what is owed to whom; it knows of no goal, and decides nothing.
+
 What an author signs builds on what holders have: ``SyncNow(every=True)`` ends when nobody's answer is awaited any more.
 
 A *wanted* goal has somebody waiting (``guts seed``) and nothing on disk yet; it ends in success or in a reason

@@ -16,6 +16,7 @@ from guts.wire.fields import Layout, Reader
 from guts.wire.messages import (
     Error,
     GetObjects,
+    GetReceipt,
     GetRefs,
     GitService,
     Goodbye,
@@ -29,6 +30,7 @@ from guts.wire.messages import (
     Objects,
     Ping,
     Pong,
+    Receipt,
     Refs,
     Subscribe,
 )
@@ -47,6 +49,8 @@ _TYPES: Final[dict[int, type[Message]]] = {
     11: Gossip,
     12: Subscribe,
     15: GitService,
+    16: GetReceipt,
+    17: Receipt,
     18: Goodbye,
     19: Error,
     20: NewProof,

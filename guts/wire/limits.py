@@ -70,6 +70,9 @@ MAX_CAPABILITY_BYTES: Final = 32
 MAX_PEER_RECORD_BYTES: Final = 512
 """As in ``guts.records``; here the record is opaque."""
 
+MAX_RECEIPT_BYTES: Final = 260
+"""As in ``guts.records``; here the receipt is opaque."""
+
 START_NONCE_BYTES: Final = 8
 """Random per start of a node: 64 bits tell any two starts apart."""
 

@@ -72,6 +72,7 @@ UPLOAD_PACK: Final = 1
 """Service of ``GitService``: one ``fetch`` of git's protocol v2 (gitprotocol-v2(5))."""
 
 _REQUEST: Final = Uint(1, limits.MAX_UINT32)
+_REQUEST_OR_NONE: Final = Uint(0, limits.MAX_UINT32)
 _NONCE: Final = Uint(0, limits.MAX_UINT64)
 _SEQ: Final = Uint(0, limits.MAX_SEQ)
 _COUNT: Final = Uint(0, limits.MAX_UINT32)
@@ -85,6 +86,7 @@ _PEER_RECORD: Final = Bytes(0, limits.MAX_PEER_RECORD_BYTES)
 _SOFTWARE: Final = Text(0, limits.MAX_SOFTWARE_BYTES)
 _TEXT: Final = Text(0, limits.MAX_TEXT_BYTES)
 _CAPABILITIES: Final = ListOf(Text(1, limits.MAX_CAPABILITY_BYTES), limits.MAX_CAPABILITIES)
+_RECEIPT: Final = Bytes(1, limits.MAX_RECEIPT_BYTES)
 _PROOF: Final = Bytes(1, limits.MAX_PROOF_BYTES)
 _REPOSITORY: Final = Id(RepositoryId)
 _AUTHOR: Final = Id(AuthorId)
@@ -378,6 +380,30 @@ class GitService(Layout):
 
 @final
 @dataclass(frozen=True, slots=True)
+class GetReceipt(Layout):
+    """Asks for the receipt of an author's record; answered when the record, or a later one, is committed there."""
+
+    FIELDS: ClassVar[tuple[Field, ...]] = (_REQUEST, _REPOSITORY, _AUTHOR, _SEQ)
+
+    request: int
+    repository: RepositoryId
+    author: AuthorId
+    seq: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Receipt(Layout):
+    """The sender committed a record; ``request`` is 0 where nobody asked. ``receipt``: an encoded ``CommitReceipt``."""
+
+    FIELDS: ClassVar[tuple[Field, ...]] = (_REQUEST_OR_NONE, _RECEIPT)
+
+    request: int
+    receipt: bytes
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class NewCommit(Layout):
     """News: an author signed newer refs. ``hash`` is that of the header; the record comes along if small."""
 
@@ -465,7 +491,7 @@ class Error(Layout):
     """A request can't be answered; ``request`` is 0 where no request is meant."""
 
     FIELDS: ClassVar[tuple[Field, ...]] = (
-        Uint(0, limits.MAX_UINT32),
+        _REQUEST_OR_NONE,
         Code(ErrorCode),
         _TEXT,
         _RETRY_AFTER,
@@ -487,6 +513,8 @@ Message = (
     | GetObjects
     | Objects
     | GitService
+    | GetReceipt
+    | Receipt
     | NewCommit
     | NewRepository
     | NewProof

@@ -6,7 +6,17 @@ The exit status says nothing about the figures: a busy machine is no fault of th
 import os
 import time
 
-from tests.benchmarks import arrival, bulk_stream, handshake, maintainers, plain_git, recovery, replication, startup
+from tests.benchmarks import (
+    arrival,
+    bulk_stream,
+    handshake,
+    maintainers,
+    plain_git,
+    receipts,
+    recovery,
+    replication,
+    startup,
+)
 from tests.benchmarks.figure import Figure, show
 
 
@@ -14,7 +24,17 @@ def main() -> None:
     """Run all benchmarks, the short ones first."""
     begun = time.monotonic()
     figures: list[Figure] = []
-    for benchmark in (handshake, startup, maintainers, recovery, bulk_stream, arrival, replication, plain_git):
+    for benchmark in (
+        handshake,
+        startup,
+        maintainers,
+        recovery,
+        bulk_stream,
+        arrival,
+        receipts,
+        replication,
+        plain_git,
+    ):
         print(f"==> {benchmark.__name__} (load {os.getloadavg()[0]:.1f})", flush=True)
         figures += benchmark.measure()
     show(figures)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
 import random
 import signal
@@ -33,6 +34,9 @@ from tests.unit.trust.world import by_hand
 MAIN, DEV = "refs/heads/main", "refs/heads/dev"
 REJECTED = 1
 """git's exit status when refs were not pushed."""
+
+FATAL = 128
+"""git's exit status when the helper stopped before anything was asked for."""
 
 CHEAP = KdfCost(1, 8192)
 
@@ -389,6 +393,20 @@ async def test_whose_history_is_split_is_told_who_can_help(desk: Desk) -> None:
     await refused(desk, {MAIN: first}, second)
 
 
+async def test_repository_that_went_back_is_not_pushed_to(desk: Desk) -> None:
+    desk.maintainer.commit("second")
+    assert (await desk.push("main")).status == 0
+    (note,) = (desk.node.home / "data" / "known").iterdir()
+    value = json.loads(note.read_text())
+    value["heads"][0]["seq"] += 1_000
+    note.write_text(json.dumps(value))
+    third = desk.maintainer.commit("third")
+    done = await desk.push("main")
+    assert done.status == FATAL
+    assert f"had signed seq {value['heads'][0]['seq']}" in done.err
+    await refused(desk, await desk.node.canonical(desk.maintainer.repository), third)
+
+
 async def test_disk_that_is_full_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = desk.maintainer.tip(), desk.maintainer.commit("second")
 
@@ -632,6 +650,6 @@ async def test_node_that_stops_in_the_middle_is_told(world: World) -> None:
 async def test_home_that_can_not_be_made(desk: Desk) -> None:
     desk.maintainer.commit("second")
     done = await desk.push("main", GUTS_HOME="/proc/guts")
-    assert done.status == 128
+    assert done.status == FATAL
     assert "fatal: can't write /proc/guts/" in done.err
     assert "Traceback" not in done.err

@@ -20,8 +20,10 @@ from guts.addresses import BootstrapAddress
 from guts.api.routes import Json
 from guts.api.server import control_server
 from guts.errors import ExitStatus, GutsError, Unavailable, UsageError
+from guts.identity import SigningKey
 from guts.ids import AuthorId, ObjectId, PeerId, RepositoryId
 from guts.node.git_answers import GitAnswer
+from guts.records import CommitReceipt
 from guts.trust.authoring import UnsignedRefs, prepare_refs
 from guts.trust.chain import IdentityChain
 from guts.trust.signed_refs import SignedRefs
@@ -60,6 +62,8 @@ class ScriptedControl:
         self.splits: list[Json] = []
         self.fork: Json | None = None
         self.past: list[Json] = []
+        self.replicas: list[SigningKey] = []
+        """Nodes that confirm every record."""
         self.alone: set[RepositoryId] = set()
         """Repositories that nobody else holds."""
         self.waiting: dict[str, UnsignedRefs] = {}
@@ -216,6 +220,40 @@ class ScriptedControl:
             if isinstance(part, GutsError):
                 raise part
             yield part
+
+    async def receipts(
+        self, repository: RepositoryId, author: AuthorId | None, seq: int | None, replicas: int, timeout: float
+    ) -> Json:
+        self.calls.append(("receipts", repository, author, seq, replicas, timeout))
+        if repository not in self.records:
+            raise NothingHere(repository)
+        record = self.records[repository]
+        given = [
+            CommitReceipt.sign(key, repository, record.author, record.seq, record.hash, NOW_MS) for key in self.replicas
+        ]
+        return {
+            "repository": str(repository),
+            "receipts": [
+                {
+                    "peer": str(receipt.claim.peer),
+                    "author": str(record.author),
+                    "seq": record.seq,
+                    "hash": record.hash.hex(),
+                    "signed_ms": NOW_MS,
+                    "receipt": base64.b64encode(receipt.encoded).decode(),
+                }
+                for receipt in given
+            ],
+            "known": len(given),
+            "records": [
+                {
+                    "author": str(record.author),
+                    "seq": record.seq,
+                    "hash": record.hash.hex(),
+                    "header": base64.b64encode(record.header_bytes).decode(),
+                }
+            ],
+        }
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:
         self.calls.append(("seed", repository, tuple(hints), timeout))

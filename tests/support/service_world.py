@@ -21,6 +21,7 @@ from guts.effects import (
     Effect,
     Fetch,
     FindProviders,
+    GiveReceipt,
     LoadRefs,
     Look,
     Persist,
@@ -62,11 +63,11 @@ from guts.identity import SigningKey
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.peers.manager import Limits, PeerManager, Self
 from guts.peers.score import Scores
-from guts.records import PeerRecord, ProviderRecord
+from guts.records import CommitReceipt, PeerRecord, ProviderRecord
 from guts.service.service import Service
 from guts.sync.reposync import RepoSync
 from guts.wire import codec
-from guts.wire.messages import EncodedRefs, Gossip, Message, RecordQuery, RefsAnswer, RefsQuery, RefsStatus
+from guts.wire.messages import EncodedRefs, Gossip, Message, Receipt, RecordQuery, RefsAnswer, RefsQuery, RefsStatus
 from guts.wire.secure import Direction
 from tests.support.peers import WALL, address
 
@@ -260,6 +261,11 @@ class World:
                 self._fetch(host, effect)
             case Look():
                 self._look(host, effect)
+            case GiveReceipt(repository=repository, author=author, head=head):
+                receipt = CommitReceipt.sign(
+                    self._keys[host.number], repository, author, head.seq, head.hash, self._reading().wall
+                )
+                self._send(host, effect.connection, Receipt(effect.request, receipt.encoded))
             case Reply():
                 host.replies[effect.command_id] = effect
             case Persist() | ResetStream() | Serve() | ServeGit():

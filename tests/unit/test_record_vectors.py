@@ -9,7 +9,7 @@ import nacl.signing
 import pytest
 
 from guts.ids import AuthorId
-from guts.records import PeerRecord, ProviderRecord
+from guts.records import CommitReceipt, PeerRecord, ProviderRecord
 from guts.trust.acceptance import Known, New, accept, ref_changes
 from guts.trust.canonical_refs import canonical_refs
 from guts.trust.chain import IdentityChain
@@ -62,6 +62,10 @@ def test_node_records_read_back() -> None:
     assert peer.peer == provider.peer == NODE.peer_id
     assert peer.addresses == provider.addresses == make_records.ADDRESSES
     assert provider.repository == chain().repository
+    receipt = CommitReceipt.verify(bytes.fromhex(BY_NAME["receipt of alice's second"]["signed"])).claim
+    second = refs("alice's second")
+    assert (receipt.peer, receipt.repository) == (NODE.peer_id, chain().repository)
+    assert (receipt.author, receipt.seq, receipt.hash) == (second.author, second.seq, second.hash)
 
 
 def test_identity_chain_reads_back() -> None:

@@ -12,22 +12,26 @@ from guts.addresses import Address
 from guts.canonical import Bounds, NotCanonical, Value
 from guts.errors import PeerFault
 from guts.identity import SigningKey, domain
-from guts.ids import RepositoryId
+from guts.ids import AuthorId, RepositoryId
 from guts.records import (
+    MAX_RECEIPT_BYTES,
     MAX_RECORD_BYTES,
     MAX_RECORD_LIFE_MS,
     MAX_SEQ,
     MAX_SIGNATURES,
     RECORD_LIFE_MS,
+    CommitReceipt,
     ExpiredRecord,
     InvalidRecord,
     PeerRecord,
     ProviderRecord,
+    ReceiptClaim,
     Signed,
 )
 
 KEY, EVE = SigningKey(bytes(range(32))), SigningKey(bytes(32))
 REPOSITORY = RepositoryId(bytes(range(32)))
+AUTHOR, HASH = AuthorId(bytes(range(32, 64))), bytes(range(64, 96))
 NOW = 1_800_000_000_000
 EXPIRES = NOW + RECORD_LIFE_MS
 V4, V6 = Address("192.0.2.1", 9000), Address("2001:db8::1", 65_535)
@@ -41,6 +45,11 @@ def peer(**change: Any) -> PeerRecord:
 def provider(**change: Any) -> ProviderRecord:
     fields: dict[str, Any] = {"repository": REPOSITORY, "addresses": (V4, V6), "seq": 7, "expires": EXPIRES}
     return ProviderRecord.sign(KEY, **{**fields, **change})
+
+
+def receipt(**change: Any) -> CommitReceipt:
+    fields: dict[str, Any] = {"repository": REPOSITORY, "author": AUTHOR, "seq": 7, "digest": HASH, "time_ms": NOW}
+    return CommitReceipt.sign(KEY, **{**fields, **change})
 
 
 def peer_with(index: int, value: Value) -> bytes:
@@ -172,8 +181,53 @@ def test_highest_seq_is_accepted() -> None:
     assert PeerRecord.verify(peer(seq=MAX_SEQ).encoded, NOW).seq == MAX_SEQ
 
 
+def test_receipt_reads_back() -> None:
+    made = receipt()
+    assert CommitReceipt.verify(made.encoded) == made
+    assert (
+        made.claim == ReceiptClaim.decode(made.encoded) == ReceiptClaim(REPOSITORY, AUTHOR, 7, HASH, KEY.peer_id, NOW)
+    )
+
+
+def test_receipt_is_signed_by_the_node_that_it_speaks_of() -> None:
+    body = Signed.decode(receipt().encoded, MAX_RECEIPT_BYTES).body
+    for keys in ((EVE,), (EVE, KEY)):
+        with pytest.raises(PeerFault):
+            CommitReceipt.verify(Signed.sign("receipt", body, *keys).encode())
+    forged = Signed(body, ((KEY.public, EVE.sign(domain("receipt"), body)),)).encode()
+    assert ReceiptClaim.decode(forged).peer == KEY.peer_id
+    with pytest.raises(InvalidRecord, match="not valid"):
+        CommitReceipt.verify(forged)
+    for kind in ("provider", "peer", "refs", "identity"):
+        with pytest.raises(InvalidRecord, match="not valid"):
+            CommitReceipt.verify(Signed.sign(kind, body, KEY).encode())
+
+
+def test_largest_receipt_is_taken_and_a_longer_one_is_not() -> None:
+    largest = receipt(seq=MAX_SEQ, time_ms=MAX_SEQ)
+    assert len(largest.encoded) == MAX_RECEIPT_BYTES
+    assert CommitReceipt.verify(largest.encoded) == largest
+    with pytest.raises(NotCanonical, match="261 bytes where 260"):
+        CommitReceipt.verify(largest.encoded + b"x")
+
+
+@pytest.mark.parametrize(
+    ("index", "value"),
+    [
+        *((index, wrong) for index in (0, 1, 3, 4) for wrong in (bytes(31), bytes(33), "x", None)),
+        *((index, wrong) for index in (2, 5) for wrong in (-1, MAX_SEQ + 1, True, "7", None)),
+    ],
+)
+def test_receipt_of_another_shape_is_refused(index: int, value: Value) -> None:
+    with pytest.raises(InvalidRecord):
+        CommitReceipt.verify(_with("receipt", receipt().encoded, index, value))
+
+
 @given(st.binary(max_size=600))
 def test_garbage_is_a_fault_of_the_peer(data: bytes) -> None:
+    for decode in (CommitReceipt.verify, ReceiptClaim.decode):
+        with pytest.raises(PeerFault):
+            decode(data)
     for verify in (PeerRecord.verify, ProviderRecord.verify):
         with pytest.raises(PeerFault):
             verify(data, NOW)
@@ -191,6 +245,10 @@ def test_record_with_any_byte_changed_is_refused(data: st.DataObject) -> None:
             verify(bytes(changed), NOW)
         with pytest.raises(PeerFault):
             verify(encoded[: data.draw(st.integers(0, len(encoded) - 1))], NOW)
+    changed = bytearray(receipt().encoded)
+    changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(PeerFault):
+        CommitReceipt.verify(bytes(changed))
 
 
 def test_envelope_holds_1_to_64_signatures_by_ascending_keys() -> None:

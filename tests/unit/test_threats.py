@@ -6,7 +6,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 ROWS: Final = {
-    "A": 7, "B": 10, "C": 3, "D": 4, "E": 4, "F": 6, "G": 3, "H": 3, "W": 6,
+    "A": 7, "B": 11, "C": 3, "D": 4, "E": 4, "F": 6, "G": 3, "H": 3, "W": 6,
 }  # fmt: skip
 """Rows per kind of attacker; ids are never reused."""
 

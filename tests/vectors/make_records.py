@@ -12,7 +12,7 @@ from typing import Final
 from guts.addresses import Address
 from guts.identity import SigningKey, domain
 from guts.ids import ObjectId
-from guts.records import PeerRecord, ProviderRecord, Signed
+from guts.records import CommitReceipt, PeerRecord, ProviderRecord, Signed
 from guts.trust.authoring import prepare_refs
 from guts.trust.canonical_refs import canonical_refs
 from guts.trust.chain import IdentityChain
@@ -114,6 +114,7 @@ def texts() -> list[dict[str, object]]:
     three = two.extend(changed.sign(BOB, CAROL))
     peer = PeerRecord.sign(NODE, ADDRESSES, ("seed",), NOW, NOW + 86_400_000)
     provider = ProviderRecord.sign(NODE, two.repository, ADDRESSES, NOW, NOW + 86_400_000)
+    receipt = CommitReceipt.sign(NODE, two.repository, second.author, second.seq, second.hash, NOW + 4_500)
     canonical = canonical_refs(three, {second.author: second, bob.author: bob})
     vectors: list[dict[str, object]] = [
         {"name": "peer", **signed("peer", peer.encoded)},
@@ -132,6 +133,7 @@ def texts() -> list[dict[str, object]]:
                 "entries": record.entries_bytes.hex(),
             }
         )
+    vectors.append({"name": "receipt of alice's second", **signed("receipt", receipt.encoded)})
     vectors.append({"name": "proof: alice signed two", "kind": "proof", "encoded": proof.encode().hex()})
     vectors.append(
         {

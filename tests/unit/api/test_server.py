@@ -18,7 +18,7 @@ from guts.api.routes import DEFAULT_TIMEOUT, MAX_ASKED, MAX_BODY_BYTES, MAX_HINT
 from guts.api.server import SocketBusy, SocketUnusable, control_server
 from guts.cli.client import ControlClient, NodeDown, NodeSilent, UnsafeSocket
 from guts.errors import ExitStatus, GutsError
-from guts.ids import ObjectId
+from guts.ids import AuthorId, ObjectId
 from tests.support.scripted_control import NODE, REPOSITORY, ScriptedControl, serving
 
 TIMEOUT = 10.0
@@ -130,6 +130,8 @@ def test_client_does_not_trust_a_socket_that_others_could_have_made(path: Path) 
 
 EARLIER = f"/v1/repositories/{REPOSITORY}/earlier"
 SYNC = f"/v1/repositories/{REPOSITORY}/sync"
+RECEIPTS = f"/v1/repositories/{REPOSITORY}/receipts"
+AUTHOR = AuthorId(bytes(32))
 
 
 def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, path: Path) -> None:
@@ -144,6 +146,9 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
     client.send("POST", known + "/earlier", {"refs": {"refs/heads/main": "01" * 20}})
     client.send("DELETE", known + "/seeding")
     client.send("POST", known + "/sync", {"timeout": 3})
+    for query in ("", f"?author={AUTHOR}&seq=7&replicas=64&timeout=2"):
+        with pytest.raises(ReportedError):
+            client.get(f"{known}/receipts{query}")
     client.send("POST", "/v1/peers", {"address": "[::1]:9", "timeout": 1})
     client.get(f"/v1/providers/{REPOSITORY}?timeout=4")
     client.send("POST", "/v1/stop")
@@ -155,6 +160,8 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
         ("earlier", REPOSITORY, {"refs/heads/main": ObjectId(b"\1" * 20)}),
         ("unseed", REPOSITORY),
         ("sync", REPOSITORY, 3.0),
+        ("receipts", REPOSITORY, None, None, 0, 60.0),
+        ("receipts", REPOSITORY, AUTHOR, 7, 64, 2.0),
         ("connect", BootstrapAddress("::1", 9), 1.0),
         ("find_providers", REPOSITORY, 4.0),
         ("stop",),
@@ -196,6 +203,14 @@ def test_every_exit_status_of_an_error_has_an_http_status() -> None:
         ("POST", EARLIER, b"{}", "BAD_REQUEST", "refs is not an object"),
         ("POST", EARLIER, b'{"refs": {"refs/heads/main": "01"}}', "BAD_REQUEST", "40 hex digits"),
         ("POST", EARLIER, b'{"refs": {"refs/heads/main": null}}', "BAD_REQUEST", "oid"),
+        ("GET", f"{RECEIPTS}?seq=7", b"", "BAD_REQUEST", "author"),
+        ("GET", f"{RECEIPTS}?replicas=1", b"", "BAD_REQUEST", "author"),
+        ("GET", f"{RECEIPTS}?author={NODE}", b"", "BAD_ID", "is a node id"),
+        ("GET", f"{RECEIPTS}?author={AUTHOR}&replicas=65", b"", "BAD_REQUEST", "replicas"),
+        ("GET", f"{RECEIPTS}?author={AUTHOR}&replicas=-1", b"", "BAD_REQUEST", "replicas"),
+        ("GET", f"{RECEIPTS}?author={AUTHOR}&seq={2**63}", b"", "BAD_REQUEST", "seq"),
+        ("GET", f"{RECEIPTS}?author={AUTHOR}&seq={'1' * 5000}", b"", "BAD_REQUEST", "seq"),
+        ("GET", f"{RECEIPTS}?author={AUTHOR}&timeout=0", b"", "BAD_REQUEST", "timeout"),
         ("POST", "/v1/peers", b"{}", "BAD_REQUEST", "address"),
         ("POST", "/v1/peers", b'{"address": "nowhere"}', "BAD_ADDRESS", "nowhere"),
         ("POST", "/v1/publications/s/commit", b'{"signature": "zz"}', "BAD_REQUEST", "hex"),
@@ -315,6 +330,50 @@ async def test_upload_that_breaks_off_is_told_to_whoever_reads_it(path: Path) ->
         await writer.wait_closed()
         error = await control.ended
     assert error.code == "UPLOAD_BROKEN"
+
+
+class Checking(ScriptedControl):
+    """Has a whole pack, and is not done with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received = asyncio.Event()
+        self.go = asyncio.Event()
+        self.forgotten = asyncio.Event()
+
+    async def prepare(self, header: Json, pack: AsyncIterator[bytes]) -> Json:
+        async for _ in pack:
+            pass
+        self.received.set()
+        await self.go.wait()
+        return {"session": "s"}
+
+    async def forget(self, session: str) -> Json:
+        assert session == "s"
+        self.forgotten.set()
+        return {}
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_session_of_who_left_while_it_was_prepared_is_forgotten(path: Path, leaves: bool) -> None:
+    control = Checking()
+    async with control_server(control, path):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"POST /v1/publications HTTP/1.1\r\nHost: guts\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"6\r\n\0\0\0\x02{}\r\n4\r\nPACK\r\n0\r\n\r\n")
+        await control.received.wait()
+        if leaves:
+            writer.close()
+            await writer.wait_closed()
+            for _ in range(10):  # turns of the loop, in which the server sees it
+                await asyncio.sleep(0)
+        control.go.set()
+        if leaves:
+            await control.forgotten.wait()
+        else:
+            assert b"200 OK" in await reader.readline()
+            assert not control.forgotten.is_set()
+            writer.close()
 
 
 class Refusing(ScriptedControl):

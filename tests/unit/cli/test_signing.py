@@ -14,6 +14,7 @@ from guts.ids import ObjectId
 from guts.trust.authoring import Copy, UnsignedRefs, prepare_refs, wanted
 from guts.trust.entries import Entry, Seen
 from guts.trust.signed_refs import KIND, SignedRefs
+from guts.trust.updates import RefUpdate, Updates
 from tests.unit.trust.world import ALICE, BOB, DEV, EVE, MAIN, NOW, by_hand, chain, oid, publish
 
 TWO = chain(ALICE, BOB, threshold=1)
@@ -148,3 +149,51 @@ def test_node_that_would_use_up_the_seqs_to_come_gets_no_signature() -> None:
         else:
             with pytest.raises(NotAsked, match="10 minutes"):
                 signs(answer, mine)
+
+
+MINE = "refs/heads/mine"
+PUSHED = Updates({MAIN: RefUpdate(oid(1), oid(4)), MINE: RefUpdate(oid(3), None)})
+AFTER = {MAIN: oid(4), DEV: oid(2)}
+
+
+def signs_push(answer: Answer, updates: Updates = PUSHED) -> bytes:
+    return sign_refs(ALICE, answer, TWO, updates, NOW, NO_NOTES).signature
+
+
+def test_push_is_signed_as_git_asked_for_it_and_not_otherwise() -> None:
+    signed = sign_refs(ALICE, prepared(next_of_alice(AFTER), [ALICES, BOBS]), TWO, PUSHED, NOW, NO_NOTES)
+    moved = [(update.ref, update.old, update.new) for update in signed.updates]
+    assert moved == [(MAIN, oid(1), oid(4)), (MINE, oid(3), None)]
+    elsewhere: list[Mapping[str, ObjectId]] = [
+        {MAIN: oid(4)},  # deletes what nobody asked for
+        {**AFTER, MINE: oid(3)},  # leaves out what was
+        {**AFTER, MAIN: oid(5)},
+        {**AFTER, "refs/heads/more": oid(4)},
+        {**AFTER, DEV: oid(4)},
+    ]
+    for refs in elsewhere:
+        with pytest.raises(NotAsked):
+            signs_push(prepared(next_of_alice(refs), [ALICES, BOBS]))
+
+
+def test_push_is_marked_as_forced_where_it_names_the_ref_only() -> None:
+    forced = prepared(next_of_alice(AFTER, forced=frozenset({MAIN})), [ALICES, BOBS])
+    assert signs_push(forced)
+    elsewhere = {**AFTER, DEV: oid(5)}
+    with pytest.raises(NotAsked):
+        signs_push(prepared(next_of_alice(elsewhere, forced=frozenset({DEV})), [ALICES, BOBS]))
+
+
+def test_push_of_a_ref_that_is_elsewhere_than_git_saw_it_is_not_signed() -> None:
+    stale = Updates({MAIN: RefUpdate(oid(9), oid(4)), MINE: RefUpdate(oid(3), None)})
+    with pytest.raises(NotAsked, match="not where git saw it"):
+        signs_push(prepared(next_of_alice(AFTER), [ALICES, BOBS]), stale)
+
+
+def test_push_moves_head_where_that_was_asked_for_only() -> None:
+    unsigned = prepare_refs(TWO, ALICE.author_id, ALICES, AFTER, DEV, NOW + 5, others={BOB.author_id: BOBS})
+    assert unsigned is not None
+    answer = prepared(unsigned, [ALICES, BOBS])
+    with pytest.raises(NotAsked):
+        signs_push(answer)
+    assert signs_push(answer, replace(PUSHED, head=DEV))

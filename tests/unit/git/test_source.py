@@ -20,6 +20,8 @@ from guts.git.source import (
     UnbornBranch,
     UnsupportedObjectFormat,
     clone_from,
+    git_directory,
+    published_as,
 )
 from guts.ids import RepositoryId
 from tests.support.repositories import ENVIRONMENT, git, make_repository
@@ -163,3 +165,26 @@ async def test_publishes_from_anywhere_inside_and_clones(work: Path, tmp_path: P
         await clone_from(bare.path, tmp_path / "clone", "guts://repo1x")
     with pytest.raises(CloneFailed):
         await clone_from(bare.path, tmp_path / "other", "guts://repo1x", branch="absent")
+
+
+async def test_git_directory_is_found_from_below_and_shared_by_work_trees(work: Path) -> None:
+    (work / "below").mkdir()
+    git(work, "worktree", "add", "-q", str(work.parent / "tree"))
+    for place in (work, work / "below", work.parent / "tree"):
+        found = await git_directory(place)
+        assert found.is_absolute()
+        assert found.resolve() == (work / ".git").resolve()
+    for place in (work.parent, absent(work)):
+        with pytest.raises(NotAGitDirectory):
+            await git_directory(place)
+
+
+async def test_what_a_repository_is_in_the_network_is_told_by_its_settings(work: Path) -> None:
+    assert await published_as(work) is None
+    git(work, "remote", "add", "elsewhere", "https://example.org/tool")
+    git(work, "remote", "add", "origin", "guts://one/tool")
+    assert await published_as(work) == "guts://one/tool"
+    git(work, "remote", "add", "other", "guts://two/tool")
+    assert await published_as(work) is None
+    git(work, "config", "guts.repository", "three")
+    assert await published_as(work) == "three"

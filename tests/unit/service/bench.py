@@ -48,9 +48,11 @@ def accepted(seq: int, epoch: int = 0) -> Accepted:
 class Bench:
     """A service, and the time in seconds at which events happen."""
 
-    def __init__(self, held: Mapping[RepositoryId, Known] | None = None) -> None:
+    def __init__(
+        self, held: Mapping[RepositoryId, Known] | None = None, capabilities: tuple[str, ...] = ("seed",)
+    ) -> None:
         rng = random.Random(1)
-        me = Self(IDS[ME], "guts/test", ("seed",), b"my start")
+        me = Self(IDS[ME], "guts/test", capabilities, b"my start")
         peers = PeerManager(me, record_of(ME), Limits(50, 30.0), Scores([], at(0)), (), (), rng)
         sync = RepoSync(
             held or {}, lambda wanted: [state.id for state in peers.peers_with_repository(wanted)], rng, 0.0, 1000.0

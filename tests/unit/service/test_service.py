@@ -10,6 +10,7 @@ from guts.effects import (
     Effect,
     Fetch,
     FindProviders,
+    GiveReceipt,
     LoadRefs,
     PeerSeen,
     Persist,
@@ -36,6 +37,7 @@ from guts.events import (
     FetchId,
     FetchOutcome,
     GitServed,
+    Head,
     Incomplete,
     LookupFinished,
     NothingNew,
@@ -109,6 +111,7 @@ from tests.unit.service.bench import AUTHOR, ME, RECORD, Bench, R, S, accepted, 
 C1, C2, C3 = ConnectionId(1), ConnectionId(2), ConnectionId(3)
 QUERY = RefsQuery(R, 1, b"i" * 32, (KnownHead(AUTHOR, 1, b"h" * 32),))
 NEWS = NewCommit(R, AUTHOR, 2, b"h" * 32, RECORD)
+HEAD = Head(2, b"h" * 32)
 OUT_OF_STATE_BAN = ScoreChanged(IDS[1], 100.0, 100.0, "OUT_OF_STATE", WALL + 86_400_000, WALL)
 BANNED = Goodbye(GoodbyeCode.PROTOCOL_FAULT, "too many faults", 86_400)
 
@@ -562,7 +565,8 @@ def test_news_is_fetched_committed_and_then_relayed_but_not_to_the_teller() -> N
     # The fetch comes before anybody else hears of it.
     assert bench.say(1, envelope(NEWS)) == [fetch(request=3)]
     assert bench.say(2, envelope(NEWS)) == []
-    assert bench.handle(finished(accepted(2))) == [Send(C2, envelope(NEWS))]
+    receipt = GiveReceipt(C1, 0, R, AUTHOR, HEAD)
+    assert bench.handle(finished(accepted(2))) == [receipt, Send(C2, envelope(NEWS))]
 
 
 def test_bare_news_are_heard_once() -> None:
@@ -624,8 +628,9 @@ def test_new_replica_tells_subscribers_that_it_holds() -> None:
     answer = RefsAnswer(R, RefsStatus.HELD, (b"d",), (), (RECORD,))
     assert [type(effect) for effect in bench.say(1, Refs(1, (answer,)))] == [Fetch]
     effects = bench.handle(finished(accepted(2)))
-    assert [type(effect) for effect in effects] == [Provide, Reply, Send, Send]
-    assert effects[2:] == [Send(C2, envelope(NewRepository(R, 0, b"i" * 32, record_of(ME)))), Send(C2, envelope(NEWS))]
+    assert [type(effect) for effect in effects] == [Provide, Reply, GiveReceipt, Send, Send]
+    assert effects[2] == GiveReceipt(C1, 0, R, AUTHOR, HEAD)
+    assert effects[3:] == [Send(C2, envelope(NewRepository(R, 0, b"i" * 32, record_of(ME)))), Send(C2, envelope(NEWS))]
 
 
 def test_invalid_gossip_is_a_fatal_fault() -> None:

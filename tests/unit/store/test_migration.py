@@ -34,8 +34,8 @@ LATER = '''"""A later revision."""
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
@@ -49,7 +49,7 @@ def later(tmp_path: Path) -> Path:
     """The scripts of a later version, which has one revision more."""
     scripts = tmp_path / "later"
     shutil.copytree(scripts_directory(), scripts)
-    (scripts / "versions" / "0004_later.py").write_text(LATER.format(more=""))
+    (scripts / "versions" / "0005_later.py").write_text(LATER.format(more=""))
     return scripts
 
 
@@ -119,15 +119,15 @@ async def test_older_database_is_copied_with_its_wal_and_then_migrated(tmp_path:
     assert query(tmp_path / "file-copy.db", "SELECT name FROM sqlite_master WHERE name='repositories'") == []
 
     new = await Database.open(crashed, scripts=later)
-    assert (new.migrated.before, new.migrated.after) == ("0003", "0004")
-    assert new.migrated.backup == tmp_path / "crashed.db.before-0004"
+    assert (new.migrated.before, new.migrated.after) == ("0004", "0005")
+    assert new.migrated.backup == tmp_path / "crashed.db.before-0005"
     assert (await new.read(repositories.load_summary, REPOSITORY)).generation == 1
     await new.close()
-    assert query(crashed, "SELECT version_num FROM alembic_version") == [("0004",)]
+    assert query(crashed, "SELECT version_num FROM alembic_version") == [("0005",)]
     assert query(crashed, "SELECT * FROM later") == []
 
-    back = tmp_path / "crashed.db.before-0004"
-    assert query(back, "SELECT version_num FROM alembic_version") == [("0003",)]
+    back = tmp_path / "crashed.db.before-0005"
+    assert query(back, "SELECT version_num FROM alembic_version") == [("0004",)]
     restored = await Database.open(back)
     assert (await restored.read(repositories.load, REPOSITORY)).signed_refs == (first_state().signed_refs[0].record,)
     await restored.close()
@@ -167,23 +167,23 @@ async def test_failing_migration_changes_nothing_and_leaves_the_copy(tmp_path: P
     await old.write(repositories.commit, first_state())
     await old.close()
     broken = LATER.format(more='op.execute("INSERT INTO nowhere VALUES (1)")')
-    (later / "versions" / "0004_later.py").write_text(broken)
+    (later / "versions" / "0005_later.py").write_text(broken)
     with pytest.raises(DatabaseFailed, match="nowhere"):
         await Database.open(path, scripts=later)
     assert query(path, "SELECT name FROM sqlite_master WHERE name='later'") == []
     again = await Database.open(path)
     assert (await again.read(repositories.load_summary, REPOSITORY)).generation == 1
     await again.close()
-    assert (tmp_path / "guts.db.before-0004").exists()
+    assert (tmp_path / "guts.db.before-0005").exists()
 
 
 async def test_without_a_copy_nothing_is_migrated(tmp_path: Path, later: Path) -> None:
     path = tmp_path / "guts.db"
     await (await Database.open(path)).close()
-    (tmp_path / "guts.db.before-0004").mkdir()
+    (tmp_path / "guts.db.before-0005").mkdir()
     with pytest.raises(BackupFailed, match="no copy"):
         await Database.open(path, scripts=later)
-    assert query(path, "SELECT version_num FROM alembic_version") == [("0003",)]
+    assert query(path, "SELECT version_num FROM alembic_version") == [("0004",)]
 
 
 async def test_newer_database_is_refused_and_not_touched(tmp_path: Path, later: Path) -> None:
@@ -196,9 +196,9 @@ async def test_newer_database_is_refused_and_not_touched(tmp_path: Path, later: 
         await Database.open(path)
     assert caught.value.code == "SCHEMA_NEWER"
     assert caught.value.exit_status == ExitStatus.USAGE
-    assert (caught.value.found, caught.value.known) == ("0004", "0003")
+    assert (caught.value.found, caught.value.known) == ("0005", "0004")
+    assert "0005" in str(caught.value)
     assert "0004" in str(caught.value)
-    assert "0003" in str(caught.value)
     assert caught.value.hint is not None
     assert path.read_bytes() == before
 
@@ -217,28 +217,28 @@ async def test_server_is_migrated_in_one_transaction_and_a_newer_one_refused(
     old = await Database.open(url)
     await old.write(repositories.commit, first_state())
     await old.close()
-    whole = (later / "versions" / "0004_later.py").read_text()
+    whole = (later / "versions" / "0005_later.py").read_text()
     broken = LATER.format(more='op.execute("INSERT INTO nowhere VALUES (1)")')
-    (later / "versions" / "0004_later.py").write_text(broken)
+    (later / "versions" / "0005_later.py").write_text(broken)
     with pytest.raises(DatabaseFailed, match="nowhere"):
         await Database.open(url, scripts=later)
-    assert revision() == [("0003", None)]
+    assert revision() == [("0004", None)]
 
-    (later / "versions" / "0004_later.py").write_text(whole)
+    (later / "versions" / "0005_later.py").write_text(whole)
     new = await Database.open(url, scripts=later)
-    assert (new.migrated.before, new.migrated.after, new.migrated.backup) == ("0003", "0004", None)
+    assert (new.migrated.before, new.migrated.after, new.migrated.backup) == ("0004", "0005", None)
     assert (await new.read(repositories.load_summary, REPOSITORY)).generation == 1
     await new.close()
     with pytest.raises(SchemaNewer):
         await Database.open(url)
-    assert revision() == [("0004", "later")]
+    assert revision() == [("0005", "later")]
 
 
 def test_alembic_migrates_from_the_command_line(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/guts.db"
     alembic = [sys.executable, "-m", "alembic", "-x", f"url={url}"]
     subprocess.run([*alembic, "upgrade", "head"], cwd=ROOT, check=True, capture_output=True)
-    assert query(tmp_path / "guts.db", "SELECT version_num FROM alembic_version") == [("0003",)]
+    assert query(tmp_path / "guts.db", "SELECT version_num FROM alembic_version") == [("0004",)]
     check = subprocess.run([*alembic, "check"], cwd=ROOT, check=True, capture_output=True, text=True)
     assert "No new upgrade operations" in check.stdout
 
@@ -271,4 +271,4 @@ def test_wheel_carries_the_migrations_and_uses_them(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert ran.stdout.split() == ["0003", str(tmp_path / "installed" / "guts" / "_migrations")]
+    assert ran.stdout.split() == ["0004", str(tmp_path / "installed" / "guts" / "_migrations")]
