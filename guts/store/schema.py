@@ -25,7 +25,7 @@ from sqlalchemy import (
     TypedColumns,
 )
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The revision that builds these tables."""
 
 metadata: Final = MetaData(
