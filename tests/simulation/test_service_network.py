@@ -2,7 +2,8 @@
 
 import pytest
 
-from guts.events import Connect, Seed, SyncNow, Unseed
+from guts.events import Connect, Known, Read, Seed, SyncNow, Unseed
+from guts.sync.readings import GRACE
 from guts.wire.messages import Message
 from tests.support.peers import repository
 from tests.support.service_world import MAX_LATENCY, World
@@ -178,6 +179,30 @@ def test_sync_now_brings_what_gossip_lost() -> None:
     result = world.hosts[1].replies[asked].result
     assert isinstance(result, dict)
     assert result["seq"] == 2
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_stranger_reads_what_two_holders_tell_and_leaves_nothing_behind(seed: int) -> None:
+    world = connected(seed, hosts=5)
+    stranger = world.hosts[4]
+    world.command(4, Unseed(R))
+    world.run(1.0)
+    world.publish(0, R, 2)
+    stranger.replies.clear()
+    begun = world.now
+    world.command(4, Read(R, Known(), (), 30.0))
+    world.run(30.0, lambda: bool(stranger.replies))
+    [result] = answers(world, 4)
+    assert isinstance(result, dict)
+    sources = result["sources"]
+    assert isinstance(sources, list)
+    assert len(set(sources)) >= 2
+    assert world.now - begun < GRACE
+    assert stranger.read[R] in (1, 2)
+    assert (stranger.service.sync.goals, stranger.service.sync.readings.goals) == ({}, {})
+    assert all(
+        R not in state.subscriptions for host in world.hosts[:4] for state in [host.service.peers.state(world.peer(4))]
+    )
 
 
 def test_seed_of_what_nobody_has_fails_with_the_reason() -> None:

@@ -4,12 +4,13 @@ Sequences of arbitrary well-formed messages, hellos that are right and wrong, tr
 and time, over several connections; after each event the books must balance.
 """
 
+import math
 from typing import Final
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guts.effects import Dial, Disconnect, Effect, Fetch, FindProviders, LoadRefs, Send, Serve, ServeGit
+from guts.effects import Dial, Disconnect, Effect, Fetch, FindProviders, LoadRefs, Look, Send, Serve, ServeGit
 from guts.errors import GutsError, PeerFault, StorageFault, Unavailable
 from guts.events import (
     ConnectionId,
@@ -21,9 +22,11 @@ from guts.events import (
     GitServed,
     Incomplete,
     Known,
+    LookFinished,
     LookupFinished,
     NothingNew,
     Published,
+    Read,
     RefsLoaded,
     Seed,
     ServeFinished,
@@ -120,6 +123,8 @@ _outcomes: Final[st.SearchStrategy[FetchOutcome]] = st.one_of(
     st.sampled_from([Broken("x"), Unavailable("x"), StorageFault("x")]).map(Failed),
 )
 
+_READS: Final = [Read(S, Known(), (target(6),), 20.0), Read(S, known(2), (), 5.0)]
+
 _steps: Final = st.one_of(
     st.tuples(st.just("say"), st.integers(0, 9), _likely),
     st.tuples(st.just("say"), st.integers(0, 9), _fair),
@@ -136,7 +141,9 @@ _steps: Final = st.one_of(
     st.tuples(
         st.just("command"),
         st.none(),
-        st.sampled_from([Seed(R, (target(7),), 30.0), Seed(S, (), 5.0), Unseed(R), SyncNow(R, 20.0), Unseed(S)]),
+        st.sampled_from(
+            [Seed(R, (target(7),), 30.0), Seed(S, (), 5.0), Unseed(R), SyncNow(R, 20.0), Unseed(S), *_READS]
+        ),
     ),
     st.tuples(st.just("publish"), st.integers(1, 9), _ids),
 )
@@ -161,7 +168,7 @@ class Run:
                     assert connection in self.connections
                     assert connection not in self.closing
                     self.closing.add(connection)
-                case Fetch() | LoadRefs() | Serve() | ServeGit() | FindProviders() | Dial():
+                case Fetch() | Look() | LoadRefs() | Serve() | ServeGit() | FindProviders() | Dial():
                     self.work.append(effect)
                 case Send(connection=connection, message=GetRefs() as question):
                     self.questions.append((connection, question))
@@ -176,6 +183,11 @@ class Run:
         service = self.bench.service
         assert set(service.peers.connections) == set(self.connections)
         assert len(service.sync.fetches.running) == sum(isinstance(work, Fetch) for work in self.work) <= MAX_FETCHES
+        readings = service.sync.readings
+        assert len(readings.fetches.running) == sum(isinstance(work, Look) for work in self.work) <= MAX_FETCHES
+        for reading in readings.goals.values():
+            assert reading.waiters, "a reading that nobody waits for"
+            assert reading.busy or self.bench.time < reading.ends < math.inf, "a reading that nothing is done about"
         ready = [connection.peer for connection in service.peers.ready()]
         assert len(ready) == len(set(ready))
         assert sorted(ready) == sorted(peer for peer in IDS if service.peers.connection_to(peer) is not None)
@@ -202,7 +214,7 @@ class Run:
             bench.time += which
             self.took(bench.handle(Woke()))
         elif kind == "command":
-            assert isinstance(what, Seed | Unseed | SyncNow)
+            assert isinstance(what, Seed | Unseed | SyncNow | Read)
             self.took(bench.command(what))
         elif kind == "publish":
             assert isinstance(which, int)
@@ -254,6 +266,9 @@ class Run:
             case Fetch(fetch=fetch, repository=repository, connection=connection):
                 assert isinstance(outcome, FetchOutcome)
                 self.took(handle(FetchFinished(fetch, repository, connection, outcome)))
+            case Look(fetch=fetch, repository=repository, connection=connection):
+                assert isinstance(outcome, FetchOutcome)
+                self.took(handle(LookFinished(fetch, repository, connection, outcome)))
             case LoadRefs(connection=connection, request=request):
                 self.took(handle(RefsLoaded(connection, request, (), b"")))
             case Serve(connection=connection, request=request):
@@ -283,3 +298,4 @@ def test_no_sequence_of_messages_breaks_the_service(steps: list[tuple[str, objec
             run.finish(run.work.pop(), Failed(Unavailable("x")))
     run.step("wait", 10_000.0, None)
     assert all(not goal.waiters or goal.busy for goal in run.bench.service.sync.goals.values())
+    assert run.bench.service.sync.readings.goals == {}
