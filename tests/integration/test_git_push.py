@@ -177,6 +177,21 @@ async def test_branch_that_a_clone_checks_out_is_renamed_in_one_push(desk: Desk)
     assert git(desk.bare, "symbolic-ref", "HEAD") == "refs/heads/trunk"
 
 
+async def test_clone_that_was_cut_off_pushes_on_top_of_what_is_there(desk: Desk) -> None:
+    for number in range(3):
+        desk.maintainer.commit(str(number))
+    assert (await desk.push("main")).status == 0
+    shallow = desk.path.with_name("shallow")
+    git(desk.path, "clone", "-q", "--depth=1", f"file://{desk.path}", str(shallow))
+    (shallow / "more").write_text("more")
+    git(shallow, "add", "more")
+    git(shallow, "commit", "-q", "-m", "more")
+    done = await desk.git("-C", str(shallow), "push", str(desk.maintainer.url), "main")
+    assert done.status == 0, done.err
+    assert str((await desk.node.canonical(desk.maintainer.repository))[MAIN]) == git(shallow, "rev-parse", "main")
+    await desk.node.shows_what_it_says(desk.maintainer.repository)
+
+
 async def test_misspelt_option_stops_a_push_and_another_servers_does_not(desk: Desk) -> None:
     first, second = desk.maintainer.tip(), desk.maintainer.commit("second")
     done = await desk.push("-oguts.replica=1", "main")
