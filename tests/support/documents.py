@@ -19,7 +19,7 @@ def commands(document: Path) -> str:
 
 
 def workplace(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Make the folder ``my-project`` in ``home``, and return an environment that has ``guts`` and what git needs of it."""
+    """Make the folder ``my-project`` in ``home``; return an environment that has ``guts`` and git's helper."""
     project = home / "my-project"
     project.mkdir()
     git(project, "init", "-q", "-b", "main")
