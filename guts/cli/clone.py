@@ -15,7 +15,7 @@ from guts.addresses import RepositoryUrl
 from guts.api.errors import ERROR_FILE, ErrorObject, ReportedError
 from guts.cli.session import Session, emit, json_option, pass_session
 from guts.errors import GutsError, UsageError
-from guts.git import users_clone
+from guts.git import users_git
 
 
 class TargetTaken(UsageError):
@@ -49,7 +49,7 @@ def clone(session: Session, as_json: bool, url: str, directory: Path | None) -> 
     with tempfile.TemporaryDirectory(prefix="guts-clone-") as scratch:
         error_file = Path(scratch) / "error"
         _git_clone(session.environ, parsed, target, error_file, quiet=as_json)
-    refs, head = users_clone.contents(target)
+    refs, head = users_git.contents(target)
     result = {
         "repository": str(parsed.repository),
         "directory": str(target),
@@ -68,7 +68,7 @@ def _git_clone(environ: Mapping[str, str], url: RepositoryUrl, target: Path, err
         GitCloneFailed: what git ended in.
     """
     path = os.pathsep.join(filter(None, (str(Path(sys.executable).parent), environ.get("PATH"))))
-    status = users_clone.clone(str(url), target, {**environ, "PATH": path, ERROR_FILE: str(error_file)}, quiet=quiet)
+    status = users_git.clone(str(url), target, {**environ, "PATH": path, ERROR_FILE: str(error_file)}, quiet=quiet)
     if status == 0:
         return
     told = ErrorObject.from_json(json.loads(error_file.read_bytes())) if error_file.exists() else None

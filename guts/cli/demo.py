@@ -22,6 +22,7 @@ from guts.api.errors import ErrorObject, ReportedError
 from guts.cli.answer import Answer
 from guts.cli.session import Session, emit, json_option, pass_session, say, table
 from guts.errors import ExitStatus, GutsError
+from guts.git import users_git
 
 if TYPE_CHECKING:  # brings PyNaCl along
     from guts.cli.demo_repository import Contents
@@ -127,7 +128,7 @@ class _Demo:
         """Clone as a stranger who has no node and knows nothing but the door."""
         clone = self._folder / "clone"
         with self._step("a stranger without a node: git clone guts://…"):
-            self._git(self._stranger(), self._folder, "clone", "--quiet", f"guts://{repository}", str(clone))
+            self._git(self._stranger(), self._folder, "clone", f"guts://{repository}", str(clone))
         return clone
 
     def _stranger(self) -> dict[str, str]:
@@ -158,12 +159,12 @@ class _Demo:
         branch = self._inspect(PUBLISHER, repository).text("head")
         environ = self._cluster.member(PUBLISHER).environ(os.environ)
         with self._step("the publisher: git push, until three replicas have signed a receipt"):
-            push = ["push", "-o", f"guts.replicas={len(REPLICAS)}", "-o", "guts.strict", "guts", f"HEAD:{branch}"]
-            self._git(environ, self._source, *push)
+            options = ["-o", f"guts.replicas={len(REPLICAS)}", "-o", "guts.strict"]
+            self._git(environ, self._source, "push", *options, "guts", f"HEAD:{branch}")
         for replica in REPLICAS:
             self._wait_for(oid, branch, repository, replica)
         with self._step("the stranger: git pull"):
-            self._git(self._stranger(), clone, "pull", "--quiet", "--ff-only")
+            self._git(self._stranger(), clone, "pull", "--ff-only")
         self._expect(head_of(clone) == oid, "the stranger did not get the new commit")
         self._say(f"  {oid[:12]} has arrived everywhere")
 
@@ -177,23 +178,12 @@ class _Demo:
     def _guts(self, index: int, *arguments: str) -> Answer:
         return _run(self._cluster.member(index).environ(os.environ), *arguments)
 
-    def _git(self, environ: Mapping[str, str], where: Path, *arguments: str) -> None:
+    def _git(self, environ: Mapping[str, str], where: Path, command: str, *arguments: str) -> None:
         """Run plain git, which finds ``git-remote-guts`` beside this ``guts``. Raises: ``DemoFailed``."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=where,
-            env={**environ, "PATH": path, "GIT_TERMINAL_PROMPT": "0"},
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            check=False,
-            timeout=COMMAND_TIMEOUT,
-        )
-        for line in done.stderr.splitlines():
-            self._say(f"  {line}")
-        self._expect(done.returncode == 0, f"git {arguments[0]} ended with status {done.returncode}: {done.stderr}")
+        verbosity = ["--quiet"] if self._quiet else []
+        status = users_git.run([command, *verbosity, *arguments], {**environ, "PATH": path}, where)
+        self._expect(status == 0, f"git {command} ended with status {status}")
 
     @contextlib.contextmanager
     def _step(self, what: str) -> Iterator[None]:

@@ -1,7 +1,7 @@
-"""``git clone`` as a person runs it: with their settings, on their terminal."""
+"""git as a person runs it: with their settings, on their terminal."""
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -9,11 +9,15 @@ STDERR: Final = 2
 """The descriptor: stdout is for what the command of ours answers."""
 
 
+def run(arguments: Sequence[str], environ: Mapping[str, str], where: Path | None = None) -> int:
+    """Let git do something in ``where``; return its exit status. What it says goes to stderr."""
+    return subprocess.run(["git", *arguments], cwd=where, env=environ, stdout=STDERR, check=False).returncode
+
+
 def clone(url: str, target: Path, environ: Mapping[str, str], *, quiet: bool) -> int:
     """Let git clone ``url``; return its exit status. What it and its remote helper say goes to stderr."""
     options = ["--quiet"] if quiet else []
-    command = ["git", "clone", *options, "--", url, str(target)]
-    return subprocess.run(command, env=environ, stdout=STDERR, check=False).returncode
+    return run(["clone", *options, "--", url, str(target)], environ)
 
 
 def contents(target: Path) -> tuple[int, str]:
