@@ -22,6 +22,7 @@ from guts.addresses import RepositoryUrl
 from guts.api.errors import ReportedError
 from guts.cli.answer import Answer, BadAnswer
 from guts.cli.author import author_key
+from guts.cli.known_repositories import remember
 from guts.cli.session import Session, emit, json_option, pass_session, say, size_text, timeout_option
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus, StorageFault, UsageError
@@ -231,6 +232,8 @@ class _Publisher:
                 result["replicas"] = await self._confirmed(source, signed.header)
         if known is None:
             await source.set_repository(str(repository))
+            # Whoever makes a repository need not be told later that it is new here.
+            remember(self._session.paths, Answer.of(self._client.get(f"/v1/repositories/{repository}/refs")))
         await source.add_remote(url)
         return _Published(result, updates)
 
