@@ -6,11 +6,12 @@ import pytest
 
 from guts.cli.answer import Answer
 from guts.cli.known_repositories import RolledBack, known_one, remember
-from guts.cli.verifying import Signature, Signed, earlier_signature
+from guts.cli.verifying import Signature, Signed, compare, earlier_signature
 from guts.config import Paths
 from guts.ids import ObjectId
 from guts.node import evidence as module
 from guts.trust.identity_document import AuthorPoint
+from tests.integration.test_maintainers import pair
 from tests.integration.test_publishing import newest
 from tests.integration.test_split_histories import Split, all_show, split
 from tests.support.nodes import Maintainer, RunningNode, World, eventually
@@ -77,6 +78,34 @@ async def test_older_record_that_had_a_ref_is_found(world: World) -> None:
     }
     assert (await earlier(node, maintainer, {MAIN: first}))[MAIN].seq == records[0].seq
     assert await earlier(node, maintainer, {MAIN: maintainer.tip()}) == {}  # that is no older one
+
+
+@pytest.mark.parametrize("contained", [True, False], ids=["one contains the other", "apart"])
+async def test_what_two_maintainers_signed_is_joined_by_who_judges_for_himself(world: World, contained: bool) -> None:
+    adas, bos, reader = await world.node("adas"), await world.node("bos"), await world.node("reader")
+    ada, bo = await pair(adas, world)
+    await bos.seed(ada.repository, adas.hint)
+    await bos.stop()
+    ada.commit("hers")
+    await ada.publish(adas)
+    await adas.stop()
+    if contained:
+        git(bo.path, "pull", "-q", str(ada.path), "main")
+    bo.commit("his")
+    await bos.start()
+    await bo.publish(bos)
+    await adas.start()
+    await adas.node.control.connect(bos.hint, 20)
+    conflict = f"refs/guts/conflict/{bo.key.author_id}/{MAIN}"
+    shown = {MAIN: bo.tip()} if contained else {MAIN: ada.tip(), conflict: bo.tip()}
+    await eventually(lambda: adas.has(ada.repository, shown))
+    for asker in (adas, reader):
+        told = Answer.of(await asker.node.control.evidence(ada.repository, (adas.hint, bos.hint), 10))
+        state = Signed.from_answer(ada.repository, told)
+        assert state.canonical.refs == shown
+        assert state.ancestors == ({(ada.tip(), bo.tip())} if contained else set())
+        found = {one.ref: str(one.verdict) for one in compare(state, state.canonical, {MAIN: ada.tip()}, bool)}
+        assert found == {MAIN: "stale" if contained else "ok"}
 
 
 @pytest.mark.parametrize(("most", "found"), [(2, True), (1, False)])
