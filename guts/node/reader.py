@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar, Final
 
 from guts.addresses import BootstrapAddress
-from guts.errors import ExitStatus, UsageError
+from guts.errors import ExitStatus, Unavailable, UsageError
 from guts.events import Read
 from guts.git.repository import BareRepository
 from guts.ids import PeerId, RepositoryId
@@ -34,6 +34,18 @@ class NoSuchRef(UsageError):
         super().__init__(f"the repository has no branch or tag {name!r}", hint="git ls-remote shows what it has")
 
 
+class NothingCounts(Unavailable):
+    """The histories of all authors have split, and nobody told a record from before."""
+
+    code: ClassVar[str] = "NOTHING_COUNTS"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "its authors have signed two histories each, and no replica that was found tells what was before",
+            hint="try again later; its maintainers say which one counts: guts identity reaffirm",
+        )
+
+
 class Reader:
     """Has repositories read, and finds who can serve them."""
 
@@ -52,6 +64,7 @@ class Reader:
 
         Raises:
             NoProviders, ProvidersUnreachable, SyncTimedOut, TooManyReadings: nobody told them.
+            NothingCounts: what was told is not to be believed.
             NoSourceAnswered: nobody has given the commits and tags that are needed to tell them.
             StorageFault: the database failed.
         """
@@ -59,6 +72,8 @@ class Reader:
             sources = await self._read(reading, hints, timeout)
             held = reading.held
             assert held is not None, "a reading with sources has a state"
+            if not held.records:
+                raise NothingCounts
             questions = sorted(await asyncio.to_thread(ancestor_questions, held.chain, held.records))
             records = [record.tips() for record in held.records.values()]
             ancestors = set()
