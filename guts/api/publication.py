@@ -1,4 +1,10 @@
-"""The streamed body of a publication: a JSON header and a pack of any size."""
+"""The streamed body of a publication: a JSON header and a pack of any size.
+
+The header has ``repository``, ``author``, ``genesis`` (base64, where the node does not hold it, or null), and
+
+- of ``guts publish``, a whole copy: ``refs`` {name: oid}, ``head``, ``move_head``, ``force`` [name], ``prune``;
+- of a push: ``updates`` {name: [old oid or null, new oid or null]}, ``head`` (or null), ``force``, ``atomic``.
+"""
 
 import json
 from collections.abc import AsyncIterator
@@ -10,8 +16,9 @@ from aiohttp import web
 from guts.errors import Unavailable, UsageError
 
 HEADER_LENGTH_BYTES: Final = 4
-MAX_HEADER_BYTES: Final = 4 << 20
-"""5,000 refs with names of 255 bytes are 1.6 MB as JSON, a genesis document of 64 KiB is 88 kB in base64."""
+MAX_HEADER_BYTES: Final = 8 << 20
+"""5,000 refs with names of 255 bytes and two ids are 4.3 MB as JSON, where the names are of letters that it writes as
+``\\u0000``; a genesis document of 64 KiB is 88 kB in base64."""
 
 PIECE_BYTES: Final = 256 << 10
 """Read at a time: far more than a pipe takes, far less than anybody notices."""

@@ -64,9 +64,10 @@ class Control(Protocol):
     - ``refs``: ``repository``, ``name``, ``held``, ``head``, ``refs`` [{``ref``, ``oid``, ``peeled``?}], ``epoch``,
       ``identity_hash``, ``maintainers`` [id], ``documents`` [base64], ``heads`` [{``author``, ``seq``, ``hash``,
       ``signed_ms``}], ``proofs`` [base64], ``conflicts`` [name], ``sources`` (count), ``notes`` [line for a person].
-    - ``evidence``: what vouches for ``refs``: ``repository``, ``name``, ``path``? (of its folder, where it is held),
-      ``documents``, ``proofs`` [base64], ``records`` [{``header``, ``entries``: base64}], ``sources`` (count),
-      ``notes``; ``earlier``: ``refs`` [{``ref``, ``oid``, ``author``, ``seq``, ``signed_ms``, ``header``: base64}].
+    - ``evidence``: what vouches for ``refs``: ``repository``, ``name``, ``documents``, ``proofs`` [base64], ``records``
+      [{``header``, ``entries``: base64}], ``ancestors`` [{``ancestor``, ``descendant``}], ``sources`` (count),
+      ``notes``; ``past``: ``refs`` [{``ref``, ``oid``, ``author``, ``seq``, ``signed_ms``, ``header``: base64}] and
+      ``contained`` [name].
     - ``receipts``: ``receipts`` [{``peer``, ``author``, ``seq``, ``hash``, ``signed_ms``, ``receipt``: base64}],
       ``known`` (count: connected peers that hold or follow it), ``records`` [{``author``, ``seq``, ``hash``,
       ``header``: base64}].
@@ -92,7 +93,13 @@ class Control(Protocol):
     async def inspect(self, repository: RepositoryId) -> Json: ...
     async def refs(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
     async def evidence(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
-    async def earlier(self, repository: RepositoryId, refs: Mapping[str, ObjectId]) -> Json: ...
+    async def past(
+        self,
+        repository: RepositoryId,
+        refs: Mapping[str, ObjectId],
+        hints: Sequence[BootstrapAddress],
+        timeout: float,
+    ) -> Json: ...
     def upload_pack(
         self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float
     ) -> AbstractAsyncContextManager[GitAnswer]: ...
@@ -129,7 +136,7 @@ def application(control: Control) -> web.Application:
             web.get(repository, handlers.inspect),
             web.get(repository + "/refs", handlers.refs),
             web.get(repository + "/evidence", handlers.evidence),
-            web.post(repository + "/earlier", handlers.earlier),
+            web.post(repository + "/past", handlers.past),
             web.post(repository + "/upload-pack", handlers.upload_pack),
             web.post(repository + "/upload-archive", handlers.upload_archive),
             web.get(repository + "/receipts", handlers.receipts),
@@ -177,12 +184,14 @@ class _Handlers:
         timeout = _timeout(request.query.get("timeout"))
         return web.json_response(await self._control.evidence(_repository(request), hints, timeout))
 
-    async def earlier(self, request: web.Request) -> web.Response:
-        asked = (await _body(request)).get("refs")
+    async def past(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        asked = body.get("refs")
         if not isinstance(asked, dict) or len(asked) > MAX_ASKED:
             raise BadRequest(f"refs is not an object of at most {MAX_ASKED} refs")
         refs = {name: _oid(value) for name, value in asked.items()}
-        return web.json_response(await self._control.earlier(_repository(request), refs))
+        hints, timeout = _addresses(body.get("hints", [])), _timeout(body.get("timeout"))
+        return web.json_response(await self._control.past(_repository(request), refs, hints, timeout))
 
     async def upload_pack(self, request: web.Request) -> web.StreamResponse:
         data = await read_request(request.content, MAX_FETCH_BYTES)

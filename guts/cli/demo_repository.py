@@ -45,6 +45,11 @@ def commit(repository: Path, name: str, text: str) -> str:
     (repository / name).write_text(text)
     _git(repository, "add", "--", name)
     _git(repository, "commit", "--quiet", "--message", f"Add {name}", config=_AUTHOR)
+    return head_of(repository)
+
+
+def head_of(repository: Path) -> str:
+    """Return the id of the commit that is checked out."""
     return _git(repository, "rev-parse", "HEAD").strip()
 
 

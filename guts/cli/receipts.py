@@ -12,6 +12,7 @@ import click
 
 from guts.addresses import RepositoryUrl
 from guts.api.errors import ReportedError
+from guts.cli import completing
 from guts.cli.answer import Answer, BadAnswer
 from guts.cli.client import NodeDown
 from guts.cli.kept_receipts import all_kept, keep_receipts
@@ -74,7 +75,7 @@ class _Found:
 
 
 @click.command()
-@click.argument("target", metavar="[DIR|REPOSITORY]", default=".")
+@click.argument("target", metavar="[DIR|REPOSITORY]", default=".", shell_complete=completing.repositories)
 @click.option("--author", metavar="auth1…", help="Only for this author's records.")
 @click.option("--verify", is_flag=True, help="Check every signature, and that the receipts name the records held.")
 @json_option

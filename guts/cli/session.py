@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Self, TypeVar
-
-import click
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from guts.config import Config, Paths
 
@@ -17,6 +15,8 @@ if TYPE_CHECKING:  # http.client costs 25 ms, and half of the commands need no n
     from guts.cli.client import ControlClient
 
 F = TypeVar("F", bound=Callable[..., object])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MAX_INSTANT_MS: Final = 253_402_300_799_999
 """The end of the year 9999, past which ``datetime`` knows no time."""
@@ -58,16 +58,25 @@ class Session:
         return ControlClient(self.paths.control_socket)
 
 
-pass_session = click.make_pass_decorator(Session)
+def pass_session(command: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
+    """Give a command the session as its first argument."""
+    # Late, as below: the remote helper, which git starts for every command, has a session and needs no click.
+    import click
+
+    return click.make_pass_decorator(Session)(command)
 
 
 def json_option(command: F) -> F:
     """Add ``--json``."""
+    import click
+
     return click.option("--json", "as_json", is_flag=True, help="Write one JSON value to stdout.")(command)
 
 
 def timeout_option(default: float) -> Callable[[F], F]:
     """Add ``--timeout SECONDS``."""
+    import click
+
     return click.option(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True, max=86_400),

@@ -1,10 +1,11 @@
 """``guts verify``: are the refs of a clone, or of a stranger's mirror, those that the maintainers signed?"""
 
 import contextlib
+import dataclasses
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -49,12 +50,11 @@ class WhichRepository(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """The node that is asked, and what it is asked with; ``own``: made for this command."""
+    """The node that is asked, and what it is asked with."""
 
     client: "ControlClient"
     url: RepositoryUrl
     timeout: float
-    own: bool
 
     @property
     def path(self) -> str:
@@ -67,11 +67,9 @@ class _Node:
         value = self.client.get(f"{self.path}/evidence?{urlencode(query)}", self.timeout)
         return Signed.from_answer(self.url.repository, Answer.of(value))
 
-    def copy(self) -> "Signed":
-        """Return the same with all objects, of which a node that was made for this command has none."""
-        body: dict[str, object] = {"timeout": self.timeout, "hints": [str(self.url.hint)] if self.url.hint else []}
-        self.client.send("PUT", f"{self.path}/seeding", body, self.timeout)
-        return self.evidence()
+    def past(self, refs: Mapping[str, str]) -> Answer:
+        body = {"refs": dict(refs), "timeout": self.timeout, "hints": [str(self.url.hint)] if self.url.hint else []}
+        return Answer.of(self.client.send("POST", f"{self.path}/past", body, self.timeout))
 
 
 @click.command()
@@ -106,15 +104,14 @@ def verify(
     import asyncio
 
     from guts.cli.known_repositories import remember
-    from guts.cli.verifying import Signed
-    from guts.git.mirror import ancestors
+    from guts.cli.verifying import Signed, judged
 
     seen = asyncio.run(_seen(where, remote, timeout))
     with contextlib.ExitStack() as stack:
         node: _Node | None = None
         if records is not None:
             wanted = RepositoryUrl.parse(repository).repository if repository else seen.repository()
-            state = asyncio.run(Signed.from_folder(wanted, records))
+            state = _joined(asyncio.run(Signed.from_folder(wanted, records)), seen)
         else:
             url = RepositoryUrl.parse(repository) if repository else seen.url()
             stack.enter_context(waiting(lambda: f"asking for {url.repository.short}…"))
@@ -123,15 +120,11 @@ def verify(
         for line in (*state.notes, *remember(session.paths, state.answer())):
             say(f"guts: {line}")
 
-        def facts(pairs: Sequence[tuple[ObjectId, ObjectId]]) -> set[tuple[ObjectId, ObjectId]]:
-            places = [*([state.path] if state.path else []), *([seen.clone.path] if seen.clone is not None else [])]
-            return set().union(*(asyncio.run(ancestors(place, pairs)) for place in places)) if pairs else set()
-
-        findings = _judged(_findings(state, seen, facts), node, facts)
-        if node is not None and node.own and any(finding.doubtful for finding in findings):
-            say("guts: the history is fetched, to tell forged from stale")
-            state = node.copy()
-            findings = _judged(findings, None, facts)
+        findings = _findings(state, seen)
+        doubtful = {finding.ref: finding.oid for finding in findings if finding.doubtful and finding.oid is not None}
+        if doubtful:
+            earlier, contained = _past(node, doubtful) if node is not None else ({}, _contained(state, seen, findings))
+            findings = [judged(finding, earlier, contained) for finding in findings]
     elsewhere = seen.view.elsewhere
     emit(as_json, _json(state, findings, elsewhere), [*map(_line, findings), _summary(state, findings, elsewhere)])
     return ExitStatus.INTEGRITY if any(finding.verdict.bad for finding in findings) else ExitStatus.OK
@@ -210,7 +203,7 @@ def _reached(session: Session, url: RepositoryUrl, timeout: float) -> Iterator[_
     """Enter with the running node, brought up to date as far as others can be asked; or one for this command."""
     from guts.cli.client import ControlClient, NodeDown
 
-    node = _Node(session.client(), url, timeout, own=False)
+    node = _Node(session.client(), url, timeout)
     try:
         node.client.send("POST", f"{node.path}/sync", {"timeout": SYNC_TIMEOUT}, SYNC_TIMEOUT)
     except ReportedError as error:
@@ -220,19 +213,15 @@ def _reached(session: Session, url: RepositoryUrl, timeout: float) -> Iterator[_
         from guts.app import client_node, in_thread
 
         with in_thread(client_node(session.config())) as socket:
-            yield _Node(ControlClient(socket), url, timeout, own=True)
+            yield _Node(ControlClient(socket), url, timeout)
         return
     yield node
 
 
-Facts = Callable[[Sequence[tuple[ObjectId, ObjectId]]], set[tuple[ObjectId, ObjectId]]]
-"""Which of the pairs (old, new) are such that ``new`` is known to contain ``old``."""
-
-
-def _findings(state: "Signed", seen: _Seen, facts: Facts) -> "list[Finding]":
+def _findings(state: "Signed", seen: _Seen) -> "list[Finding]":
     from guts.cli.verifying import Finding, Verdict, compare, compare_head
 
-    view, canonical = seen.view, state.shown(facts(state.questions))
+    view, canonical = seen.view, state.canonical
     findings = compare(state, canonical, view.there, seen.expects)
     if view.head is not None:
         findings.insert(0, compare_head(state, canonical, view.head))
@@ -243,30 +232,44 @@ def _findings(state: "Signed", seen: _Seen, facts: Facts) -> "list[Finding]":
     ]
 
 
-def _judged(findings: "list[Finding]", node: _Node | None, facts: Facts) -> "list[Finding]":
-    """Return ``findings``, with those that were signed once, or are part of what is signed, told from forged ones."""
-    from guts.cli.verifying import judged
-
-    doubtful = [finding for finding in findings if finding.doubtful]
-    if not doubtful:
-        return findings
-    earlier = {} if node is None else _earlier(node, doubtful[:MAX_ASKED])
-    pairs = [
-        (ObjectId(bytes.fromhex(finding.oid)), finding.signed.oid)
-        for finding in doubtful
-        if finding.oid is not None and finding.signed is not None and finding.signed.oid is not None
-    ]
-    contained = facts(pairs)
-    return [judged(finding, earlier, contained) for finding in findings]
-
-
-def _earlier(node: _Node, doubtful: "Sequence[Finding]") -> "dict[str, Signature]":
-    """Return, by ref, the older signed record that had it where the mirror has it, as far as the node has kept them."""
+def _past(node: _Node, doubtful: Mapping[str, str]) -> "tuple[dict[str, Signature], set[str]]":
+    """Return which of the refs an older record had there, and which are part of what is signed, by the node."""
     from guts.cli.verifying import earlier_signature
 
-    body = {"refs": {finding.ref: finding.oid for finding in doubtful}}
-    answer = Answer.of(node.client.send("POST", f"{node.path}/earlier", body, node.timeout))
-    return {found.text("ref"): earlier_signature(node.url.repository, found) for found in answer.objects("refs")}
+    try:
+        answer = node.past(dict(list(doubtful.items())[:MAX_ASKED]))
+    except ReportedError as error:
+        say(f"guts: whether what nobody signs now was signed once can't be told: {error.told.message}")
+        return {}, set()
+    found = {one.text("ref"): earlier_signature(node.url.repository, one) for one in answer.objects("refs")}
+    return found, set(answer.texts("contained"))
+
+
+def _joined(state: "Signed", seen: _Seen) -> "Signed":
+    """Return records from a folder with what their join depends on, as far as objects on this machine tell it."""
+    return dataclasses.replace(state, ancestors=_known_here(state, seen, state.questions))
+
+
+def _contained(state: "Signed", seen: _Seen, findings: "Sequence[Finding]") -> set[str]:
+    """Return which refs are part of what is signed, as far as objects on this machine tell it."""
+    pairs = {
+        finding.ref: (ObjectId(bytes.fromhex(finding.oid)), finding.signed.oid)
+        for finding in findings
+        if finding.doubtful and finding.oid and finding.signed is not None and finding.signed.oid is not None
+    }
+    known = _known_here(state, seen, list(pairs.values()))
+    return {ref for ref, pair in pairs.items() if pair in known}
+
+
+def _known_here(
+    state: "Signed", seen: _Seen, pairs: Sequence[tuple[ObjectId, ObjectId]]
+) -> set[tuple[ObjectId, ObjectId]]:
+    import asyncio
+
+    from guts.git.mirror import ancestors
+
+    places = [*([state.path] if state.path else []), *([seen.clone.path] if seen.clone is not None else [])]
+    return set().union(*(asyncio.run(ancestors(place, pairs)) for place in places)) if pairs else set()
 
 
 def _line(finding: "Finding") -> str:

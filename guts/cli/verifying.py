@@ -1,7 +1,8 @@
 """What was signed, and how the refs of a clone or a mirror compare with it.
 
-Everything that is believed is checked here: the identity documents from the repository's id on, every record's
-signature, and the join of them (``guts.trust.canonical_refs``). Who told it, a node or a folder, is not trusted.
+What is believed is checked here: the identity documents from the repository's id on, every record's signature, and the
+join of them (``guts.trust.canonical_refs``). Who told them, a node or a folder, is not trusted; but for which commits
+contain which, where two maintainers differ, and for which of the things that nobody signs now are merely old.
 """
 
 import base64
@@ -106,6 +107,7 @@ class Signed:
     Attributes:
         records: of each author, the newest that counts.
         sources: other holders that were compared.
+        ancestors: what the join of the records depends on besides: which commits contain which.
         path: of a repository on this machine that has the objects.
     """
 
@@ -114,6 +116,7 @@ class Signed:
     proofs: tuple[EquivocationProof, ...] = ()
     sources: int = 0
     notes: tuple[str, ...] = ()
+    ancestors: AncestorFacts = frozenset()
     path: Path | None = None
 
     @classmethod
@@ -128,15 +131,13 @@ class Signed:
             proofs = [base64.b64decode(text) for text in answer.texts("proofs")]
             by_author = {SignedHeader.decode(header).header.author: (header, entries) for header, entries in records}
             state = cls._accepted(repository, documents, by_author, proofs)
+            ancestors = {
+                (_oid(pair.text("ancestor")), _oid(pair.text("descendant"))) for pair in answer.objects("ancestors")
+            }
         except (PeerFault, Unavailable, NothingAccepted, ValueError) as error:
             raise BadAnswer(f"does not prove what it says of {repository.short}…: {error}") from None
-        path = answer.text("path", "")
-        return replace(
-            state,
-            sources=answer.number("sources", 0),
-            notes=(*state.notes, *answer.texts("notes")),
-            path=Path(path) if path else None,
-        )
+        notes = (*state.notes, *answer.texts("notes"))
+        return replace(state, sources=answer.number("sources", 0), notes=notes, ancestors=ancestors)
 
     @classmethod
     async def from_folder(cls, repository: RepositoryId | None, folder: Path) -> Self:
@@ -188,9 +189,10 @@ class Signed:
         """The pairs (old, new) of which it has to be known whether ``new`` contains ``old``."""
         return sorted(ancestor_questions(self.chain, self.records))
 
-    def shown(self, facts: AncestorFacts) -> CanonicalRefs:
-        """Return the refs of the repository."""
-        return canonical_refs(self.chain, self.records, facts)
+    @property
+    def canonical(self) -> CanonicalRefs:
+        """The refs of the repository."""
+        return canonical_refs(self.chain, self.records, self.ancestors)
 
     def signature(self, ref: str, oid: ObjectId | None) -> Signature | None:
         """Return who says now that ``ref`` is at ``oid`` (``None``: gone), first in precedence."""
@@ -273,21 +275,20 @@ def compare_head(state: Signed, canonical: CanonicalRefs, target: str) -> Findin
     return Finding(verdict, "HEAD", target, signature(canonical.head), signature(target), note)
 
 
-def judged(finding: Finding, earlier: Mapping[str, Signature], contained: Set[tuple[ObjectId, ObjectId]]) -> Finding:
+def judged(finding: Finding, earlier: Mapping[str, Signature], contained: Set[str]) -> Finding:
     """Return ``finding`` of a value that nobody signs now as STALE, where it was signed once or is part of what is.
 
     Args:
         earlier: by ref, of the older record that had it where the mirror has it.
-        contained: pairs (old, new) of which ``new`` is known to contain ``old``.
+        contained: the refs that are part of what is signed.
     """
     if not finding.doubtful or finding.oid is None:
         return finding
-    oid = ObjectId(bytes.fromhex(finding.oid))
+    oid = _oid(finding.oid)
     past = earlier.get(finding.ref)
     if past is not None and past.oid == oid:
         return replace(finding, verdict=Verdict.STALE, earlier=past)
-    signed = finding.signed
-    if signed is not None and signed.oid is not None and (oid, signed.oid) in contained:
+    if finding.ref in contained:
         return replace(finding, verdict=Verdict.STALE, note="it is part of what is signed")
     return finding
 
@@ -296,9 +297,13 @@ def earlier_signature(repository: RepositoryId, answer: Answer) -> Signature:
     """Return who signed once that a ref was somewhere. Raises: ``BadAnswer``: there is no such header."""
     try:
         header = SignedHeader.decode(base64.b64decode(answer.text("header"))).header
-        oid = ObjectId(bytes.fromhex(answer.text("oid")))
+        oid = _oid(answer.text("oid"))
     except (PeerFault, ValueError) as error:
         raise BadAnswer(f"has a header that nobody signed: {error}") from None
     if (header.repository, header.seq) != (repository, answer.number("seq")):
         raise BadAnswer("has a header of another record")
     return Signature(header.author, oid, header.seq, header.time_ms)
+
+
+def _oid(text: str) -> ObjectId:
+    return ObjectId(bytes.fromhex(text))

@@ -8,7 +8,7 @@
 - ``upload_pack``: git's own servers over a bare repository, one child for one request.
 - ``folder``: signed records kept beside the objects.
 - ``locks``: pack lock and commit mutex.
-- ``source``: the repository of the person who publishes.
+- ``source``: the repository of the person who publishes; ``mirror``: refs of a clone, or of a stranger's mirror.
 
 Promised: after any failure or cancellation of a quarantine the repository is as it was and nothing of the
 quarantine is left (after a crash: once ``recover`` ran); what ``migrate`` moved has passed git's fsck, our scan and

@@ -63,6 +63,21 @@ async def are_ancestors(
     return [old == new or (old, new) in found for old, new in targets]
 
 
+async def contained(
+    git: Git, environment: Mapping[str, str], pairs: Sequence[tuple[ObjectId, ObjectId]]
+) -> set[tuple[ObjectId, ObjectId]]:
+    """Return those of ``pairs`` (old, new) of which ``new`` is known to contain ``old``; both are here.
+
+    Raises: ``GitFailed``: git can't say.
+    """
+    try:
+        found = await are_ancestors(git, environment, pairs)
+    except NotHeld as error:
+        pairs = [pair for pair in pairs if error.missing.isdisjoint(pair)]
+        found = await are_ancestors(git, environment, pairs)
+    return {pair for pair, contains in zip(pairs, found, strict=True) if contains}
+
+
 async def _one_by_one(
     git: Git, environment: Mapping[str, str], pairs: Collection[tuple[ObjectId, ObjectId]]
 ) -> set[tuple[ObjectId, ObjectId]]:

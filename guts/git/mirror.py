@@ -5,7 +5,6 @@ itself takes for safe, and for no more than a repository may have.
 """
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Self
 
 from guts.errors import Unavailable, UsageError
-from guts.git.ancestry import NotHeld, are_ancestors
+from guts.git.ancestry import contained
 from guts.git.command import Git, GitFailed
 from guts.git.source import REPOSITORY_KEY, NotAGitDirectory, OwnGit, UnsupportedObjectFormat
 from guts.ids import ObjectId
@@ -255,10 +254,6 @@ class Clone:
             symbolic["HEAD"] = head.decode(errors="surrogateescape").strip()
         return Refs(oids, symbolic)
 
-    async def ancestors(self, pairs: Sequence[tuple[ObjectId, ObjectId]]) -> set[tuple[ObjectId, ObjectId]]:
-        """Return those of ``pairs`` (old, new) of which ``new`` is known to contain ``old``; as in ``ancestors``."""
-        return await ancestors(self.path, pairs, self._git)
-
 
 async def ancestors(
     path: Path, pairs: Sequence[tuple[ObjectId, ObjectId]], git: Git | None = None
@@ -268,16 +263,10 @@ async def ancestors(
     What is not there, or is cut off, is not known.
     """
     git = git or OwnGit()
-    environment = {**_OFFLINE, "GIT_DIR": (await _git_dir(git, path))}
-    asked = list(pairs)
-    with contextlib.suppress(GitFailed):
-        try:
-            found = await are_ancestors(git, environment, asked)
-        except NotHeld as error:
-            asked = [pair for pair in asked if error.missing.isdisjoint(pair)]
-            found = await are_ancestors(git, environment, asked)
-        return {pair for pair, contained in zip(asked, found, strict=True) if contained}
-    return set()
+    try:
+        return await contained(git, {**_OFFLINE, "GIT_DIR": await _git_dir(git, path)}, pairs)
+    except GitFailed:  # a history that is cut off
+        return set()
 
 
 async def list_mirror(url: str, timeout: float, git: Git | None = None) -> Refs:  # noqa: ASYNC109 (told to a person)

@@ -58,7 +58,10 @@ async def _answer(
     repository: BareRepository, arguments: Sequence[str], config: Sequence[str], request: bytes
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     environment = {"GIT_PROTOCOL": "version=2"}
-    async with repository.git.start(arguments, environment=environment, config=config) as child:
+    # Unlike the rest of git they look at who owns the folder. The node does not: it has been told where its data are,
+    # and that may be a volume with an owner of its own.
+    owned = f"safe.directory={repository.path}"
+    async with repository.git.start(arguments, environment=environment, config=[*config, owned]) as child:
         # Both read their whole request before they answer: it waits in the transport, and there is no deadlock.
         child.write(request)
         child.close_stdin()

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import ClassVar, Final
 
 import guts
@@ -15,11 +16,12 @@ from guts.clock import Now
 from guts.config import Config
 from guts.errors import ExitStatus, UsageError
 from guts.events import Accepted, Connect, Published, Seed, SyncNow, Unseed
+from guts.git import ancestry
 from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.node.acceptance import Held
 from guts.node.drafts import Draft
 from guts.node.driver import Driver
-from guts.node.evidence import earlier, evidence
+from guts.node.evidence import contained, earlier, evidence
 from guts.node.git_answers import GitAnswer, GitAnswers
 from guts.node.identities import apply_document
 from guts.node.limits import Patience
@@ -37,6 +39,7 @@ from guts.service.service import NotFollowed
 from guts.store import objects as object_table
 from guts.store import repositories as repository_table
 from guts.store.repositories import StoredRepository
+from guts.trust.canonical_refs import ancestor_questions
 from guts.trust.equivocation import EquivocationProof
 from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
 from guts.trust.ref_names import CONFLICTS
@@ -205,19 +208,34 @@ class Control:
         """Return what vouches for the refs of a repository. Raises: as ``refs``."""
         stored = await self._repositories.stored(repository)
         if stored is None or self._repositories.is_lost(repository):
-            return evidence(*await self._reader.records(repository, hints, timeout), None)
+            return evidence(*await self._reader.state(repository, hints, timeout))
         held = await asyncio.to_thread(Held.of, stored)
+        questions = sorted(await asyncio.to_thread(ancestor_questions, held.chain, held.records))
+        bare = await self._repositories.open(repository)
+        ancestors = await ancestry.contained(bare.git, bare.environment, questions) if questions else frozenset()
         notes = () if stored.summary.seeding else (NOT_FOLLOWED,)
-        sources = len(self._service.peers.peers_with_repository(repository))
-        return evidence(held, sources, notes, self._repositories.path(repository))
+        return evidence(held, ancestors, len(self._service.peers.peers_with_repository(repository)), notes)
 
-    async def earlier(self, repository: RepositoryId, refs: Mapping[str, ObjectId]) -> Json:
-        """Return which older signed records had ``refs``; of a repository that is not held none are kept."""
+    async def past(
+        self,
+        repository: RepositoryId,
+        refs: Mapping[str, ObjectId],
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (told to the service)
+    ) -> Json:
+        """Return which older records had ``refs``, and which are part of what is signed now. Raises: as ``refs``.
+
+        Of a repository that is not held no older records are kept.
+        """
         stored = await self._repositories.stored(repository)
-        if stored is None:
-            return {"refs": []}
+        if stored is None or self._repositories.is_lost(repository):
+            return {"refs": [], "contained": await self._reader.contained(repository, refs, hints, timeout)}
         held = await asyncio.to_thread(Held.of, stored)
-        return {"refs": await earlier(self._repositories.database, held, refs)}
+        bare = await self._repositories.open(repository)
+        return {
+            "refs": await earlier(self._repositories.database, held, refs),
+            "contained": await contained(held, refs, partial(ancestry.contained, bare.git, bare.environment)),
+        }
 
     def upload_pack(
         self, repository: RepositoryId, request: bytes, hints: Sequence[BootstrapAddress], timeout: float

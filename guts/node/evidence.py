@@ -2,8 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Final
 
 from guts.ids import AuthorId, ObjectId
@@ -12,6 +11,7 @@ from guts.node.history import header_of
 from guts.store import history as table
 from guts.store.database import Database
 from guts.store.history import KeptRecord
+from guts.trust.canonical_refs import AncestorFacts
 from guts.trust.deltas import apply_delta
 from guts.trust.entries import Entries
 from guts.trust.signed_refs import Header, SignedRefs
@@ -20,26 +20,49 @@ MAX_EARLIER: Final = 200
 """Records of one author that are looked through: each may have 5,000 refs, and takes some 20 ms then."""
 
 
-def evidence(held: Held, sources: int, notes: Sequence[str], path: Path | None) -> dict[str, object]:
+def evidence(held: Held, ancestors: AncestorFacts, sources: int, notes: Sequence[str]) -> dict[str, object]:
     """Return documents, records and proofs of ``held``.
 
     Args:
+        ancestors: as for ``canonical_refs``.
         sources: holders whose word was compared.
-        path: of the repository on this machine, where its objects are here.
     """
     return {
         "repository": str(held.chain.repository),
         "name": held.chain.current.name,
-        "path": None if path is None else str(path),
         "documents": [_text(document) for document in held.chain.documents],
         "records": [
             {"header": _text(record.header_bytes), "entries": _text(record.entries_bytes)}
             for _, record in sorted(held.records.items())
         ],
         "proofs": [_text(proof.encode()) for _, proof in sorted(held.proofs.items())],
+        "ancestors": [{"ancestor": str(old), "descendant": str(new)} for old, new in sorted(ancestors)],
         "sources": sources,
         "notes": list(notes),
     }
+
+
+Pair = tuple[ObjectId, ObjectId]
+
+
+async def contained(
+    held: Held, refs: Mapping[str, ObjectId], ask: Callable[[Sequence[Pair]], Awaitable[Set[Pair]]]
+) -> list[str]:
+    """Return the names of ``refs`` that are part of what a record has for the ref of that name.
+
+    Args:
+        ask: returns those of the pairs (old, new) of which ``new`` contains ``old``.
+
+    Raises: what ``ask`` raises.
+    """
+    named = [
+        (ref, (oid, entry.oid))
+        for record in held.records.values()
+        for ref, oid in refs.items()
+        if (entry := record.entries.refs.get(ref)) is not None and entry.oid is not None
+    ]
+    found = await ask(sorted({pair for _, pair in named})) if named else frozenset()
+    return sorted({ref for ref, pair in named if pair in found})
 
 
 async def earlier(database: Database, held: Held, asked: Mapping[str, ObjectId]) -> list[dict[str, object]]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
@@ -36,7 +35,7 @@ class HeldSource:
     """This node's own repository, as a source for ``relay``."""
 
     name = "this node"
-    preparing = math.inf
+    patience = None
     """The git that asked has nobody else to turn to, and sees the progress."""
 
     def __init__(self, repositories: Repositories, repository: RepositoryId) -> None:

@@ -17,7 +17,8 @@ from guts.git.fetch_responses import FetchResponse
 from guts.git.git_requests import FetchRequest
 from guts.git.pkt_line import ERROR_BAND, PROGRESS_BAND, on_band
 from guts.node.git_service import SourceBusy
-from guts.node.transfers import TransferStalled
+from guts.node.limits import Patience
+from guts.node.transfers import MIN_BYTES_PER_SECOND, TransferStalled
 
 BUSY_PAUSE: Final = 2.0
 """Seconds until nodes that are all busy are asked again."""
@@ -28,13 +29,13 @@ class Source(Protocol):
 
     Attributes:
         name: for people.
-        preparing: seconds until its pack must begin; infinity where nothing could be gained by another source.
+        patience: how long it is waited for; ``None`` where nothing could be gained by another source.
     """
 
     @property
     def name(self) -> str: ...
     @property
-    def preparing(self) -> float: ...
+    def patience(self) -> Patience | None: ...
     def request(self, request: FetchRequest) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Enter with the bytes of the answer. Raises: ``GutsError`` (from the iterator too)."""
 
@@ -147,21 +148,15 @@ class _Passed:
 
 async def _answer(source: Source, request: FetchRequest, passed: _Passed) -> AsyncGenerator[bytes, None]:
     """Yield what may be passed on of one source's answer. Raises: ``GutsError``: why it is none, or no whole one."""
-    clock = asyncio.get_running_loop()
-    left = source.preparing
+    pace = _Pace(source.patience)
     response = FetchResponse(request)
     async with source.request(request) as chunks:
         while not response.whole:
-            asked = clock.time()
-            try:
-                async with asyncio.timeout(None if response.pack_bytes or left == math.inf else left):
-                    chunk = await anext(chunks, b"")
-            except TimeoutError:
-                raise TransferStalled("its pack does not begin") from None
-            left -= clock.time() - asked
+            chunk = await pace.next(chunks)
             if not chunk:
                 break
             piece = response.receive_data(chunk)
+            pace.came(response.pack_bytes)
             if response.header and not passed.header:
                 passed.header = response.header
                 piece = response.header + piece
@@ -171,6 +166,38 @@ async def _answer(source: Source, request: FetchRequest, passed: _Passed) -> Asy
             if piece:
                 yield piece
         response.receive_eof()
+
+
+class _Pace:
+    """For how long a source is waited for: until its pack begins, and then for each so many bytes of it.
+
+    While it prepares a pack it sends a few bytes a second, or now and then one: that it goes on at all is for whoever
+    reads its stream to see. Only waiting counts: while git is busy, the source has no credit to send.
+    """
+
+    def __init__(self, patience: Patience | None) -> None:
+        self._patience = patience
+        self._left = math.inf if patience is None else patience.preparing
+        self._counted = 0
+
+    async def next(self, chunks: AsyncIterator[bytes]) -> bytes:
+        """Return the next chunk, ``b""`` at the end. Raises: ``TransferStalled``; what ``chunks`` raise."""
+        clock = asyncio.get_running_loop()
+        asked = clock.time()
+        try:
+            async with asyncio.timeout(None if self._left == math.inf else self._left):
+                chunk = await anext(chunks, b"")
+        except TimeoutError:
+            raise TransferStalled("its pack comes too slowly" if self._counted else "its pack does not begin") from None
+        self._left -= clock.time() - asked
+        return chunk
+
+    def came(self, pack_bytes: int) -> None:
+        """Note how many bytes of the pack are here."""
+        if self._patience is None or not pack_bytes:
+            return
+        if not self._counted or pack_bytes - self._counted >= MIN_BYTES_PER_SECOND * self._patience.stall:
+            self._left, self._counted = self._patience.stall, pack_bytes
 
 
 def _line(text: str) -> bytes:

@@ -18,7 +18,7 @@ from guts.net.stream import Stream, StreamFailed
 from guts.net.tcp import TcpConnection
 from guts.node.limits import Patience
 from guts.node.repositories import Repositories
-from guts.node.transfers import CHUNK_BYTES, TransferStalled, received
+from guts.node.transfers import CHUNK_BYTES, TransferStalled
 from guts.wire.messages import UPLOAD_PACK, Error, ErrorCode, GitService, ResetCode
 
 CAPABILITY: Final = "git-service"
@@ -138,9 +138,9 @@ class NodeSource:
         return self._connection.peer.short
 
     @property
-    def preparing(self) -> float:
-        """Seconds until its pack must begin."""
-        return self._patience.preparing
+    def patience(self) -> Patience:
+        """How long it is waited for."""
+        return self._patience
 
     async def blame(self, error: PeerFault) -> None:
         """Count ``error``, which was in its answer, against the node."""
@@ -175,12 +175,19 @@ class NodeSource:
 
 async def _answer(stream: Stream, patience: Patience) -> AsyncGenerator[bytes, None]:
     """Yield the answer, and say by the type of the error what the other side's reset says."""
-    try:
-        async with contextlib.aclosing(received(stream, patience)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-    except StreamFailed as error:
-        raise _refusal(error) from None
+    left = patience.first_byte
+    while True:
+        try:
+            async with asyncio.timeout(left):
+                chunk = await stream.read(CHUNK_BYTES)
+        except TimeoutError:
+            raise TransferStalled(f"nothing came for {left:g} s") from None
+        except StreamFailed as error:
+            raise _refusal(error) from None
+        if not chunk:
+            return
+        left = patience.stall
+        yield chunk
 
 
 def _refusal(error: StreamFailed) -> Unavailable:

@@ -15,7 +15,8 @@ class Patience:
         preparing: until the first byte of a pack, while the other side tells of its progress: it may count for minutes.
         busy: for a place at one of the nodes that have answered "busy".
         stall: for the next piece of a pack that has begun: of one that comes, 1 KiB for each of these seconds, of one
-            that goes, 256 KiB at the most; slow honest links survive.
+            that goes, 256 KiB at the most; slow honest links survive. Also between any two signs of one that is
+            being prepared for git: git's own server gives one every 5 seconds.
         transfer: for one git child with all that it sends or takes in; a gibibyte at 600 kB/s.
         signing: for a person to find and type the passphrase of the author key.
         sweep: between two looks for publications that nobody signed in time.

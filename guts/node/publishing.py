@@ -69,7 +69,7 @@ class Overtaken(UsageError):
     exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
 
     def __init__(self) -> None:
-        super().__init__("something else was published in the meantime", hint="guts publish again")
+        super().__init__("something else was published in the meantime", hint="publish, or push, again")
 
 
 class NoRoom(UsageError):
@@ -289,7 +289,7 @@ class Publishing:
     def _take(self, name: str) -> _Session:
         session = self._sessions.pop(name, None)
         if session is None:
-            raise NoSuchSession("this publication is not waiting any more", hint="guts publish again")
+            raise NoSuchSession("this publication is not waiting any more", hint="publish, or push, again")
         return session
 
     async def run(self) -> None:

@@ -3,21 +3,22 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence, Set
 from typing import ClassVar, Final
 
 from guts.addresses import BootstrapAddress
 from guts.errors import ExitStatus, Unavailable, UsageError
 from guts.events import Read
 from guts.git.repository import BareRepository
-from guts.ids import PeerId, RepositoryId
+from guts.ids import ObjectId, PeerId, RepositoryId
 from guts.node.acceptance import Held
 from guts.node.driver import Driver
+from guts.node.evidence import Pair, contained
 from guts.node.git_service import CAPABILITY, NodeSource
 from guts.node.limits import Patience
 from guts.node.readings import Reading, Readings
 from guts.node.shown_refs import ShownRefs, read_refs
-from guts.trust.canonical_refs import ancestor_questions
+from guts.trust.canonical_refs import AncestorFacts, ancestor_questions
 from guts.trust.ref_names import is_tag
 
 _SHORT: Final = ("{}", "refs/{}", "refs/tags/{}", "refs/heads/{}")
@@ -72,34 +73,48 @@ class Reader:
             sources = await self._read(reading, hints, timeout)
             held = reading.held
             assert held is not None, "a reading with sources has a state"
-            if not held.records:
-                raise NothingCounts
-            questions = sorted(await asyncio.to_thread(ancestor_questions, held.chain, held.records))
+            ancestors = await self._ancestors(reading, held)
             records = [record.tips() for record in held.records.values()]
-            ancestors = set()
-            if questions:
-                answers = await reading.scratch.are_ancestors(questions, records, self._sources(reading))
-                ancestors = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
             tagged = {
                 oid for record in held.records.values() for ref, oid in record.entries.live().items() if is_tag(ref)
             }
             peeled = await reading.scratch.peel(tagged, records, self._sources(reading))
             return await asyncio.to_thread(read_refs, held, ancestors, peeled, len(sources), tuple(_notes(reading)))
 
-    async def records(
+    async def state(
         self,
         repository: RepositoryId,
         hints: Sequence[BootstrapAddress],
         timeout: float,  # noqa: ASYNC109 (told to the service)
-    ) -> tuple[Held, int, list[str]]:
-        """Return the verified state of ``repository``, how many holders were compared, and what a person should know.
+    ) -> tuple[Held, AncestorFacts, int, list[str]]:
+        """Return the verified state of ``repository`` and what its refs depend on besides, how many holders were
+        compared, and what a person should know.
 
         Raises: as ``refs``.
         """
         with self._readings.using(repository) as reading:
             sources = await self._read(reading, hints, timeout)
             assert reading.held is not None, "a reading with sources has a state"
-            return reading.held, len(sources), _notes(reading)
+            return reading.held, await self._ancestors(reading, reading.held), len(sources), _notes(reading)
+
+    async def contained(
+        self,
+        repository: RepositoryId,
+        refs: Mapping[str, ObjectId],
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (told to the service)
+    ) -> list[str]:
+        """Return which of ``refs`` are part of what is signed for the ref of that name. Raises: as ``refs``."""
+        with self._readings.using(repository) as reading:
+            if reading.held is None or not self._sources(reading):
+                await self._read(reading, hints, timeout)
+            assert reading.held is not None, "a reading with sources has a state"
+            records = [record.tips() for record in reading.held.records.values()]
+
+            def ask(pairs: Sequence[Pair]) -> Awaitable[Set[Pair]]:
+                return reading.scratch.contained(pairs, records, self._sources(reading))
+
+            return await contained(reading.held, refs, ask)
 
     async def sources(
         self,
@@ -143,11 +158,21 @@ class Reader:
             ) as bare:
                 yield bare
 
+    async def _ancestors(self, reading: Reading, held: Held) -> AncestorFacts:
+        questions = sorted(await asyncio.to_thread(ancestor_questions, held.chain, held.records))
+        if not questions:
+            return frozenset()
+        records = [record.tips() for record in held.records.values()]
+        answers = await reading.scratch.are_ancestors(questions, records, self._sources(reading))
+        return {pair for pair, answer in zip(questions, answers, strict=True) if answer}
+
     async def _read(self, reading: Reading, hints: Sequence[BootstrapAddress], timeout: float) -> list[PeerId]:  # noqa: ASYNC109
         known = await self._readings.start(reading)
         result = await self._driver.execute(Read(reading.repository, known, tuple(hints), timeout))
         sources = result["sources"]
         assert isinstance(sources, list), "of a reading"
+        if reading.held is not None and not reading.held.records:
+            raise NothingCounts
         return [PeerId.parse(source) for source in sources]
 
     def _sources(self, reading: Reading) -> list[NodeSource]:

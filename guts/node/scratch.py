@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Collection, Sequence, Set
 from pathlib import Path
 
-from guts.git import tags
+from guts.git import ancestry, tags
 from guts.git.ancestry import NotHeld
 from guts.git.command import Git, GitFailed
 from guts.git.objects import id_lines
@@ -74,6 +74,21 @@ class Scratch:
             if unknown := tips - self._complete:
                 await self._fetch(unknown, (), records, sources, self._learn_history)
             return await (await self._opened()).are_ancestors(pairs)
+
+    async def contained(
+        self,
+        pairs: Sequence[tuple[ObjectId, ObjectId]],
+        records: Sequence[Set[ObjectId]],
+        sources: Sequence[Source],
+    ) -> set[tuple[ObjectId, ObjectId]]:
+        """Return those of ``pairs`` (old, new) of which ``new``, which is signed, contains ``old``, which need not be.
+
+        Args, Raises: as ``peel``.
+        """
+        async with self._turn:
+            if unknown := {new for _, new in pairs} - self._complete:
+                await self._fetch(unknown, (), records, sources, self._learn_history)
+            return await ancestry.contained(self._git, (await self._opened()).environment, pairs)
 
     def close(self) -> None:
         """Remove what was fetched."""

@@ -1,12 +1,15 @@
 """The last line of a push: which replicas hold it, in their own signed words (receipts)."""
 
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from guts.cli.answer import Answer
 from guts.cli.client import ControlClient
-from guts.errors import ExitStatus, GutsError
+from guts.cli.kept_receipts import keep_receipts
+from guts.errors import ExitStatus, GutsError, StorageFault
 from guts.ids import AuthorId, RepositoryId
 from guts.remote_helper.push_options import DEFAULT_REPLICAS, PushOptions
 from guts.remote_helper.receive_pack import Reporter
@@ -62,9 +65,11 @@ def wait_for_replicas(
             reporter.warning(f"it is pushed, but the node does not say who holds it: {error}")
             return ExitStatus.FAILED if options.strict else ExitStatus.OK
         peers = list(dict.fromkeys(receipt.text("peer") for receipt in told.objects("receipts")))
+        _keep(told, reporter)
     seconds = time.monotonic() - pushed.begun
     if wanted and len(peers) >= wanted:
-        reporter.success(f"{len(peers)}/{wanted} replicas hold {pushed.what}{_named(peers)} in {seconds:.1f} s")
+        # More may have come than were waited for.
+        reporter.success(f"{len(peers)}/{len(peers)} replicas hold {pushed.what}{_named(peers)} in {seconds:.1f} s")
         return ExitStatus.OK
     goes_on = f"guts sync {pushed.repository}" if node_stays else "guts node start"
     if peers:
@@ -79,6 +84,14 @@ def wait_for_replicas(
         return ExitStatus.TIMED_OUT
     reporter.warning(f"{text}: {goes_on}")
     return ExitStatus.OK
+
+
+def _keep(told: Answer, reporter: Reporter) -> None:
+    """Keep what replicas signed in the repository that is pushed from, which git names in the environment."""
+    try:
+        keep_receipts(Path(os.environ["GIT_DIR"]), told)
+    except StorageFault as error:
+        reporter.warning(f"the receipts of the replicas could not be kept: {error}")
 
 
 def _named(peers: list[str]) -> str:

@@ -97,8 +97,9 @@ async def scene(world: World, lie: Lie, *, honest: bool = True, patience: Patien
         assert isinstance(liar, LyingHolder)
         for holder in [liar.hint, *([publisher.hint] if honest else [])]:
             await reader.node.control.connect(holder, SOON)
-            # As where only this one was known at first: it is the one that is asked first.
-            await reader.node.control.refs(maintainer.repository, (holder,), SOON)
+            assert holder.peer is not None
+            # Of two that are as new, whoever was known first is asked first.
+            reader.node.control._service.peers.state(holder.peer).holds(maintainer.repository)
         yield Scene(reader, liar, maintainer, home)
 
 
@@ -112,7 +113,7 @@ async def is_stale(stream: Stream, maintainer: Maintainer) -> None:
 
 
 async def says_nothing(stream: Stream, _: Maintainer) -> None:
-    await asyncio.sleep(SOON)
+    await eventually(lambda: stream.done)
 
 
 async def hangs_up(stream: Stream, _: Maintainer) -> None:
@@ -147,7 +148,7 @@ async def sends_elsewhere(stream: Stream, _: Maintainer) -> None:
     [
         (refuses, "it does not answer such a request", None),
         (is_stale, "upload-pack: not our ref", None),
-        (says_nothing, "0 bytes of the answer are all that came in time", None),
+        (says_nothing, "nothing came for 1 s", None),
         (hangs_up, "it ended in the middle", None),
         (talks_garbage, "is not the length of a packet", "BAD_PKT_LINE"),
         (cuts_history_off, "it says that its history is cut off", "BAD_GIT_ANSWER"),
@@ -258,7 +259,7 @@ async def breaks_off_in_the_pack(stream: Stream, maintainer: Maintainer) -> None
 async def stalls_in_the_pack(stream: Stream, maintainer: Maintainer) -> None:
     pack = pack_of(maintainer.path, maintainer.tip())
     await stream.write(PACKFILE + b"".join(on_band(1, pack[:-30])))
-    await asyncio.sleep(SOON)
+    await eventually(lambda: stream.done)
 
 
 async def ends_in_the_pack(stream: Stream, maintainer: Maintainer) -> None:

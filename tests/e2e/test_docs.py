@@ -11,7 +11,7 @@ from tests.support import documents
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/commands.md", "docs/maintainers.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/commands.md", "docs/git.md", "docs/maintainers.md"])
 def test_commands_of_the_docs_run_as_written(tmp_path: Path, name: str) -> None:
     environ = documents.workplace(tmp_path, os.environ)
     run = documents.run(documents.commands(ROOT / name), tmp_path, environ)

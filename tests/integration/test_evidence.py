@@ -13,7 +13,7 @@ from guts.node import evidence as module
 from guts.trust.identity_document import AuthorPoint
 from tests.integration.test_publishing import newest
 from tests.integration.test_split_histories import Split, all_show, split
-from tests.support.nodes import Maintainer, RunningNode, World
+from tests.support.nodes import Maintainer, RunningNode, World, eventually
 from tests.support.repositories import git
 
 __all__ = ["split"]
@@ -22,7 +22,7 @@ MAIN, SIDE = "refs/heads/main", "refs/heads/side"
 
 
 async def earlier(node: RunningNode, maintainer: Maintainer, refs: Mapping[str, ObjectId]) -> dict[str, Signature]:
-    answer = Answer.of(await node.node.control.earlier(maintainer.repository, refs))
+    answer = Answer.of(await node.node.control.past(maintainer.repository, refs, (), 10))
     return {found.text("ref"): earlier_signature(maintainer.repository, found) for found in answer.objects("refs")}
 
 
@@ -37,10 +37,23 @@ async def test_evidence_is_the_same_from_who_holds_and_who_reads(world: World) -
         maintainer.repository, Answer.of(await reader.node.control.evidence(maintainer.repository, (node.hint,), 10))
     )
     assert held.records == read.records
-    assert held.shown(frozenset()).refs == maintainer.refs()
-    assert (held.path, read.path) == (node.bare(maintainer.repository), None)
+    assert held.canonical.refs == maintainer.refs()
     assert (held.sources, read.sources) == (0, 1)
-    assert await earlier(reader, maintainer, {MAIN: maintainer.tip()}) == {}
+
+
+async def test_what_is_part_of_what_is_signed_is_told_by_who_holds_and_who_reads(world: World) -> None:
+    node, reader = await world.node("node"), await world.node("reader")
+    maintainer = world.maintainer()
+    first = maintainer.tip()
+    maintainer.commit("second")
+    git(maintainer.path, "branch", "side")
+    git(maintainer.path, "tag", "-a", "-m", "one", "v1")
+    await maintainer.publish(node)
+    left = maintainer.commit("never published")
+    asked = {MAIN: first, SIDE: first, "refs/tags/v1": left, "refs/heads/none": first}
+    for asker in (node, reader):
+        told = await asker.node.control.past(maintainer.repository, asked, (node.hint,), 10)
+        assert told == {"refs": [], "contained": [MAIN, SIDE]}
 
 
 async def test_older_record_that_had_a_ref_is_found(world: World) -> None:
@@ -104,8 +117,11 @@ async def test_proof_of_two_histories_lets_a_record_go_back_without_alarm(
 
     remember(paths, Answer(seen))
     await split.reaffirm(split.before, split.third)
-    await split.one.node.control.sync(ada.repository, 20)
-    await split.two.node.control.sync(ada.repository, 20)
+
+    async def told() -> bool:
+        return (await refs()).number("epoch") == 1
+
+    await eventually(told)
     assert remember(paths, await refs()) == []
     assert _head(paths, ada) == split.before
     assert known_one(paths, ada.repository).epoch == 1

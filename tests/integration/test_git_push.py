@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -176,6 +177,21 @@ async def test_branch_that_a_clone_checks_out_is_renamed_in_one_push(desk: Desk)
     assert git(desk.bare, "symbolic-ref", "HEAD") == "refs/heads/trunk"
 
 
+async def test_clone_that_was_cut_off_pushes_on_top_of_what_is_there(desk: Desk) -> None:
+    for number in range(3):
+        desk.maintainer.commit(str(number))
+    assert (await desk.push("main")).status == 0
+    shallow = desk.path.with_name("shallow")
+    git(desk.path, "clone", "-q", "--depth=1", f"file://{desk.path}", str(shallow))
+    (shallow / "more").write_text("more")
+    git(shallow, "add", "more")
+    git(shallow, "commit", "-q", "-m", "more")
+    done = await desk.git("-C", str(shallow), "push", str(desk.maintainer.url), "main")
+    assert done.status == 0, done.err
+    assert str((await desk.node.canonical(desk.maintainer.repository))[MAIN]) == git(shallow, "rev-parse", "main")
+    await desk.node.shows_what_it_says(desk.maintainer.repository)
+
+
 async def test_misspelt_option_stops_a_push_and_another_servers_does_not(desk: Desk) -> None:
     first, second = desk.maintainer.tip(), desk.maintainer.commit("second")
     done = await desk.push("-oguts.replica=1", "main")
@@ -195,6 +211,57 @@ async def test_strict_push_that_nobody_confirms_stands_and_fails(desk: Desk) -> 
     assert done.remote[0].endswith("The push itself stands")
     assert await desk.node.has(desk.maintainer.repository, {MAIN: second})
     assert git(desk.path, "rev-parse", "refs/remotes/guts/main") == str(second), "git knows that it is there"
+
+
+async def test_replicas_that_hold_it_are_named(world: World) -> None:
+    async with a_desk(world) as desk:
+        replicas = [await world.node("one"), await world.node("two")]
+        for replica in replicas:
+            await replica.seed(desk.maintainer.repository, desk.node.hint)
+        await eventually(
+            lambda: len(desk.node.node.control._service.peers.subscribers(desk.maintainer.repository)) == 2
+        )
+        second = desk.maintainer.commit("second")
+        done = await desk.push("main")
+        assert done.status == 0, done.err
+        (line,) = done.remote
+        told = re.fullmatch(r"success: 2/2 replicas hold (\w{7}) \((\w{12})…, (\w{12})…\) in \d+\.\d s", line)
+        assert told is not None, line
+        assert told[1] == str(second)[:7]
+        assert {told[2], told[3]} == {str(replica.id)[:12] for replica in replicas}
+        for replica in replicas:
+            assert await replica.has(desk.maintainer.repository, {MAIN: second}), "when they say so"
+
+        git(desk.path, "tag", "v1")
+        git(desk.path, "branch", "dev")
+        several = await desk.push("main", "v1", "dev")
+        assert f"2/2 replicas hold {str(second)[:7]} and 1 more (" in several.remote[0]
+        deleted = await desk.push("-oguts.replicas=1", ":dev")
+        assert re.match(r"success: (1/1|2/2) replicas hold the deletion \(", deleted.remote[0])
+
+        git(desk.path, "branch", "x")
+        too_few = await desk.push("-oguts.replicas=3", "-oguts.timeout=300ms", "x")
+        assert too_few.status == 0
+        assert re.match(
+            r"warning: 2/3 replicas hold .* after \d s; the node keeps trying: guts sync", too_few.remote[0]
+        )
+        git(desk.path, "branch", "y")
+        strict = await desk.push("-oguts.replicas=3", "-oguts.timeout=300ms", "-oguts.strict", "y")
+        assert (strict.status, strict.rejected) == (REJECTED, {})
+        assert strict.remote[0].startswith("error: 2/3 replicas hold ")
+        assert strict.remote[1] == f"hint: guts sync {desk.maintainer.repository}"
+        git(desk.path, "branch", "z")
+        alone = await desk.push("-oguts.no-sync", "z")
+        assert (alone.status, alone.remote) == (0, [])
+
+
+async def test_names_that_are_no_text_are_refused(desk: Desk) -> None:
+    process = await asyncio.create_subprocess_exec(
+        b"git", b"push", b"guts", b"main:refs/heads/\xff", cwd=desk.path, env=desk.environ, stderr=subprocess.PIPE
+    )
+    _, err = await process.communicate()
+    assert process.returncode == REJECTED
+    assert b"(funny refname)" in err
 
 
 async def test_who_is_no_maintainer_sends_nothing(world: World) -> None:
@@ -560,18 +627,24 @@ async def test_two_pushes_with_no_node_wait_for_each_other(world: World) -> None
     assert set(await desk.node.canonical(desk.maintainer.repository)) == {MAIN, "refs/heads/one", "refs/heads/two"}
 
 
-async def test_interrupted_push_with_no_node_gives_the_data_back(world: World) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+async def test_interrupted_push_with_no_node_gives_the_data_back(
+    world: World, tmp_path: Path, number: signal.Signals
+) -> None:
     async with a_desk(world) as desk:
         pass
     await desk.node.stop()
     first, big = desk.maintainer.tip(), big_commit(desk)
-    process = await desk.begin("push", "guts", "main")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = await desk.begin("push", "guts", "main", TMPDIR=str(scratch))
     await arriving(desk, process)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     ended = await desk.end(process)
     assert ended.status != 0
     assert "Traceback" not in ended.err
     await eventually(lambda: not processes_of(process.pid))
+    assert not list(scratch.iterdir())
     await desk.node.start()
     await refused(desk, {MAIN: first}, big)
 

@@ -1,7 +1,10 @@
 """git's own protocol: what a node answers from its repositories, and what it fetches from others."""
 
 import asyncio
+import os
+import random
 import subprocess
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,11 @@ from guts.errors import GutsError
 from guts.git.git_requests import BadGitRequest, UnsupportedGitRequest
 from guts.git.pkt_line import Mark, encode
 from guts.ids import ObjectId, RepositoryId
+from guts.node.git_answers import GitAnswer
+from guts.service.admission import MAX_GIT_PER_PEER
 from guts.sync.goal import NoProviders
 from tests.support.fetch_requests import done, fetch_request, response
-from tests.support.nodes import SOON, RunningNode, World
+from tests.support.nodes import SOON, Maintainer, RunningNode, World
 from tests.support.repositories import ENVIRONMENT, git
 
 
@@ -99,3 +104,45 @@ async def test_repository_that_is_not_held_is_fetched_from_who_holds_it(world: W
     clone = await asyncio.to_thread(unpacked, tmp_path / "clone.git", found.pack)
     assert git(clone, "log", "--format=%s", str(maintainer.tip())) == "first"
     assert not reader.bare(maintainer.repository).exists()
+
+
+async def large(world: World, holder: RunningNode) -> Maintainer:
+    """Return a maintainer whose repository takes more than what waits on the way when nobody reads."""
+    maintainer = world.maintainer("large")
+    maintainer.commit("large", random.Random(7).randbytes(8 << 20))
+    await maintainer.publish(holder)
+    return maintainer
+
+
+async def test_one_more_fetch_than_a_holder_answers_waits_for_its_turn(world: World) -> None:
+    holder = await world.node("holder")
+    maintainer = await large(world, holder)
+    reader = await world.node("reader", doors=(holder.hint,))
+    request = done(maintainer.tip())
+
+    def fetch() -> AbstractAsyncContextManager[GitAnswer]:
+        return reader.node.control.upload_pack(maintainer.repository, request, (), SOON)
+
+    async with AsyncExitStack() as stack:
+        for _ in range(MAX_GIT_PER_PEER):
+            answer = await stack.enter_async_context(fetch())
+            assert await anext(answer.chunks)
+        waiting = asyncio.create_task(fetched(reader, maintainer.repository, request))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        await stack.aclose()
+        assert response(await waiting).whole
+
+
+async def test_holder_that_stops_in_the_middle_leaves_no_child_and_git_an_error(world: World) -> None:
+    holder = await world.node("holder")
+    maintainer = await large(world, holder)
+    reader = await world.node("reader", doors=(holder.hint,))
+    async with reader.node.control.upload_pack(maintainer.repository, done(maintainer.tip()), (), SOON) as answer:
+        begun = b""
+        while b"PACK" not in begun:
+            begun += await anext(answer.chunks)
+        assert await holder.stop() < 5
+        rest = b"".join([chunk async for chunk in answer.chunks])
+    assert b"in the middle of the pack" in rest[-300:]
+    assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from guts.cli.local_cluster import LocalCluster
+from guts.config import Paths
 from tests.e2e.conftest import Guts, Ran, commit
 from tests.support.repositories import git as plain_git
 
@@ -25,7 +26,7 @@ GIT_TIMEOUT: Final = 300.0
 BIG_BYTES: Final = 100 << 20
 SETTLE_TIMEOUT: Final = 60.0
 
-HOLDER, THROUGH, ALONE = "a node that holds it", "a node that does not", "no node"
+HOLDER, THROUGH, ALONE = "node-that-holds-it", "node-that-does-not", "no-node"
 
 
 @dataclass(frozen=True)
@@ -199,17 +200,13 @@ def make_work(path: Path) -> Path:
     return path
 
 
-def publish(network: Network, author: Home, work: Path, *, keep_running: bool) -> Published:
-    """Publish ``work`` from ``author``'s home and have both replicas follow it."""
-    if not keep_running:
-        assert author.guts("node", "start").status == 0
-    published = author.guts("publish", work, "--json")
-    repository = str(published.json["repository"])
+def publish(network: Network, work: Path) -> Published:
+    """Publish ``work`` from the user's home, and have both replicas follow it."""
+    author = network.home(USER)
+    repository = str(author.guts("publish", work, "--json").json["repository"])
     for index in REPLICAS:
         seeded = network.home(index).guts("seed", repository)
         assert seeded.status == 0, seeded.err
-    if not keep_running:
-        assert author.guts("node", "stop").status == 0
     return Published(network, author, work, repository)
 
 
@@ -217,7 +214,7 @@ def publish(network: Network, author: Home, work: Path, *, keep_running: bool) -
 def library(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """A repository that nobody changes."""
     work = make_work(tmp_path_factory.mktemp("library") / "tool")
-    return publish(network, network.home(USER), work, keep_running=True)
+    return publish(network, work)
 
 
 @pytest.fixture(params=[HOLDER, THROUGH, ALONE])
@@ -228,10 +225,18 @@ def reader(request: pytest.FixtureRequest, network: Network) -> Home:
 
 @pytest.fixture(params=[HOLDER, ALONE])
 def mine(request: pytest.FixtureRequest, network: Network, tmp_path: Path) -> Published:
-    """A repository of its own for a test that pushes: with the author's node running, and with none."""
-    alone = request.param == ALONE
-    author = network.lone_home() if alone else network.home(USER)
-    return publish(network, author, make_work(tmp_path / "tool"), keep_running=not alone)
+    """A repository of its own for a test that pushes: with the author's node running, and from a second home with none.
+
+    The second home has the author's key, and nothing else to begin with.
+    """
+    published = publish(network, make_work(tmp_path / "tool"))
+    if request.param == HOLDER:
+        return published
+    second = network.lone_home()
+    keys = [Paths.from_environ(home.environ).author_key for home in (second, published.author)]
+    keys[0].parent.mkdir(mode=0o700, parents=True)
+    shutil.copy(keys[1], keys[0])
+    return replace(published, author=second)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -248,7 +253,7 @@ def many(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Publishe
     tip = commit(work, "one")
     lines = "".join(f"create refs/heads/b{number:04} {tip}\n" for number in range(1, 5000))
     plain_git(work, "update-ref", "--stdin", data=lines.encode())
-    return publish(network, network.home(USER), work, keep_running=True)
+    return publish(network, work)
 
 
 @pytest.fixture(scope="session")
@@ -260,4 +265,4 @@ def big(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Published
     (work / "blob").write_bytes(random.Random(4).randbytes(BIG_BYTES))
     plain_git(work, "add", "blob")
     plain_git(work, "commit", "-q", "-m", "big")
-    return publish(network, network.home(USER), work, keep_running=True)
+    return publish(network, work)

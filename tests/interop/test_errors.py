@@ -12,7 +12,7 @@ import pytest
 
 from guts.config import Paths
 from guts.ids import PeerId, RepositoryId
-from tests.e2e.conftest import commit
+from tests.e2e.conftest import Guts, commit
 from tests.interop.conftest import BIG_BYTES, BYSTANDER, DOOR, Home, Network, Published, refs_of
 from tests.support.repositories import git
 
@@ -85,7 +85,7 @@ def test_locked_key_without_a_terminal(mine: Published, tmp_path: Path) -> None:
     passphrase = tmp_path / "passphrase"
     passphrase.write_text("correct horse\n")
     key = Paths.from_environ(mine.author.environ).author_key
-    exported = mine.author.guts("id", "export", kept, "--passphrase-file", passphrase)
+    exported = Guts(mine.author.path, GUTS_PASSPHRASE_FILE=str(passphrase))("id", "export", kept)
     assert exported.status == 0, exported.err
     plain = key.read_bytes()
     key.write_bytes(kept.read_bytes())

@@ -111,7 +111,7 @@ def test_submodules_come_along(reader: Home, network: Network, library: Publishe
     author = network.home(4)
     author.ok(work, "submodule", "--quiet", "add", library.url, "lib")
     author.ok(work, "commit", "-q", "-m", "with a submodule")
-    outer = publish(network, author, work, keep_running=True)
+    outer = publish(network, work)
     reader.ok(tmp_path, "clone", "-q", "--recurse-submodules", f"guts://{outer.repository}/outer")
     assert (tmp_path / "outer" / "lib" / "side").read_text() == "side"
     outer.settle()
@@ -122,7 +122,7 @@ def test_empty_repository_can_be_cloned_and_filled(network: Network, reader: Hom
     work.mkdir()
     git(work, "init", "-q", "-b", "trunk")
     author = network.home(4)
-    empty = publish(network, author, work, keep_running=True)
+    empty = publish(network, work)
     shown = reader.ok(tmp_path, "clone", f"guts://{empty.repository}/copy").err
     assert "appear to have cloned an empty repository" in shown
     assert git(tmp_path / "copy", "symbolic-ref", "HEAD") == "refs/heads/trunk"

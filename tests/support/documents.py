@@ -19,7 +19,7 @@ def commands(document: Path) -> str:
 
 
 def workplace(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Make the folder ``my-project`` in ``home``, and return an environment that has the command ``guts``."""
+    """Make the folder ``my-project`` in ``home``; return an environment that has ``guts`` and git's helper."""
     project = home / "my-project"
     project.mkdir()
     git(project, "init", "-q", "-b", "main")
@@ -31,6 +31,7 @@ def workplace(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
     command = folder / "guts"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m guts "$@"\n')
     command.chmod(0o755)
+    (folder / "git-remote-guts").symlink_to(Path(sys.executable).parent / "git-remote-guts")
     kept = {name: value for name, value in environ.items() if not name.startswith(("GUTS_", "XDG_"))}
     return {**kept, **ENVIRONMENT, "HOME": str(home), "PATH": f"{folder}:{environ['PATH']}"}
 

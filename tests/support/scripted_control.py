@@ -61,7 +61,6 @@ class ScriptedControl:
         self.records: dict[RepositoryId, SignedRefs] = {}
         self.splits: list[Json] = []
         self.fork: Json | None = None
-        self.past: list[Json] = []
         self.replicas: list[SigningKey] = []
         """Nodes that confirm every record."""
         self.alone: set[RepositoryId] = set()
@@ -148,7 +147,6 @@ class ScriptedControl:
         return {
             "repository": str(repository),
             "name": chain.current.name,
-            "path": None,
             "documents": [base64.b64encode(document).decode() for document in chain.documents],
             "records": [
                 {
@@ -161,9 +159,11 @@ class ScriptedControl:
             "notes": [],
         }
 
-    async def earlier(self, repository: RepositoryId, refs: Mapping[str, ObjectId]) -> Json:
-        self.calls.append(("earlier", repository, dict(refs)))
-        return {"refs": self.past}
+    async def past(
+        self, repository: RepositoryId, refs: Mapping[str, ObjectId], hints: Sequence[BootstrapAddress], timeout: float
+    ) -> Json:
+        self.calls.append(("past", repository, dict(refs), tuple(hints), timeout))
+        return {"refs": [], "contained": []}
 
     async def inspect(self, repository: RepositoryId) -> Json:
         if repository not in self.chains:

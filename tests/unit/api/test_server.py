@@ -128,7 +128,7 @@ def test_client_does_not_trust_a_socket_that_others_could_have_made(path: Path) 
         ControlClient(path).get("/v1/status")
 
 
-EARLIER = f"/v1/repositories/{REPOSITORY}/earlier"
+PAST = f"/v1/repositories/{REPOSITORY}/past"
 SYNC = f"/v1/repositories/{REPOSITORY}/sync"
 RECEIPTS = f"/v1/repositories/{REPOSITORY}/receipts"
 AUTHOR = AuthorId(bytes(32))
@@ -143,7 +143,7 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
         client.get(known + "/refs?hint=1.2.3.4:9&hint=%5B::1%5D:9&timeout=1.5")
     with pytest.raises(ReportedError):
         client.get(known + "/evidence?hint=1.2.3.4:9")
-    client.send("POST", known + "/earlier", {"refs": {"refs/heads/main": "01" * 20}})
+    client.send("POST", known + "/past", {"refs": {"refs/heads/main": "01" * 20}, "hints": ["1.2.3.4:9"], "timeout": 2})
     client.send("DELETE", known + "/seeding")
     client.send("POST", known + "/sync", {"timeout": 3})
     for query in ("", f"?author={AUTHOR}&seq=7&replicas=64&timeout=2"):
@@ -157,7 +157,7 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
         ("seed", REPOSITORY, (BootstrapAddress.parse(f"{NODE}@1.2.3.4:9"),), 2.5),
         ("refs", REPOSITORY, (BootstrapAddress("1.2.3.4", 9), BootstrapAddress("::1", 9)), 1.5),
         ("evidence", REPOSITORY, (BootstrapAddress("1.2.3.4", 9),), DEFAULT_TIMEOUT),
-        ("earlier", REPOSITORY, {"refs/heads/main": ObjectId(b"\1" * 20)}),
+        ("past", REPOSITORY, {"refs/heads/main": ObjectId(b"\1" * 20)}, (BootstrapAddress("1.2.3.4", 9),), 2.0),
         ("unseed", REPOSITORY),
         ("sync", REPOSITORY, 3.0),
         ("receipts", REPOSITORY, None, None, 0, 60.0),
@@ -200,9 +200,9 @@ def test_every_exit_status_of_an_error_has_an_http_status() -> None:
         ("POST", SYNC, b'{"timeout": NaN}', "BAD_REQUEST", "timeout"),
         ("POST", SYNC, f'{{"timeout": {MAX_TIMEOUT + 1}}}'.encode(), "BAD_REQUEST", "timeout"),
         ("GET", f"/v1/repositories/{REPOSITORY}/refs?hint=nowhere", b"", "BAD_ADDRESS", "nowhere"),
-        ("POST", EARLIER, b"{}", "BAD_REQUEST", "refs is not an object"),
-        ("POST", EARLIER, b'{"refs": {"refs/heads/main": "01"}}', "BAD_REQUEST", "40 hex digits"),
-        ("POST", EARLIER, b'{"refs": {"refs/heads/main": null}}', "BAD_REQUEST", "oid"),
+        ("POST", PAST, b"{}", "BAD_REQUEST", "refs is not an object"),
+        ("POST", PAST, b'{"refs": {"refs/heads/main": "01"}}', "BAD_REQUEST", "40 hex digits"),
+        ("POST", PAST, b'{"refs": {"refs/heads/main": null}}', "BAD_REQUEST", "oid"),
         ("GET", f"{RECEIPTS}?seq=7", b"", "BAD_REQUEST", "author"),
         ("GET", f"{RECEIPTS}?replicas=1", b"", "BAD_REQUEST", "author"),
         ("GET", f"{RECEIPTS}?author={NODE}", b"", "BAD_ID", "is a node id"),
@@ -252,9 +252,9 @@ def test_hints_are_counted(control: ScriptedControl, path: Path) -> None:
 def test_refs_whose_past_is_asked_for_are_counted(control: ScriptedControl, path: Path) -> None:
     client = ControlClient(path)
     refs = {f"refs/heads/{number:0244}": "01" * 20 for number in range(MAX_ASKED)}
-    client.send("POST", EARLIER, {"refs": refs})
+    client.send("POST", PAST, {"refs": refs})
     with pytest.raises(ReportedError, match="at most"):
-        client.send("POST", EARLIER, {"refs": {**refs, "refs/heads/main": "01" * 20}})
+        client.send("POST", PAST, {"refs": {**refs, "refs/heads/main": "01" * 20}})
 
 
 def test_header_of_a_publication_is_bounded(control: ScriptedControl, path: Path) -> None:
@@ -369,7 +369,8 @@ async def test_session_of_who_left_while_it_was_prepared_is_forgotten(path: Path
                 await asyncio.sleep(0)
         control.go.set()
         if leaves:
-            await control.forgotten.wait()
+            async with asyncio.timeout(TIMEOUT):
+                await control.forgotten.wait()
         else:
             assert b"200 OK" in await reader.readline()
             assert not control.forgotten.is_set()

@@ -8,6 +8,7 @@ import pytest
 from guts.cli.answer import Answer, BadAnswer
 from guts.cli.verifying import Finding, Signature, Signed, Verdict, compare, compare_head, earlier_signature, judged
 from guts.ids import AuthorId, ObjectId
+from guts.trust.canonical_refs import AncestorFacts
 from guts.trust.chain import IdentityChain
 from guts.trust.signed_refs import SignedRefs
 from tests.unit.trust.world import ALICE, BOB, DEV, EVE, MAIN, NOW, chain, oid, publish, records
@@ -19,23 +20,19 @@ BOBS = publish(BOTH, BOB, None, {MAIN: oid(2), DEV: oid(3)}, now=NOW - 4_000)
 CONFLICT = f"refs/guts/conflict/{BOB.author_id}/{MAIN}"
 
 
-def state(*signed: SignedRefs, identity: IdentityChain = BOTH) -> Signed:
-    return Signed(identity, records(*signed))
+def state(*signed: SignedRefs, ancestors: AncestorFacts = frozenset()) -> Signed:
+    return Signed(BOTH, records(*signed), ancestors=ancestors)
 
 
-def verdicts(signed: Signed, there: Mapping[str, ObjectId], **facts: object) -> dict[str, str]:
-    known = facts.get("facts", frozenset())
-    assert isinstance(known, frozenset)
-    return {
-        finding.ref: str(finding.verdict) for finding in compare(signed, signed.shown(known), there, lambda _: True)
-    }
+def verdicts(signed: Signed, there: Mapping[str, ObjectId]) -> dict[str, str]:
+    return {finding.ref: str(finding.verdict) for finding in compare(signed, signed.canonical, there, lambda _: True)}
 
 
 def test_refs_as_signed_are_ok_with_who_signed_them() -> None:
     signed = state(ALICES, BOBS)
-    there = dict(signed.shown(frozenset()).refs)
+    there = dict(signed.canonical.refs)
     assert CONFLICT in there
-    found = {finding.ref: finding for finding in compare(signed, signed.shown(frozenset()), there, lambda _: True)}
+    found = {finding.ref: finding for finding in compare(signed, signed.canonical, there, lambda _: True)}
     assert {finding.verdict for finding in found.values()} == {Verdict.OK}
     assert found[DEV].signed == Signature(BOB.author_id, oid(3), BOBS.seq, NOW - 4_000)
     assert found[MAIN].signed == Signature(ALICE.author_id, oid(1), ALICES.seq, NOW - 5_000)
@@ -59,6 +56,7 @@ def test_refs_of_conflicts_need_not_be_mirrored_and_may_not_be_made_up() -> None
     honest = {MAIN: oid(1), DEV: oid(3), TAG: oid(9)}
     assert CONFLICT not in verdicts(signed, honest)
     assert verdicts(signed, {**honest, CONFLICT: oid(4)})[CONFLICT] == "forged"
+    assert verdicts(signed, {**honest, CONFLICT: oid(1)})[CONFLICT] == "forged"  # that is Alice's, not Bob's
     invented = f"refs/guts/conflict/{EVE.author_id}/{MAIN}"
     assert verdicts(signed, {**honest, invented: oid(2)})[invented] == "unsigned"
 
@@ -66,9 +64,7 @@ def test_refs_of_conflicts_need_not_be_mirrored_and_may_not_be_made_up() -> None
 def test_other_side_of_a_conflict_is_signed_too() -> None:
     signed = state(ALICES, BOBS)
     (finding,) = [
-        finding
-        for finding in compare(signed, signed.shown(frozenset()), {MAIN: oid(2)}, lambda _: False)
-        if finding.ref == MAIN
+        finding for finding in compare(signed, signed.canonical, {MAIN: oid(2)}, lambda _: False) if finding.ref == MAIN
     ]
     assert finding.verdict is Verdict.OK
     assert finding.signed == Signature(BOB.author_id, oid(2), BOBS.seq, NOW - 4_000)
@@ -78,9 +74,9 @@ def test_other_side_of_a_conflict_is_signed_too() -> None:
 def test_side_that_the_other_contains_is_stale() -> None:
     signed = state(ALICES, BOBS)
     assert set(signed.questions) == {(oid(1), oid(2)), (oid(2), oid(1))}
-    facts = frozenset({(oid(1), oid(2))})
-    assert verdicts(signed, {MAIN: oid(2), DEV: oid(3), TAG: oid(9)}, facts=facts)[MAIN] == "ok"
-    assert verdicts(signed, {MAIN: oid(1), DEV: oid(3), TAG: oid(9)}, facts=facts)[MAIN] == "stale"
+    joined = state(ALICES, BOBS, ancestors=frozenset({(oid(1), oid(2))}))
+    assert verdicts(joined, {MAIN: oid(2), DEV: oid(3), TAG: oid(9)})[MAIN] == "ok"
+    assert verdicts(joined, {MAIN: oid(1), DEV: oid(3), TAG: oid(9)})[MAIN] == "stale"
 
 
 def test_entry_that_another_maintainer_has_seen_and_replaced_is_stale() -> None:
@@ -94,7 +90,7 @@ def test_entry_that_another_maintainer_has_seen_and_replaced_is_stale() -> None:
         ancestors=frozenset({(oid(2), oid(7)), (oid(1), oid(7))}),
     )
     signed = state(ALICES, merged)
-    (finding,) = [one for one in compare(signed, signed.shown(frozenset()), {MAIN: oid(1)}, lambda _: False)]
+    (finding,) = [one for one in compare(signed, signed.canonical, {MAIN: oid(1)}, lambda _: False)]
     assert finding.verdict is Verdict.STALE
     assert finding.earlier == Signature(ALICE.author_id, oid(1), ALICES.seq, NOW - 5_000)
     assert finding.signed == Signature(BOB.author_id, oid(7), merged.seq, NOW)
@@ -102,7 +98,7 @@ def test_entry_that_another_maintainer_has_seen_and_replaced_is_stale() -> None:
 
 def test_head_is_compared_by_name() -> None:
     signed = state(ALICES, publish(BOTH, BOB, None, {DEV: oid(3)}, head=DEV))
-    canonical = signed.shown(frozenset())
+    canonical = signed.canonical
     other = DEV if canonical.head == MAIN else MAIN
     assert compare_head(signed, canonical, canonical.head).verdict is Verdict.OK
     assert compare_head(signed, canonical, other).verdict is Verdict.STALE
@@ -120,8 +116,8 @@ ONCE = Signature(ALICE.author_id, oid(1), 4, NOW - 1)
         (Verdict.FORGED, oid(1), {MAIN: ONCE}, frozenset(), Verdict.STALE),
         (Verdict.FORGED, oid(3), {MAIN: ONCE}, frozenset(), Verdict.FORGED),
         (Verdict.FORGED, oid(1), {DEV: ONCE}, frozenset(), Verdict.FORGED),
-        (Verdict.FORGED, oid(1), {}, frozenset({(oid(1), oid(2))}), Verdict.STALE),
-        (Verdict.FORGED, oid(1), {}, frozenset({(oid(2), oid(1))}), Verdict.FORGED),
+        (Verdict.FORGED, oid(1), {}, frozenset({MAIN}), Verdict.STALE),
+        (Verdict.FORGED, oid(1), {}, frozenset({DEV}), Verdict.FORGED),
         (Verdict.UNSIGNED, oid(1), {MAIN: ONCE}, frozenset(), Verdict.STALE),
         (Verdict.OK, oid(1), {MAIN: ONCE}, frozenset(), Verdict.OK),
         (Verdict.LOCAL, oid(1), {MAIN: ONCE}, frozenset(), Verdict.LOCAL),
@@ -131,7 +127,7 @@ def test_forged_is_told_from_stale(
     verdict: Verdict,
     at: ObjectId,
     earlier: dict[str, Signature],
-    contained: frozenset[tuple[ObjectId, ObjectId]],
+    contained: frozenset[str],
     after: Verdict,
 ) -> None:
     assert judged(Finding(verdict, MAIN, str(at), SIGNED_NOW), earlier, contained).verdict is after
@@ -147,8 +143,8 @@ def answer(identity: IdentityChain, *signed: SignedRefs) -> Answer:
             "records": [
                 {"header": text(record.header_bytes), "entries": text(record.entries_bytes)} for record in signed
             ],
+            "ancestors": [{"ancestor": str(oid(1)), "descendant": str(oid(2))}],
             "sources": 2,
-            "path": None,
         }
     )
 
@@ -156,7 +152,7 @@ def answer(identity: IdentityChain, *signed: SignedRefs) -> Answer:
 def test_node_is_believed_what_it_proves() -> None:
     signed = Signed.from_answer(BOTH.repository, answer(BOTH, ALICES, BOBS))
     assert signed.records == records(ALICES, BOBS)
-    assert (signed.sources, signed.path) == (2, None)
+    assert (signed.sources, signed.ancestors) == (2, {(oid(1), oid(2))})
 
 
 def test_node_is_not_believed_what_nobody_signed() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +13,8 @@ from guts.git.pkt_line import encode, on_band
 from guts.node import git_relay
 from guts.node.git_relay import Course, NoSourceAnswered, relay
 from guts.node.git_service import SourceBusy
+from guts.node.limits import Patience
+from guts.node.transfers import MIN_BYTES_PER_SECOND
 from tests.support.fetch_requests import response
 
 CLONE = FetchRequest(b"", is_done=True)
@@ -32,11 +33,11 @@ def pack(data: bytes = PACK) -> bytes:
 
 @dataclass
 class Scripted:
-    """Answers what it is told to, in pieces: an error ends it, ``None`` is silence."""
+    """Answers what it is told to, in pieces: an error ends it, ``None`` is silence, ``wait`` 50 ms of it."""
 
     name: str
     script: Sequence[bytes | GutsError | None]
-    preparing: float = math.inf
+    patience: Patience | None = None
     asked: int = 0
     left: int = 0
     taken: int = 0
@@ -64,6 +65,8 @@ class Scripted:
                 await asyncio.sleep(3600)
             elif isinstance(part, GutsError):
                 raise part
+            elif part == b"wait":
+                await asyncio.sleep(0.05)
             else:
                 self.taken += 1
                 yield part
@@ -182,10 +185,30 @@ async def test_nobody_answers_is_an_error_before_the_first_piece() -> None:
 
 async def test_source_whose_pack_does_not_begin_is_left_though_it_talks() -> None:
     talk = [PACKFILE, *[progress("Counting\r")] * 5, None]
-    answer, _ = await answered(Scripted("one", talk, preparing=0.05), Scripted("two", HONEST))
+    answer, _ = await answered(Scripted("one", talk, patience=Patience(preparing=0.05)), Scripted("two", HONEST))
     found = response(answer)
     assert found.pack == PACK + b"more"
     assert b"one failed (its pack does not begin); going on with two" in found.progress
+
+
+@pytest.mark.parametrize(("much", "fine"), [(MIN_BYTES_PER_SECOND, True), (100, False)])
+async def test_source_of_a_pack_is_left_when_it_comes_too_slowly(much: int, fine: bool) -> None:
+    talk = [PACKFILE + pack()]
+    for _ in range(8):
+        talk += [b"wait", pack(bytes(much // 10))]
+    answer, _ = await answered(Scripted("one", [*talk, b"0000"], patience=Patience(preparing=9.0, stall=0.25)))
+    found = response(answer)
+    assert found.whole is fine
+    assert (b"comes too slowly" in found.error) is not fine
+
+
+async def test_source_may_prepare_its_pack_for_longer_than_it_may_stall() -> None:
+    talk = [PACKFILE]
+    for _ in range(8):
+        talk += [b"wait", progress("Counting\r")]
+    source = Scripted("one", [*talk, pack(), b"0000"], patience=Patience(preparing=9.0, stall=0.1))
+    answer, _ = await answered(source)
+    assert response(answer).whole
 
 
 async def test_busy_sources_come_after_the_others_and_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
