@@ -38,27 +38,33 @@ async def settle(database: Database, held: Held | None, verified: Verified) -> V
         StorageFault: the database failed.
     """
     if held is None:
-        return settle_at_hand(verified)
+        return _fresh(verified)
     for author in sorted(_concerned(verified)):
         verified = await _settle(database, held, verified, author)
     return verified
 
 
-def settle_at_hand(verified: Verified) -> Verified:
-    """Return ``verified`` with the records that count, of those at hand: nothing older is kept to go back to.
+def _fresh(verified: Verified) -> Verified:
+    """Return ``verified``, the first state of a repository here, with the records that count.
 
     Raises:
         MissingContext: none of them does; somebody may have one from before the split.
     """
+    settled = settle_at_hand(verified)
+    if verified.records and not settled.records:
+        raise MissingContext("no record from before the histories of its authors split")
+    return settled
+
+
+def settle_at_hand(verified: Verified) -> Verified:
+    """Return ``verified`` with the records that count, of those at hand: nothing older is kept to go back to."""
     chain, proofs = verified.chain, verified.proofs
-    new = tuple(n for n in verified.new if counts(chain, proofs.get(n.record.author), n.record.header))
     records = {
         author: record
         for author, record in verified.records.items()
         if counts(chain, proofs.get(author), record.header)
     }
-    if verified.records and not records:
-        raise MissingContext("no record from before the histories of its authors split")
+    new = tuple(n for n in verified.new if records.get(n.record.author) is n.record)
     return replace(verified, new=new, records=records)
 
 

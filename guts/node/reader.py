@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence, Set
 from typing import ClassVar, Final
 
 from guts.addresses import BootstrapAddress
-from guts.errors import ExitStatus, UsageError
+from guts.errors import ExitStatus, Unavailable, UsageError
 from guts.events import Read
 from guts.git.repository import BareRepository
 from guts.ids import ObjectId, PeerId, RepositoryId
@@ -35,6 +35,18 @@ class NoSuchRef(UsageError):
         super().__init__(f"the repository has no branch or tag {name!r}", hint="git ls-remote shows what it has")
 
 
+class NothingCounts(Unavailable):
+    """The histories of all authors have split, and nobody told a record from before."""
+
+    code: ClassVar[str] = "NOTHING_COUNTS"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "its authors have signed two histories each, and no replica that was found tells what was before",
+            hint="try again later; its maintainers say which one counts: guts identity reaffirm",
+        )
+
+
 class Reader:
     """Has repositories read, and finds who can serve them."""
 
@@ -53,6 +65,7 @@ class Reader:
 
         Raises:
             NoProviders, ProvidersUnreachable, SyncTimedOut, TooManyReadings: nobody told them.
+            NothingCounts: what was told is not to be believed.
             NoSourceAnswered: nobody has given the commits and tags that are needed to tell them.
             StorageFault: the database failed.
         """
@@ -158,6 +171,8 @@ class Reader:
         result = await self._driver.execute(Read(reading.repository, known, tuple(hints), timeout))
         sources = result["sources"]
         assert isinstance(sources, list), "of a reading"
+        if reading.held is not None and not reading.held.records:
+            raise NothingCounts
         return [PeerId.parse(source) for source in sources]
 
     def _sources(self, reading: Reading) -> list[NodeSource]:

@@ -188,7 +188,10 @@ class Readings:
         verified = await asyncio.to_thread(self._verify, reading, candidate)
         if verified is not None:
             verified = settle_at_hand(verified)
-        if verified is not None and verified.records:
+            if not verified.records and not verified.proofs:
+                # Documents alone: whoever tells no more keeps the rest back.
+                verified = None
+        if verified is not None:
             before = reading.held
             reading.held = Held(
                 verified.chain,
@@ -206,7 +209,7 @@ class Readings:
             if record is not None and header.seq <= record.seq:
                 told[header.author] = max(header.seq, told.get(header.author, 0))
         reading.told[peer] = {**reading.told.get(peer, {}), **told}
-        if verified is None or not verified.records:
+        if verified is None:
             return NothingNew(reading.known)
         proofs = tuple((a, verified.proofs[a].split_seq, verified.proofs[a].encode()) for a in verified.new_proofs)
         return Accepted(reading.known, (), proofs)

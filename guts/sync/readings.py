@@ -180,9 +180,9 @@ class Readings(Inquiries[Reading]):
         return [Reply(waiter.command_id, goal.failure()) for waiter in waiters]
 
     def _agreed(self, goal: Reading) -> bool:
-        """Tell whether enough holders have been compared, and none of them, or of those before it, has more to say."""
+        """Tell whether enough holders have been compared, something counts, and none of them has more to say."""
         pending = goal.fetch is not None or goal.offers or not goal.asking.isdisjoint(goal.sources)
-        return len(goal.sources) >= WANTED_SOURCES and not pending
+        return len(goal.sources) >= WANTED_SOURCES and bool(goal.known.heads) and not pending
 
     def _expire(self, goal: Reading, command_id: CommandId, now: float) -> list[Effect]:
         late = [waiter for waiter in goal.waiters if waiter.command_id == command_id]

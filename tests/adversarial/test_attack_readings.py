@@ -1,12 +1,14 @@
 """Holders that lie to a node which only reads: what nobody signed is never told, and what is older never comes back."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 
 import pytest
 
 from guts.ids import ObjectId
 from guts.node.git_relay import NoSourceAnswered
+from guts.node.reader import NothingCounts
 from guts.node.readings import KEEP_SECONDS, MAX_KEPT, Readings
 from guts.sync.goal import ProvidersUnreachable, SyncTimedOut
 from guts.sync.readings import GRACE
@@ -122,6 +124,31 @@ async def test_reader_goes_back_to_nothing_older_than_it_has_read(world: World) 
         told = await read(reader, maintainer, stale)
         assert main_of(told) == str(maintainer.tip()) != str(before)
         assert stale.key.peer_id.short in note_of(told)
+
+
+async def test_reader_who_is_told_two_histories_believes_what_was_before(world: World) -> None:
+    maintainer = world.maintainer()
+    base, before = sign(maintainer, now=1_000), maintainer.tip()
+    maintainer.commit("left")
+    left, offer = sign(maintainer, base, now=2_000), Offer.honest(maintainer, base)
+    git(maintainer.path, "reset", "-q", "--hard", str(before))
+    maintainer.commit("right")
+    right = sign(maintainer, base, now=2_001)
+    reader = await world.node("reader")
+    # The header before both, as whoever knows less is told it.
+    led = dataclasses.replace(offer, answer=dataclasses.replace(offer.answer, headers=(base.header_bytes,)))
+    async with (
+        BadHolder(offer).listening() as older,
+        BadHolder(led.with_record(left)).listening() as one,
+        BadHolder(led.with_record(right)).listening() as other,
+    ):
+        # Who knows of the newer one alone can't see that there is another.
+        await read(reader, maintainer, one)
+        with pytest.raises(NothingCounts):
+            await read(reader, maintainer, other)
+        assert main_of(await read(reader, maintainer, older)) == str(before)
+        for holder in (one, other):
+            assert await reader.reasons(holder.key.peer_id) == []
 
 
 class Mute(BadHolder):

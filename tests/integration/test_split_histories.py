@@ -14,7 +14,7 @@ from guts.store import history
 from guts.store import repositories as table
 from guts.trust.chain import IdentityChain
 from guts.trust.identity_document import AuthorPoint
-from tests.support.nodes import Maintainer, RunningNode, World, eventually
+from tests.support.nodes import SOON, Maintainer, RunningNode, World, eventually
 from tests.support.repositories import git
 
 MAIN = "refs/heads/main"
@@ -147,6 +147,29 @@ async def test_maintainers_say_what_counts_and_the_author_goes_on(split: Split, 
     author.commit("goes on")
     await author.publish(split.one)
     await all_show([*split.nodes, late], ada, author.tip())
+
+
+@pytest.mark.parametrize("which", ["before", "at_one", "at_two"])
+async def test_who_only_reads_is_told_what_the_replicas_say(split: Split, world: World, which: str) -> None:
+    ada, reader = split.ada, await world.node("reader")
+    hints = [node.hint for node in split.nodes]
+
+    async def told() -> object:
+        refs = (await reader.node.control.refs(ada.repository, hints, SOON))["refs"]
+        assert isinstance(refs, list)
+        return {ref["ref"]: ref["oid"] for ref in refs}
+
+    await all_show(split.nodes, ada, split.common)
+    assert await told() == {MAIN: str(split.common)}
+    await split.reaffirm(cast("AuthorPoint", getattr(split, which)), split.third)
+    tip = {"before": split.common, "at_one": split.left, "at_two": split.right}[which]
+    await all_show(split.nodes, ada, tip)
+    assert await told() == {MAIN: str(tip)}
+    author = split.restored if which == "at_two" else ada
+    author.commit("goes on")
+    await author.publish(split.one)
+    await all_show(split.nodes, ada, author.tip())
+    assert await told() == {MAIN: str(author.tip())}
 
 
 async def test_two_documents_of_one_epoch_freeze_the_identity_on_both_sides(world: World) -> None:

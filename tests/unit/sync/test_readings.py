@@ -31,6 +31,7 @@ from tests.unit.sync.test_reposync import (
     A,
     B,
     Bench,
+    C,
     Fault,
     R,
     failed,
@@ -259,6 +260,16 @@ def test_later_reading_goes_on_from_what_is_known() -> None:
     assert reader.read(of=known(7))[0] == reader.ask(A, 1, knows(7))
     assert reader.found_nobody() == []
     assert reader.answer(A, 1, same()) == [told(1, A)]
+
+
+def test_what_is_being_looked_at_is_waited_for_though_two_have_agreed() -> None:
+    reader = Reader()
+    for peer in (A, B, C):
+        reader.ready(peer)
+    reader.read(of=known(1))
+    assert reader.answer(C, 3, newer()) == [reader.look(1, C)]
+    assert reader.answer(A, 1, same()) == reader.answer(B, 2, same()) == []
+    assert reader.looked(1, C, seq(2)) == [told(1, A, B, C)]
 
 
 def test_what_is_known_of_before_is_no_answer_of_today() -> None:
