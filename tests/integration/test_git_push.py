@@ -272,10 +272,12 @@ async def test_who_is_no_maintainer_sends_nothing(world: World) -> None:
     desk.sit_down(key=False)
     async with desk.answering():
         nobody = await desk.push("main")
-        assert (nobody.status, nobody.rejected) == (REJECTED, {"main": "no key"})
-        assert nobody.remote[1] == "hint: guts id new --author"
-        key = SigningKey.generate()
         path = node.config.paths.author_key
+        made = KeyFile.parse(path.read_text(), "").public
+        assert f"made your author key {made}" in nobody.err
+        assert (nobody.status, nobody.rejected) == (REJECTED, {"main": "not a maintainer"})
+        assert f"guts identity propose --add {made} " in nobody.remote[1]
+        key = SigningKey.generate()
         # Its passphrase is never asked for.
         path.write_text(KeyFile.of(KeyKind.AUTHOR, key, "secret", CHEAP).format())
         path.chmod(0o600)
@@ -576,6 +578,20 @@ async def test_maintainer_with_a_fresh_node_gets_the_repository_first(world: Wor
     assert "guts: your node gets the repository first, and seeds it from now on" in done.err
     for node in (ada, bo):
         await eventually(lambda node=node: node.has(maintainer.repository, {MAIN: second}))
+
+
+async def test_strangers_node_does_not_get_the_repository_to_be_told_no(world: World) -> None:
+    holder, mine = await world.node("holder"), await world.node("mine")
+    maintainer = world.maintainer()
+    await maintainer.publish(holder)
+    await mine.node.control.connect(holder.hint, 10)
+    desk = Desk(mine, maintainer)
+    desk.sit_down(key=False)
+    maintainer.commit("second")
+    async with desk.answering():
+        done = await desk.push("main")
+    assert (done.status, done.rejected) == (REJECTED, {"main": "not a maintainer"}), done.err
+    assert not list(mine.repositories.iterdir())
 
 
 async def test_push_with_no_node_running_begins_from_what_others_pushed_since(world: World) -> None:
