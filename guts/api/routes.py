@@ -27,6 +27,9 @@ from guts.records import MAX_SEQ
 MAX_BODY_BYTES: Final = 128 << 10
 """Of a JSON body: the largest is an identity document, 64 KiB, which are 88 kB in base64."""
 
+CLIENT_CLOSED_REQUEST: Final = 499
+"""What servers call an answer that nobody is there to take."""
+
 MAX_HINTS: Final = 64
 MAX_ASKED: Final = 256
 """Refs whose past is asked for at once: with names of 255 bytes they fit in a body."""
@@ -285,6 +288,10 @@ async def _errors_to_json(
         told = ErrorObject.of(error)
         _log.debug("%s %s: %s", request.method, request.path, told.code)
         return web.json_response(told.to_json(), status=HTTP_STATUS[told.exit_status])
+    except ConnectionError as error:
+        # Whoever asked is gone; aiohttp would log it as a failure of ours.
+        _log.debug("%s %s: %s", request.method, request.path, error)
+        return web.Response(status=CLIENT_CLOSED_REQUEST)
     except web.HTTPException as error:
         # aiohttp's own refusals: no such route, wrong method, body too large.
         status = ExitStatus.NOT_FOUND if error.status == 404 else ExitStatus.USAGE
