@@ -106,16 +106,18 @@ class Push:
         return chain
 
     def _key(self, chain: "IdentityChain") -> "SigningKey":
-        """Return the author key. Raises: ``GutsError``: there is none, it is no maintainer's, or it stays locked."""
-        from guts.cli.author import own_author
-        from guts.cli.publish import NotAMaintainer
+        """Return the author key. Raises: ``GutsError``: it is no maintainer's, or stays locked."""
+        from guts.cli.author import author_key, own_author
         from guts.keystore import KeyKind, load_key
 
-        path = self._session.paths.author_key
-        author = own_author(self._session)
+        # Where there is no key one is made, so that a maintainer can be told which one to add.
+        author = own_author(self._session) or author_key(self._session).author_id
         # Nobody types a passphrase to be told that they have no say.
-        if author is not None and author not in chain.current.maintainers:
+        if author not in chain.current.maintainers:
+            from guts.cli.publish import NotAMaintainer
+
             raise NotAMaintainer(author, chain.repository)
+        path = self._session.paths.author_key
         return load_key(path, KeyKind.AUTHOR, passphrase_source(self._session.environ))
 
     def _publish(

@@ -272,10 +272,12 @@ async def test_who_is_no_maintainer_sends_nothing(world: World) -> None:
     desk.sit_down(key=False)
     async with desk.answering():
         nobody = await desk.push("main")
-        assert (nobody.status, nobody.rejected) == (REJECTED, {"main": "no key"})
-        assert nobody.remote[1] == "hint: guts id new --author"
-        key = SigningKey.generate()
         path = node.config.paths.author_key
+        made = KeyFile.parse(path.read_text(), "").public
+        assert f"made your author key {made}" in nobody.err
+        assert (nobody.status, nobody.rejected) == (REJECTED, {"main": "not a maintainer"})
+        assert f"guts identity propose --add {made} " in nobody.remote[1]
+        key = SigningKey.generate()
         # Its passphrase is never asked for.
         path.write_text(KeyFile.of(KeyKind.AUTHOR, key, "secret", CHEAP).format())
         path.chmod(0o600)
