@@ -86,12 +86,12 @@ def reached_for_push(session: Session, url: RepositoryUrl, talk: Talk) -> Iterat
     """
     client = session.client()
     if _answers(client):
-        yield PushTarget(client, _followed(client, url, talk), stays=True)
+        yield PushTarget(client, _followed(session, client, url, talk), stays=True)
         return
     talk.note("no node is running: the node runs for this push")
     with _own_node(session) as own:
         _sync(own, url, talk)
-        yield PushTarget(own, _followed(own, url, talk), stays=False)
+        yield PushTarget(own, _followed(session, own, url, talk), stays=False)
 
 
 @contextlib.contextmanager
@@ -114,18 +114,25 @@ def _own_node(session: Session) -> Iterator[ControlClient]:
         yield ControlClient(control_socket)
 
 
-def _followed(client: ControlClient, url: RepositoryUrl, talk: Talk) -> Answer:
-    """Return what the node shows of the repository; it first gets it, where it does not follow it."""
+def _followed(session: Session, client: ControlClient, url: RepositoryUrl, talk: Talk) -> Answer:
+    """Return what the node shows of the repository; it first gets it for a maintainer, where it does not follow it."""
     path = f"/v1/repositories/{url.repository}"
     hint = f"&hint={quote(str(url.hint))}" if url.hint is not None else ""
     refs = f"{path}/refs?timeout={READ_TIMEOUT:g}{hint}"
     state = Answer.of(client.get(refs, READ_TIMEOUT))
-    if state.flag("followed"):
+    if state.flag("followed") or not _is_maintainer(session, state):
         return state
     talk.note("your node gets the repository first, and seeds it from now on")
     hints = [str(url.hint)] if url.hint is not None else []
     client.send("PUT", f"{path}/seeding", {"hints": hints, "timeout": SEED_TIMEOUT}, SEED_TIMEOUT)
     return Answer.of(client.get(refs, READ_TIMEOUT))
+
+
+def _is_maintainer(session: Session, state: Answer) -> bool:
+    """Tell whether the author key of this home is a maintainer's; nobody else's push goes further than the refs."""
+    from guts.cli.author import own_author
+
+    return str(own_author(session)) in state.texts("maintainers")
 
 
 def _sync(client: ControlClient, url: RepositoryUrl, talk: Talk) -> None:

@@ -580,6 +580,20 @@ async def test_maintainer_with_a_fresh_node_gets_the_repository_first(world: Wor
         await eventually(lambda node=node: node.has(maintainer.repository, {MAIN: second}))
 
 
+async def test_strangers_node_does_not_get_the_repository_to_be_told_no(world: World) -> None:
+    holder, mine = await world.node("holder"), await world.node("mine")
+    maintainer = world.maintainer()
+    await maintainer.publish(holder)
+    await mine.node.control.connect(holder.hint, 10)
+    desk = Desk(mine, maintainer)
+    desk.sit_down(key=False)
+    maintainer.commit("second")
+    async with desk.answering():
+        done = await desk.push("main")
+    assert (done.status, done.rejected) == (REJECTED, {"main": "not a maintainer"}), done.err
+    assert not list(mine.repositories.iterdir())
+
+
 async def test_push_with_no_node_running_begins_from_what_others_pushed_since(world: World) -> None:
     ada, bo = await colleagues(world)
     repository = ada.maintainer.repository

@@ -168,6 +168,9 @@ def test_push_options_say_how_long_to_wait(mine: Published) -> None:
     commit(mine.work, "and one")
     alone = mine.author.ok(mine.work, "push", "-o", "guts.no-sync", "guts", "main").err
     assert "replicas hold" not in alone
+    # Where no node runs, nobody has it before the author's node runs again, as for the next push.
+    commit(mine.work, "and the next")
+    mine.author.ok(mine.work, "push", "-q", "guts", "main")
     mine.settle()
     unknown = commit(mine.work, "and another")
     refused = mine.author.git(mine.work, "push", "-o", "guts.replica=1", "guts", "main")
