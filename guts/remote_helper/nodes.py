@@ -66,11 +66,13 @@ class PushTarget:
     Attributes:
         state: the repository's refs and identity, as the node tells them.
         stays: the node goes on when the push is done.
+        replicas: nodes that are known to hold the repository, at least.
     """
 
     client: ControlClient
     state: Answer
     stays: bool
+    replicas: int = 0
 
 
 @contextlib.contextmanager
@@ -90,8 +92,9 @@ def reached_for_push(session: Session, url: RepositoryUrl, talk: Talk) -> Iterat
         return
     talk.note("no node is running: the node runs for this push")
     with _own_node(session) as own:
-        _sync(own, url, talk)
-        yield PushTarget(own, _followed(session, own, url, talk), stays=False)
+        answered = _sync(own, url, talk)
+        # Whoever answered has not said yet that it wants the news.
+        yield PushTarget(own, _followed(session, own, url, talk), stays=False, replicas=int(answered))
 
 
 @contextlib.contextmanager
@@ -135,10 +138,12 @@ def _is_maintainer(session: Session, state: Answer) -> bool:
     return str(own_author(session)) in state.texts("maintainers")
 
 
-def _sync(client: ControlClient, url: RepositoryUrl, talk: Talk) -> None:
-    """Have a node that was away learn what others have pushed since."""
+def _sync(client: ControlClient, url: RepositoryUrl, talk: Talk) -> bool:
+    """Have a node that was away learn what others have pushed since; tell whether anybody answered."""
     try:
         client.send("POST", f"/v1/repositories/{url.repository}/sync", {"timeout": SYNC_TIMEOUT}, SYNC_TIMEOUT)
     except ReportedError as error:
         if error.told.code != NOT_FOLLOWED:
             talk.warning(f"no replica could be asked for news: {error}")
+        return False
+    return True

@@ -84,7 +84,7 @@ class Push:
             key.author_id,
             committed.number("seq"),
             _words(done),
-            committed.number("followers", 0),
+            max(committed.number("followers", 0), self._target.replicas),
             begun,
         )
         status = wait_for_replicas(self._client, pushed, options, reporter, node_stays=self._target.stays)
