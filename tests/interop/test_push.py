@@ -36,7 +36,7 @@ def test_push_of_a_commit_reaches_every_replica(mine: Published) -> None:
     told = mine.author.ok(mine.work, "push", "guts", "main").err
     assert f"To {mine.url}" in told
     assert f"   {before}..{tip[:7]}  main -> main" in told
-    assert re.search(rf"remote: success: (2/2|1/1) replicas hold {tip[:7]} \(node1", told), told
+    assert re.search(rf"remote: success: ([1-3])/\1 replicas hold {tip[:7]} \(node1", told), told
     assert mine.settle()[MAIN] == tip
     assert remote_refs(mine) == refs_of(mine.work)
 
