@@ -145,6 +145,8 @@ class PlainGit:
                     seconds.append(timed(["git", "ls-remote", where], environ))
         for name, seconds in taken.items():
             print(f"  clone, {name}: {' '.join(f'{value:.2f}' for value in seconds)} s")
+        for name, seconds in listed.items():
+            print(f"  ls-remote, {name}: {' '.join(f'{value * 1000:.0f}' for value in seconds)} ms")
         return [
             Figure("clone, node holds it / git://", "x", ratios(taken["held"], taken["git"]), 1.1, "at most"),
             Figure("clone, from a replica / git://", "x", ratios(taken["through"], taken["git"]), 1.1, "at most"),
