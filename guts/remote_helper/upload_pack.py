@@ -11,16 +11,16 @@ from guts.cli.client import ControlClient
 from guts.cli.known_repositories import remember
 from guts.cli.session import Session
 from guts.errors import UsageError
+from guts.git.git_requests import MAX_FETCH_BYTES
 from guts.git.pkt_line import Mark, Packet, encode, read_packet
 from guts.remote_helper.talk import Talk
 
 READ_TIMEOUT: Final = 120.0
 """Seconds for the refs of a repository that has to be found first."""
 
-MAX_REQUEST_BYTES: Final = 32 << 20
-"""One request: 5,000 wants and 500,000 haves are 25 MB; git sends far fewer haves at a time."""
-
 CONFLICTS: Final = "refs/guts/conflict/"
+SHOWN: Final = 3
+"""Refs in conflict that are named; of more, how many."""
 
 
 class BadRequest(UsageError):
@@ -84,11 +84,10 @@ class UploadPack:
         answer = Answer.of(self._client.get(f"/v1/repositories/{self._url.repository}/refs{query}", READ_TIMEOUT))
         for note in (*answer.texts("notes"), *remember(self._session.paths, answer)):
             self._talk.note(note)
-        if contested := sorted(answer.texts("conflicts")):
-            shown = ", ".join(contested[:3]) + (f" and {len(contested) - 3} more" if len(contested) > 3 else "")
-            self._talk.note(
-                f"in conflict: {shown}; git fetch {self._remote} '+{CONFLICTS}*:{CONFLICTS}*' fetches all sides"
-            )
+        if contested := sorted({_contested(ref) for ref in answer.texts("conflicts")}):
+            shown = ", ".join(contested[:SHOWN]) + (f" and {len(contested) - SHOWN} more" if contested[SHOWN:] else "")
+            fetch = f"git fetch {self._remote} '+{CONFLICTS}*:{CONFLICTS}*'"
+            self._talk.note(f"in conflict: {shown}; {fetch} fetches all sides")
         return answer
 
     def _fetch(self, request: list[Packet]) -> None:
@@ -137,6 +136,11 @@ def serve_archive(client: ControlClient, url: RepositoryUrl, git_in: BinaryIO, g
     git_out.flush()
 
 
+def _contested(conflict: str) -> str:
+    """Return the ref of which ``refs/guts/conflict/<author>/<ref>`` is another side."""
+    return conflict.removeprefix(CONFLICTS).partition("/")[2]
+
+
 def _query(url: RepositoryUrl, timeout: float) -> str:
     hint = f"&hint={quote(str(url.hint))}" if url.hint is not None else ""
     return f"?timeout={timeout:g}{hint}"
@@ -155,8 +159,8 @@ def _read_request(git_in: BinaryIO) -> list[Packet]:
         assert packet is not None
         packets.append(packet)
         size += len(packet) if isinstance(packet, bytes) else 0
-        if size > MAX_REQUEST_BYTES:
-            raise BadRequest(f"git sends a request of more than {MAX_REQUEST_BYTES} bytes")
+        if size > MAX_FETCH_BYTES:
+            raise BadRequest(f"git sends a request of more than {MAX_FETCH_BYTES} bytes")
     return packets
 
 

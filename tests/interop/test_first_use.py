@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from guts.config import Paths
 from tests.interop.conftest import Home, Published
+
+pytestmark = pytest.mark.interop
 
 
 def note_of(home: Home, repository: str) -> Path:
