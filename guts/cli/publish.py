@@ -138,7 +138,7 @@ class _Published:
         conflicts = self.json.get("conflicts")
         contested = [f"in conflict: {conflicts} refs; guts inspect shows them"] if conflicts else []
         told = [*updates, *contested, *alone, *_confirmed_lines(self.json)]
-        return [f"{verb} {self.json['repository']}", *told, f"clone: guts clone {self.json['url']}"]
+        return [f"{verb} {self.json['repository']}", *told, f"clone: git clone {self.json['url']}"]
 
 
 class _Publisher:

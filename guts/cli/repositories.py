@@ -200,7 +200,7 @@ def _inspect_lines(answer: Answer, removed: Mapping[AuthorId, int]) -> list[str]
             who, _, ref = name.removeprefix(CONFLICTS).partition("/")
             lines += [
                 f"CONFLICT      {who[:12]}…  published another {ref}; to put both together, on that branch:",
-                f"  git fetch {answer.text('path')} {name} && git merge FETCH_HEAD && guts publish",
+                f"  git fetch guts://{answer.text('id')} {name} && git merge FETCH_HEAD && guts publish",
             ]
     return lines
 

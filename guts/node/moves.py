@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar
 
+from guts.addresses import RepositoryUrl
 from guts.errors import ExitStatus, UsageError
 from guts.git.quarantine import Quarantine
-from guts.ids import AuthorId, ObjectId
+from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.node.drafts import Draft
 from guts.trust.authoring import Copy, wanted
 from guts.trust.canonical_refs import AncestorFacts, CanonicalRefs
@@ -23,14 +23,15 @@ class NonFastForward(UsageError):
 
     Args:
         lost: (ref, name under which the node has what it would lose), in order.
-        where: the node's folder of the repository, from where it can be fetched.
+        repository: from where it can be fetched.
     """
 
     code: ClassVar[str] = "NON_FAST_FORWARD"
     exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
 
-    def __init__(self, lost: list[tuple[str, str]], where: Path) -> None:
+    def __init__(self, lost: list[tuple[str, str]], repository: RepositoryId) -> None:
         ref, source = lost[0]
+        where = RepositoryUrl(repository)
         names = ", ".join(dict.fromkeys(name for name, _ in lost))
         if is_tag(ref):
             text, fetch = "published already, and another object", f"git fetch {where} +{source}:{ref}"
@@ -85,14 +86,12 @@ async def plan(
     shown: CanonicalRefs,
     ancestors: AncestorFacts,
     quarantine: Quarantine,
-    where: Path,
 ) -> Plan:
     """Return what ``draft`` means for a repository that shows ``shown``.
 
     Args:
         ancestors: those from which ``shown`` was made.
         quarantine: what answers for the new objects; they have been checked.
-        where: the node's folder of the repository.
 
     Raises:
         NonFastForward, Protected: a copy would lose what it may not.
@@ -104,7 +103,7 @@ async def plan(
     refs, head = await asyncio.to_thread(
         wanted, chain, draft.author, records.get(draft.author), draft.intent, others=others, ancestors=ancestors
     )
-    forced = await _forced(draft.intent.force, refs, shown, quarantine, where)
+    forced = await _forced(draft, draft.intent.force, refs, shown, quarantine)
     gone = {ref for ref in shown.refs if is_ref_name(ref) and ref not in refs}
     for ref in sorted(forced | gone):
         if ref in shown.refs and (rule := protecting(ref, chain.current.rules)) is not None:
@@ -141,7 +140,7 @@ async def _contained(pairs: Sequence[tuple[ObjectId, ObjectId]], quarantine: Qua
 
 
 async def _forced(
-    allowed: Set[str], refs: Mapping[str, ObjectId], shown: CanonicalRefs, quarantine: Quarantine, where: Path
+    draft: Draft, allowed: Set[str], refs: Mapping[str, ObjectId], shown: CanonicalRefs, quarantine: Quarantine
 ) -> frozenset[str]:
     """Return which of the ``refs`` wanted lose commits. Raises: ``NonFastForward``: some that may not."""
     moved = {ref: oid for ref, oid in refs.items() if shown.refs.get(ref) != oid}
@@ -153,5 +152,5 @@ async def _forced(
     # A tag that moves is another tag, wherever it goes.
     losing = [(ref, name) for (ref, name, _), contained in zip(old, kept, strict=True) if is_tag(ref) or not contained]
     if refused := sorted((ref, name) for ref, name in losing if ref not in allowed):
-        raise NonFastForward(refused, where)
+        raise NonFastForward(refused, draft.repository)
     return frozenset(ref for ref, _ in losing)

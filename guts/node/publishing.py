@@ -176,7 +176,7 @@ class Publishing:
         records = dict(held.records) if held is not None else {}
         ancestors = await self._ancestors(chain, records, quarantine)
         shown = await asyncio.to_thread(canonical_refs, chain, records, ancestors)
-        planned = await plan(draft, chain, records, shown, ancestors, quarantine, bare.path)
+        planned = await plan(draft, chain, records, shown, ancestors, quarantine)
         unsigned = await asyncio.to_thread(
             prepare_refs,
             chain,

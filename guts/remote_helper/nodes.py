@@ -27,6 +27,9 @@ TURN_TIMEOUT: Final = 60.0
 """Seconds until another push from this home, which runs the node too, must have ended."""
 
 TURN_INTERVAL: Final = 0.2
+RUNNING: Final = "through your running node"
+"""What is said where one runs; where none does, what runs in its place."""
+
 SEED_TIMEOUT: Final = 3600.0
 """Seconds for a node to get a repository before the first push to it."""
 
@@ -41,6 +44,7 @@ def reached(session: Session, url: RepositoryUrl, talk: Talk) -> Iterator[Contro
     """
     client = session.client()
     if _answers(client):
+        talk.note(RUNNING)
         yield client
         return
     talk.note("no node is running: a throw-away client fetches it")
@@ -88,6 +92,7 @@ def reached_for_push(session: Session, url: RepositoryUrl, talk: Talk) -> Iterat
     """
     client = session.client()
     if _answers(client):
+        talk.note(RUNNING)
         yield PushTarget(client, _followed(session, client, url, talk), stays=True)
         return
     talk.note("no node is running: the node runs for this push")

@@ -135,7 +135,7 @@ def test_two_maintainers_publish_by_turns_and_at_the_same_time(
     refs = settle(node, repository, lambda refs: conflict in refs)
     assert (refs[MAIN], refs[conflict]) == (adas, bos)
     assert "1 in conflict" in ada("ls").out
-    assert f"git fetch {bare(ada, repository)} {conflict} && git merge FETCH_HEAD" in ada("inspect", repository).out
+    assert f"git fetch guts://{repository} {conflict} && git merge FETCH_HEAD" in ada("inspect", repository).out
 
     # Who goes on without the other's commit is refused; a merge ends it, on every replica.
     commit(work, "ada goes on")

@@ -80,7 +80,7 @@ async def test_commit_is_pushed_and_nobody_else_has_it(desk: Desk) -> None:
     assert await desk.node.has(desk.maintainer.repository, {MAIN: second})
     await desk.node.shows_what_it_says(desk.maintainer.repository)
     again = await desk.push("main")
-    assert (again.status, again.err) == (0, "Everything up-to-date\n")
+    assert (again.status, again.err) == (0, "guts: through your running node\nEverything up-to-date\n")
 
 
 async def test_first_push_into_an_empty_repository_says_what_a_clone_checks_out(world: World) -> None:
