@@ -117,7 +117,8 @@ class RepositoryUrl:
         name = parts[1].removesuffix(".git") if len(parts) == 2 else None
         if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
             raise BadAddress(f"{name!r} can't be the name in a URL: letters, digits, '.', '_' and '-' only")
-        return cls(RepositoryId.parse(parts[0]), name, hint)
+        # People add .git out of habit, to the id too.
+        return cls(RepositoryId.parse(parts[0].removesuffix(".git")), name, hint)
 
     def __str__(self) -> str:
         parts = [str(self.hint)] if self.hint else []

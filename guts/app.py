@@ -113,8 +113,8 @@ def in_thread(node: AbstractAsyncContextManager[Path]) -> Iterator[Path]:
 
     Raises: as ``node``; also what it ended in, where it did not live to the end.
     """
-    # Its errors arrive as exceptions; nobody needs its log as well.
-    logging.getLogger("guts").addHandler(logging.NullHandler())
+    # Its errors arrive as exceptions; nobody needs its log as well, nor that of what it is made of.
+    logging.getLogger().addHandler(logging.NullHandler())
     loop, leave = asyncio.new_event_loop(), asyncio.Event()
     sockets: list[Path] = []
     begun = threading.Event()

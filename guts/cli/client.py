@@ -108,14 +108,15 @@ class ControlClient:
         """
         connection = self._connect(timeout)
         try:
-            connection.request("POST", path, body, {"Content-Type": "application/octet-stream"})
+            try:
+                connection.request("POST", path, body, {"Content-Type": "application/octet-stream"})
+            except (BrokenPipeError, ConnectionResetError):
+                raise NodeDown(self._path, "it closed the connection") from None
             response = self._response(connection)
             if response.status >= http.HTTPStatus.BAD_REQUEST:
                 self._value(response)
             notes = response.headers.get_all(NOTE_HEADER, [])
             yield Streamed([unquote(note) for note in notes], self._pieces(response))
-        except (BrokenPipeError, ConnectionResetError):
-            raise NodeDown(self._path, "it closed the connection") from None
         finally:
             connection.close()
 

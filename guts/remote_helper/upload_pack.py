@@ -1,6 +1,6 @@
 """``git upload-pack``'s side of protocol v2 (gitprotocol-v2(5)), with refs that were verified."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, ClassVar, Final
 from urllib.parse import quote
 
@@ -9,7 +9,7 @@ from guts.addresses import RepositoryUrl
 from guts.cli.answer import Answer
 from guts.cli.client import ControlClient
 from guts.cli.known_repositories import remember
-from guts.cli.session import Session
+from guts.cli.session import Session, age_text
 from guts.errors import UsageError
 from guts.git.git_requests import MAX_FETCH_BYTES
 from guts.git.pkt_line import Mark, Packet, encode, read_packet
@@ -84,10 +84,9 @@ class UploadPack:
         answer = Answer.of(self._client.get(f"/v1/repositories/{self._url.repository}/refs{query}", READ_TIMEOUT))
         for note in (*answer.texts("notes"), *remember(self._session.paths, answer)):
             self._talk.note(note)
-        if contested := sorted({_contested(ref) for ref in answer.texts("conflicts")}):
-            shown = ", ".join(contested[:SHOWN]) + (f" and {len(contested) - SHOWN} more" if contested[SHOWN:] else "")
-            fetch = f"git fetch {self._remote} '+{CONFLICTS}*:{CONFLICTS}*'"
-            self._talk.note(f"in conflict: {shown}; {fetch} fetches all sides")
+        self._talk.detail(_provenance(answer))
+        if conflicts := sorted(answer.texts("conflicts")):
+            self._talk.note(_in_conflict(conflicts, self._remote))
         return answer
 
     def _fetch(self, request: list[Packet]) -> None:
@@ -136,9 +135,20 @@ def serve_archive(client: ControlClient, url: RepositoryUrl, git_in: BinaryIO, g
     git_out.flush()
 
 
-def _contested(conflict: str) -> str:
-    """Return the ref of which ``refs/guts/conflict/<author>/<ref>`` is another side."""
-    return conflict.removeprefix(CONFLICTS).partition("/")[2]
+def _in_conflict(conflicts: Sequence[str], remote: str) -> str:
+    """Say which refs have other sides (``refs/guts/conflict/<author>/<ref>``), and how to get at those."""
+    contested = sorted({conflict.removeprefix(CONFLICTS).partition("/")[2] for conflict in conflicts})
+    shown = ", ".join(contested[:SHOWN]) + (f" and {len(contested) - SHOWN} more" if contested[SHOWN:] else "")
+    if len(conflicts) == 1:
+        return f"in conflict: {shown}; git fetch {remote} {conflicts[0]} && git merge FETCH_HEAD puts both together"
+    return f"in conflict: {shown}; git fetch {remote} '+{CONFLICTS}*:{CONFLICTS}*' fetches all sides"
+
+
+def _provenance(answer: Answer) -> str:
+    """Say where the refs come from, and how old they are."""
+    signed = max((head.number("signed_ms") for head in answer.objects("heads")), default=0)
+    source = "held by the node" if answer.flag("held") else f"read from {answer.number('sources')} holders"
+    return f"{len(answer.objects('refs'))} refs, {source}, epoch {answer.number('epoch')}, signed {age_text(signed)}"
 
 
 def _query(url: RepositoryUrl, timeout: float) -> str:

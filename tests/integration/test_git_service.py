@@ -135,6 +135,7 @@ async def test_one_more_fetch_than_a_holder_answers_waits_for_its_turn(world: Wo
 
 
 async def test_holder_that_stops_in_the_middle_leaves_no_child_and_git_an_error(world: World) -> None:
+    before = children()
     holder = await world.node("holder")
     maintainer = await large(world, holder)
     reader = await world.node("reader", doors=(holder.hint,))
@@ -145,4 +146,9 @@ async def test_holder_that_stops_in_the_middle_leaves_no_child_and_git_an_error(
         assert await holder.stop() < 5
         rest = b"".join([chunk async for chunk in answer.chunks])
     assert b"in the middle of the pack" in rest[-300:]
-    assert Path(f"/proc/self/task/{os.getpid()}/children").read_text() == ""
+    assert children() <= before
+
+
+def children() -> set[str]:
+    """Return the children of this process; other tests may have left some that have ended."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())

@@ -97,16 +97,17 @@ def test_both_pushes_succeed_and_a_merge_ends_the_conflict(
 
     # Who fetches is told, with the command that brings the other side; it works as it stands there.
     note = next(line for line in ada.author.ok(ada.work, "fetch", "guts").err.splitlines() if "in conflict" in line)
-    assert note.startswith(f"guts: in conflict: {MAIN}; git fetch guts "), note
-    command = note.partition("; git ")[2].removesuffix(" fetches all sides").replace("'", "").split()
-    ada.author.ok(ada.work, *command)
-    assert git(ada.work, "rev-parse", conflict) == bos_tip
+    command = f"git fetch guts {conflict} && git merge FETCH_HEAD"
+    assert note == f"guts: in conflict: {MAIN}; {command} puts both together"
+    ada.author.ok(ada.work, "fetch", "-q", "guts", conflict)
+    assert git(ada.work, "rev-parse", "FETCH_HEAD") == bos_tip
     # A push that leaves the other side out would hide it.
     commit(ada.work, "ada, alone")
     refused = ada.author.git(ada.work, "push", "guts", "main")
     assert refused.status == 1
     assert "! [remote rejected] main -> main (in conflict: merge first" in refused.err, refused.err
-    ada.author.ok(ada.work, "merge", "-q", "-m", "together", conflict)
+    ada.author.ok(ada.work, "fetch", "-q", "guts", conflict)
+    ada.author.ok(ada.work, "merge", "-q", "-m", "together", "FETCH_HEAD")
     ada.author.ok(ada.work, "push", "-q", "guts", "main")
     refs = agreed(network, ada.repository, conflicts=0)
     assert refs[MAIN] == git(ada.work, "rev-parse", "main")
