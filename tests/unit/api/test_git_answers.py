@@ -65,6 +65,13 @@ def test_error_in_the_middle_cuts_the_answer_off(control: ScriptedControl, path:
         post(path, ARCHIVE, b"")
 
 
+def test_reader_of_the_answer_that_is_gone_is_not_taken_for_the_node(control: ScriptedControl, path: Path) -> None:
+    control.answer = [b"begin", b"more" * 100_000]
+    with pytest.raises(BrokenPipeError), ControlClient(path).stream(ARCHIVE, b"", TIMEOUT) as answer:
+        next(answer.pieces)
+        raise BrokenPipeError  # as a write to git does, when git has ended
+
+
 @pytest.mark.parametrize(("where", "limit"), [(FETCH, MAX_FETCH_BYTES), (ARCHIVE, MAX_ARCHIVE_BYTES)])
 def test_request_has_at_most_its_limit(control: ScriptedControl, path: Path, where: str, limit: int) -> None:
     control.held.add(REPOSITORY)
