@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, Self, TypeVar
 
 from guts.errors import Unavailable, UsageError
 from guts.git.ancestry import contained
@@ -23,6 +23,7 @@ PROTOCOLS: Final = "file:git:http:https:ssh"
 MAX_LISTING_BYTES: Final = 32 << 20
 """Of a mirror's refs: 5,000 with names of 255 bytes, and as many conflicts, are 3 MB; a forge adds thousands."""
 
+_Value = TypeVar("_Value")
 _OBJECT: Final = re.compile(rb"[0-9a-f]{40}")
 _SETTINGS: Final = r"^(remote\..*\.(url|fetch|tagopt)|guts\.repository)$"
 _BARE: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
@@ -270,10 +271,10 @@ async def ancestors(
 
 
 async def list_mirror(url: str, timeout: float, git: Git | None = None) -> Refs:  # noqa: ASYNC109 (told to a person)
-    """Return the refs that ``url`` tells; names that are repeated, or peeled, count once.
+    """Return the refs that ``url`` tells; a name that is repeated, or peeled, counts once.
 
     Raises:
-        MirrorFailed: it does not, not in time, or not as git does.
+        MirrorFailed: it does not, not in time, not as git does, or a name is at two places.
     """
     git = git or OwnGit()
     environment = {"GIT_ALLOW_PROTOCOL": PROTOCOLS}
@@ -301,16 +302,24 @@ async def list_mirror(url: str, timeout: float, git: Git | None = None) -> Refs:
 def _parsed(url: str, output: bytes) -> Refs:
     oids: dict[str, ObjectId] = {}
     symbolic: dict[str, str] = {}
+    heads: dict[str, ObjectId] = {}
     for line in output.splitlines():
         value, _, name_bytes = line.partition(b"\t")
         name = name_bytes.decode(errors="surrogateescape")
         if value.startswith(b"ref: "):
-            symbolic[name] = value[5:].decode(errors="surrogateescape")
+            _put(url, symbolic, name, value[5:].decode(errors="surrogateescape"))
         elif not _OBJECT.fullmatch(value):
             raise MirrorFailed(f"{url} has other objects than SHA-1")
-        elif not name.endswith("^{}") and name != "HEAD":
-            oids[name] = ObjectId(bytes.fromhex(value.decode()))
+        elif not name.endswith("^{}"):
+            _put(url, heads if name == "HEAD" else oids, name, ObjectId(bytes.fromhex(value.decode())))
     return Refs(oids, symbolic)
+
+
+def _put(url: str, found: dict[str, _Value], name: str, value: _Value) -> None:
+    """Put ``name`` in. Raises: ``MirrorFailed``: it is there with another value, and git takes the first of two."""
+    if found.setdefault(name, value) != value:
+        shown = "".join(character if character.isprintable() else "?" for character in name)
+        raise MirrorFailed(f"{url} lists {shown} twice, at two places", hint=f"git ls-remote {url}")
 
 
 async def _git_dir(git: Git, path: Path) -> str:

@@ -220,6 +220,31 @@ async def test_mirror_that_talks_nonsense_fails_in_one_line() -> None:
     assert "\x1b" not in str(caught.value)
 
 
+def advertised(*refs: tuple[ObjectId, str]) -> bytes:
+    """Return what a git server says first that has ``refs``; names may be repeated."""
+    lines = [f"{oid} {name}" for oid, name in refs]
+    lines[0] += "\0 agent=x"
+    return b"".join(b"%04x%b\n" % (len(line) + 5, line.encode()) for line in lines) + b"0000"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        advertised((ONE, "HEAD"), (ONE, "refs/heads/main"), (TWO, "refs/heads/main")),
+        advertised((ONE, "HEAD"), (TWO, "HEAD"), (ONE, "refs/heads/main")),
+    ],
+    ids=["branch", "HEAD"],
+)
+async def test_mirror_that_lists_a_name_twice_is_refused(data: bytes) -> None:
+    with answering(data) as url, pytest.raises(MirrorFailed, match=r"lists (refs/heads/main|HEAD) twice"):
+        await list_mirror(url, 10)
+
+
+async def test_name_that_is_repeated_with_one_value_counts_once() -> None:
+    with answering(advertised((ONE, "refs/heads/main"), (ONE, "refs/heads/main"))) as url:
+        assert (await list_mirror(url, 10)).oids == {"refs/heads/main": ONE}
+
+
 async def test_names_that_move_a_terminal_come_as_they_are_and_are_not_signed() -> None:
     name = b"refs/heads/\x1b[31mred\xff"
     line = b"%b %b\0 agent=x\n" % (b"1" * 40, name)
