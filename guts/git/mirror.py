@@ -25,6 +25,7 @@ MAX_LISTING_BYTES: Final = 32 << 20
 
 _Value = TypeVar("_Value")
 _OBJECT: Final = re.compile(rb"[0-9a-f]{40}")
+_REMOTE_HEAD: Final = re.compile(r"refs/remotes/.+/HEAD")
 _SETTINGS: Final = r"^(remote\..*\.(url|fetch|tagopt)|guts\.repository)$"
 _BARE: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 _OFFLINE: Final = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
@@ -48,8 +49,8 @@ class Refs:
     """Refs as git shows them.
 
     Attributes:
-        oids: by name; without HEAD.
-        symbolic: those that point at others, HEAD too, by name.
+        oids: by name, also of those that point at others; without HEAD.
+        symbolic: where those point that point at others, HEAD too, by name.
     """
 
     oids: Mapping[str, ObjectId]
@@ -248,7 +249,7 @@ class Clone:
             oid, name, target = line.split(" ")
             if target:
                 symbolic[name] = target
-            else:
+            if not (target and _REMOTE_HEAD.fullmatch(name)):  # others are refs to whoever fetches, as any
                 oids[name] = ObjectId(bytes.fromhex(oid))
         head = await self._git.run(["symbolic-ref", "--quiet", "HEAD"], accept=(0, 1), cwd=self.path)
         if head:

@@ -89,13 +89,17 @@ def lie(mirror: Path, name: str) -> str:
         case "unsigned":
             git(mirror, "tag", "v9", "main~1")
             return "refs/tags/v9"
+        case "unsigned symbolic":
+            git(mirror, "update-ref", "refs/x/evil", "main~1")
+            git(mirror, "symbolic-ref", "refs/heads/evil", "refs/x/evil")
+            return "refs/heads/evil"
         case "forged HEAD":
             git(mirror, "symbolic-ref", "HEAD", "refs/heads/side")
             return "HEAD"
     raise AssertionError(name)
 
 
-LIES = ("forged", "forged tag", "stale", "withheld", "withheld tag", "unsigned", "forged HEAD")
+LIES = ("forged", "forged tag", "stale", "withheld", "withheld tag", "unsigned", "unsigned symbolic", "forged HEAD")
 
 
 def free_port() -> int:

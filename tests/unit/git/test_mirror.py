@@ -114,6 +114,17 @@ async def test_clone_tells_its_remotes_and_refs(tmp_path: Path) -> None:
         clone.remote("x")
 
 
+async def test_symbolic_refs_are_refs_too(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
+    for name in ("refs/heads/evil", "refs/tags/v9", "refs/remotes/origin/HEAD"):
+        git(tmp_path, "symbolic-ref", name, "refs/heads/main")
+    refs = await (await Clone.open(tmp_path)).refs()
+    assert set(refs.oids) == {"refs/heads/main", "refs/heads/evil", "refs/tags/v9"}
+    assert refs.oids == {name: ObjectId(bytes.fromhex(git(tmp_path, "rev-parse", name))) for name in refs.oids}
+    assert set(view_of_mirror(refs, SIGNED).there) == set(refs.oids)
+
+
 async def test_what_is_no_clone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotAGitDirectory):
         await Clone.open(tmp_path)
