@@ -219,12 +219,13 @@ def _reached(session: Session, url: RepositoryUrl, timeout: float) -> Iterator[_
 
 
 def _findings(state: "Signed", seen: _Seen) -> "list[Finding]":
-    from guts.cli.verifying import Finding, Verdict, compare, compare_head
+    from guts.cli.verifying import Finding, Verdict, compare, compare_head, disguised
 
     view, canonical = seen.view, state.canonical
     findings = compare(state, canonical, view.there, seen.expects)
     if view.head is not None:
         findings.insert(0, compare_head(state, canonical, view.head))
+    findings += [disguised(name, oid) for name, oid in sorted(view.disguises.items())]
     return findings + [
         Finding(Verdict.LOCAL, ref, str(oid), state.signature(ref, canonical.refs.get(ref)))
         for ref, oid in sorted(view.own.items())

@@ -97,7 +97,9 @@ class Finding:
     @property
     def doubtful(self) -> bool:
         """Whether it may have been signed once, or be part of what is."""
-        return self.verdict in (Verdict.FORGED, Verdict.UNSIGNED) and self.oid is not None and self.ref != "HEAD"
+        return (
+            self.verdict in (Verdict.FORGED, Verdict.UNSIGNED) and self.oid is not None and self.ref.startswith(SIGNED)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +259,14 @@ def compare(
             mine = state.signature(ref, oid)
             found.append(Finding(Verdict.FORGED if mine is None else Verdict.STALE, ref, str(oid), signed, mine))
     return found
+
+
+def disguised(name: str, oid: ObjectId | None) -> Finding:
+    """Return what is to be said of what makes git show other objects (``refs/replace/…``), or other parents."""
+    if oid is None:
+        return Finding(Verdict.FORGED, name, None, note="git shows other parents of commits than they have")
+    note = f"git shows it in the place of {name.rpartition('/')[2][:7]}"
+    return Finding(Verdict.FORGED, name, str(oid), note=note)
 
 
 def compare_head(state: Signed, canonical: CanonicalRefs, target: str) -> Finding:

@@ -5,6 +5,7 @@ itself takes for safe, and for no more than a repository may have.
 """
 
 import asyncio
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +29,14 @@ _OBJECT: Final = re.compile(rb"[0-9a-f]{40}")
 _REMOTE_HEAD: Final = re.compile(r"refs/remotes/.+/HEAD")
 _SETTINGS: Final = r"^(remote\..*\.(url|fetch|tagopt)|guts\.repository)$"
 _BARE: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-_OFFLINE: Final = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+_AS_SIGNED: Final = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull}
+"""Objects are what their ids say: nothing stands in for another, and no commit has other parents."""
+
+_OFFLINE: Final = {**_AS_SIGNED, "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
 """Of a clone made with ``--filter`` nothing is fetched on demand: what is missing is missing."""
+
+REPLACING: Final = "refs/replace/"
+GRAFTS: Final = "info/grafts"
 
 
 class NoSuchRemote(UsageError):
@@ -51,10 +58,18 @@ class Refs:
     Attributes:
         oids: by name, also of those that point at others; without HEAD.
         symbolic: where those point that point at others, HEAD too, by name.
+        grafted: a file beside them gives commits other parents (gitglossary(7), ``grafts``).
     """
 
     oids: Mapping[str, ObjectId]
     symbolic: Mapping[str, str]
+    grafted: bool = False
+
+    @property
+    def disguises(self) -> dict[str, ObjectId | None]:
+        """What makes git show other objects, or another history, than ids say, by name."""
+        found: dict[str, ObjectId | None] = {name: oid for name, oid in self.oids.items() if name.startswith(REPLACING)}
+        return found | ({GRAFTS: None} if self.grafted else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +109,14 @@ class View:
         head: the branch that the remote's HEAD was on, where that is known.
         own: branches and notes of the clone itself.
         elsewhere: how many refs more, that no record can speak of.
+        disguises: what makes git show something else than these, by name.
     """
 
     there: Mapping[str, ObjectId]
     head: str | None
     own: Mapping[str, ObjectId] = field(default_factory=dict)
     elsewhere: int = 0
+    disguises: Mapping[str, ObjectId | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +161,12 @@ def view_of_clone(refs: Refs, remote: Remote, signed: tuple[str, ...]) -> View:
     """
     there: dict[str, ObjectId] = {}
     own: dict[str, ObjectId] = {}
+    disguises = refs.disguises
     elsewhere = 0
     for name, oid in refs.oids.items():
         theirs = remote.name_of(name)
+        if name in disguises:
+            continue
         if theirs is not None and theirs.startswith(signed):
             there[theirs] = oid
         elif theirs is not None:
@@ -158,13 +178,15 @@ def view_of_clone(refs: Refs, remote: Remote, signed: tuple[str, ...]) -> View:
     head = refs.symbolic.get(f"refs/remotes/{remote.name}/HEAD")
     if remote.name_of("refs/heads/x") == "refs/heads/x":
         head = refs.symbolic.get("HEAD")
-    return View(there, None if head is None else remote.name_of(head), own, elsewhere)
+    return View(there, None if head is None else remote.name_of(head), own, elsewhere, disguises)
 
 
 def view_of_mirror(refs: Refs, signed: tuple[str, ...]) -> View:
     """Return what a mirror shows; ``signed`` as in ``view_of_clone``."""
     there = {name: oid for name, oid in refs.oids.items() if name.startswith(signed)}
-    return View(there, refs.symbolic.get("HEAD"), elsewhere=len(refs.oids) - len(there))
+    disguises = refs.disguises
+    elsewhere = len(refs.oids.keys() - there.keys() - disguises.keys())
+    return View(there, refs.symbolic.get("HEAD"), elsewhere=elsewhere, disguises=disguises)
 
 
 class Clone:
@@ -254,7 +276,12 @@ class Clone:
         head = await self._git.run(["symbolic-ref", "--quiet", "HEAD"], accept=(0, 1), cwd=self.path)
         if head:
             symbolic["HEAD"] = head.decode(errors="surrogateescape").strip()
-        return Refs(oids, symbolic)
+        return Refs(oids, symbolic, await self._grafted())
+
+    async def _grafted(self) -> bool:
+        output = await self._git.run(["rev-parse", "--git-path", GRAFTS], cwd=self.path)
+        file = self.path / os.fsdecode(output.removesuffix(b"\n"))
+        return file.exists() and (not file.is_file() or file.stat().st_size > 0)
 
 
 async def ancestors(
@@ -278,7 +305,7 @@ async def list_mirror(url: str, timeout: float, git: Git | None = None) -> Refs:
         MirrorFailed: it does not, not in time, not as git does, or a name is at two places.
     """
     git = git or OwnGit()
-    environment = {"GIT_ALLOW_PROTOCOL": PROTOCOLS}
+    environment = {**_AS_SIGNED, "GIT_ALLOW_PROTOCOL": PROTOCOLS}
     hint = f"git ls-remote {url}"
     try:
         async with (

@@ -281,6 +281,26 @@ def test_texts_name_what_is_wrong_and_who_signed_what(node: Node, published: Pub
     }
 
 
+def test_object_that_stands_in_for_another_is_found_out(
+    node: Node, published: Published, mirror: Path, tmp_path: Path
+) -> None:
+    main, evil = git(mirror, "rev-parse", "main"), git(mirror, "commit-tree", "main^{tree}", "-m", "evil")
+    git(mirror, "replace", main, evil)
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(mirror), str(clone))
+    assert verdicts(node(3), clone)["refs/heads/main"] == "ok"
+    git(clone, "fetch", "-q", "origin", "refs/replace/*:refs/replace/*")
+    assert git(clone, "log", "-1", "--format=%s", "origin/main") == "evil"
+    for where in (mirror, f"file://{mirror}", clone):
+        ran = node(3)("verify", where)
+        assert ran.status == ExitStatus.INTEGRITY
+        said = f"nobody signed that; git shows it in the place of {main[:7]}"
+        assert f"forged: refs/replace/{main} {evil[:7]}: {said}\n" in ran.out
+    git(clone, "replace", "-d", main)
+    (clone / ".git/info/grafts").write_text(f"{main} {evil}\n")
+    assert verdicts(node(3), clone)["info/grafts"] == "forged"
+
+
 def test_folder_that_was_pushed_to_is_a_mirror_too(
     node: Node, published: Published, mirror: Path, tmp_path: Path
 ) -> None:

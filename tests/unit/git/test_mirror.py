@@ -125,6 +125,33 @@ async def test_symbolic_refs_are_refs_too(tmp_path: Path) -> None:
     assert set(view_of_mirror(refs, SIGNED).there) == set(refs.oids)
 
 
+async def test_what_disguises_objects_is_told_and_believed_by_nobody(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "remote", "add", "origin", "https://example.invalid/origin")
+    for name in ("one", "two"):
+        git(tmp_path, "commit", "-q", "--allow-empty", "-m", name)
+    one, two = (ObjectId(bytes.fromhex(git(tmp_path, "rev-parse", name))) for name in ("main~1", "main"))
+    apart = ObjectId(bytes.fromhex(git(tmp_path, "commit-tree", "main^{tree}", "-m", "apart")))
+    clone = await Clone.open(tmp_path)
+    assert (await clone.refs()).disguises == {}
+    assert await ancestors(tmp_path, [(one, apart)]) == set()
+
+    for how in ("replace", "grafts"):
+        if how == "replace":
+            git(tmp_path, "replace", str(apart), str(two))
+            disguises: dict[str, ObjectId | None] = {f"refs/replace/{apart}": two}
+        else:
+            git(tmp_path, "replace", "-d", str(apart))
+            (tmp_path / ".git/info/grafts").write_text(f"{apart} {two}\n")
+            disguises = {"info/grafts": None}
+        assert git(tmp_path, "rev-list", str(apart)).split()[-1] == str(one)  # it works
+        refs, remote = await clone.refs(), clone.remote()
+        assert remote is not None
+        for view in (view_of_clone(refs, remote, SIGNED), view_of_mirror(refs, SIGNED)):
+            assert (view.disguises, view.elsewhere) == (disguises, 0)
+        assert await ancestors(tmp_path, [(one, apart)]) == set()
+
+
 async def test_what_is_no_clone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotAGitDirectory):
         await Clone.open(tmp_path)
