@@ -26,6 +26,9 @@ MAX_LISTING_BYTES: Final = 32 << 20
 
 _Value = TypeVar("_Value")
 _OBJECT: Final = re.compile(rb"[0-9a-f]{40}")
+_MAKING: Final = ("commit", "cherry-pick", "revert", "am", "rebase (pick", "rebase (continue")
+"""How entries of a reflog begin that come with a new commit; ``clone``, ``checkout``, ``pull`` may need not."""
+
 _REMOTE_HEAD: Final = re.compile(r"refs/remotes/.+/HEAD")
 _SETTINGS: Final = r"^(remote\..*\.(url|fetch|tagopt)|guts\.repository)$"
 _BARE: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
@@ -59,11 +62,15 @@ class Refs:
         oids: by name, also of those that point at others; without HEAD.
         symbolic: where those point that point at others, HEAD too, by name.
         grafted: a file beside them gives commits other parents (gitglossary(7), ``grafts``).
+        head: where HEAD is, on a branch or not.
+        made_here: the commit there was made here, by HEAD's reflog, not fetched.
     """
 
     oids: Mapping[str, ObjectId]
     symbolic: Mapping[str, str]
     grafted: bool = False
+    head: ObjectId | None = None
+    made_here: bool = False
 
     @property
     def disguises(self) -> dict[str, ObjectId | None]:
@@ -107,9 +114,12 @@ class View:
     Attributes:
         there: by the remote's names for them.
         head: the branch that the remote's HEAD was on, where that is known.
+        head_oid: where the remote's HEAD is, where that is known; without ``head``: on no branch.
         own: branches and notes of the clone itself.
         elsewhere: how many refs more, that no record can speak of.
         disguises: what makes git show something else than these, by name.
+        detached: where the HEAD of the clone itself is, if it is on no branch.
+        made_here: that commit was made here, not fetched.
     """
 
     there: Mapping[str, ObjectId]
@@ -117,6 +127,9 @@ class View:
     own: Mapping[str, ObjectId] = field(default_factory=dict)
     elsewhere: int = 0
     disguises: Mapping[str, ObjectId | None] = field(default_factory=dict)
+    head_oid: ObjectId | None = None
+    detached: ObjectId | None = None
+    made_here: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +188,14 @@ def view_of_clone(refs: Refs, remote: Remote, signed: tuple[str, ...]) -> View:
             there[name] = oid
         elif name.startswith(("refs/heads/", "refs/notes/")):
             own[name] = oid
-    head = refs.symbolic.get(f"refs/remotes/{remote.name}/HEAD")
     if remote.name_of("refs/heads/x") == "refs/heads/x":
-        head = refs.symbolic.get("HEAD")
-    return View(there, None if head is None else remote.name_of(head), own, elsewhere, disguises)
+        branch = refs.symbolic.get("HEAD")
+        head = None if branch is None else remote.name_of(branch)
+        return View(there, head, own, elsewhere, disguises, head_oid=refs.head)
+    branch = refs.symbolic.get(f"refs/remotes/{remote.name}/HEAD")
+    head = None if branch is None else remote.name_of(branch)
+    detached = None if refs.symbolic.get("HEAD", "").startswith("refs/heads/") else refs.head
+    return View(there, head, own, elsewhere, disguises, detached=detached, made_here=refs.made_here)
 
 
 def view_of_mirror(refs: Refs, signed: tuple[str, ...]) -> View:
@@ -186,7 +203,8 @@ def view_of_mirror(refs: Refs, signed: tuple[str, ...]) -> View:
     there = {name: oid for name, oid in refs.oids.items() if name.startswith(signed)}
     disguises = refs.disguises
     elsewhere = len(refs.oids.keys() - there.keys() - disguises.keys())
-    return View(there, refs.symbolic.get("HEAD"), elsewhere=elsewhere, disguises=disguises)
+    head = refs.symbolic.get("HEAD")
+    return View(there, head, elsewhere=elsewhere, disguises=disguises, head_oid=refs.head)
 
 
 class Clone:
@@ -276,7 +294,15 @@ class Clone:
         head = await self._git.run(["symbolic-ref", "--quiet", "HEAD"], accept=(0, 1), cwd=self.path)
         if head:
             symbolic["HEAD"] = head.decode(errors="surrogateescape").strip()
-        return Refs(oids, symbolic, await self._grafted())
+        at = (await self._git.run(["rev-parse", "--verify", "--quiet", "HEAD"], accept=(0, 1), cwd=self.path)).decode()
+        head_oid = ObjectId(bytes.fromhex(at.strip())) if at else None
+        return Refs(oids, symbolic, await self._grafted(), head_oid, await self._made_here(head_oid))
+
+    async def _made_here(self, head: ObjectId | None) -> bool:
+        arguments = ["log", "--walk-reflogs", "--max-count=1", "--format=%H %gs", "HEAD", "--"]
+        output = await self._git.run(arguments, environment=_OFFLINE, accept=(0, 128), cwd=self.path)
+        oid, _, done = output.decode(errors="replace").partition(" ")
+        return head is not None and oid == str(head) and done.startswith(_MAKING)
 
     async def _grafted(self) -> bool:
         output = await self._git.run(["rev-parse", "--git-path", GRAFTS], cwd=self.path)
@@ -340,7 +366,7 @@ def _parsed(url: str, output: bytes) -> Refs:
             raise MirrorFailed(f"{url} has other objects than SHA-1")
         elif not name.endswith("^{}"):
             _put(url, heads if name == "HEAD" else oids, name, ObjectId(bytes.fromhex(value.decode())))
-    return Refs(oids, symbolic)
+    return Refs(oids, symbolic, head=heads.get("HEAD"))
 
 
 def _put(url: str, found: dict[str, _Value], name: str, value: _Value) -> None:

@@ -125,6 +125,42 @@ async def test_symbolic_refs_are_refs_too(tmp_path: Path) -> None:
     assert set(view_of_mirror(refs, SIGNED).there) == set(refs.oids)
 
 
+async def test_head_on_no_branch_is_told_and_who_made_what_it_is_at(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main", "origin")
+    origin, work = tmp_path / "origin", tmp_path / "work"
+    git(origin, "commit", "-q", "--allow-empty", "-m", "one")
+    one = ObjectId(bytes.fromhex(git(origin, "rev-parse", "main")))
+    refs = await list_mirror(str(origin), 10)
+    assert (refs.head, view_of_mirror(refs, SIGNED).head_oid) == (one, one)
+    git(origin, "switch", "-q", "--detach")
+    git(origin, "commit", "-q", "--allow-empty", "-m", "evil")
+    evil = ObjectId(bytes.fromhex(git(origin, "rev-parse", "HEAD")))
+    for refs in (await list_mirror(str(origin), 10), await (await Clone.open(origin)).refs()):
+        view = view_of_mirror(refs, SIGNED)
+        assert (view.head, view.head_oid, view.detached) == (None, evil, None)
+
+    async def seen() -> tuple[ObjectId | None, bool]:
+        clone = await Clone.open(work)
+        remote = clone.remote()
+        assert remote is not None
+        view = view_of_clone(await clone.refs(), remote, SIGNED)
+        assert view.head_oid is None
+        return view.detached, view.made_here
+
+    git(tmp_path, "-c", "advice.detachedHead=false", "clone", "-q", str(origin), str(work))
+    assert await seen() == (evil, False)
+    git(work, "commit", "-q", "--allow-empty", "-m", "mine")
+    assert await seen() == (ObjectId(bytes.fromhex(git(work, "rev-parse", "HEAD"))), True)
+    git(work, "switch", "-q", "--detach", "HEAD~1")
+    assert await seen() == (evil, False)
+    git(work, "switch", "-q", "main")
+    assert (await seen())[0] is None
+    git(work, "symbolic-ref", "HEAD", "refs/remotes/origin/main")
+    assert await seen() == (one, False)
+    git(work, "symbolic-ref", "HEAD", "refs/heads/unborn")
+    assert (await seen())[0] is None
+
+
 async def test_what_disguises_objects_is_told_and_believed_by_nobody(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q", "-b", "main")
     git(tmp_path, "remote", "add", "origin", "https://example.invalid/origin")
