@@ -55,7 +55,9 @@ def script(shell: str) -> str:
 
     made = get_completion_class(shell)
     assert made is not None, f"click completes in {shell}"
-    return f"{made(root, {}, 'guts', VARIABLE).source().rstrip()}\n# {MARK} completion\n"
+    lines = made(root, {}, "guts", VARIABLE).source().strip().splitlines()
+    lines.insert(1 if lines[0].startswith("#compdef") else 0, f"# {MARK} completion")  # zsh looks at the first line
+    return "\n".join(lines) + "\n"
 
 
 def script_file(shell: str, environ: Mapping[str, str]) -> Path:

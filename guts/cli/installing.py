@@ -1,9 +1,12 @@
 """Files that a command puts into the user's folders, and takes away again: only ever its own.
 
-Each carries ``MARK``. A file of that name without it is somebody else's, and neither replaced nor removed.
+Each carries a line of ``MARK`` at its beginning. Whatever else has that name, a file without it, a link, a pipe, is
+somebody else's, and neither replaced nor removed.
 """
 
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,12 +16,15 @@ from guts.errors import ExitStatus, UsageError
 from guts.git.files import disk_faults
 
 MARK: Final = "made by guts install"
+_OURS: Final = re.compile(rf"""(?:(?:#compdef|\.|'\\")[^\n]*\n)?(?:#|\.\\") {MARK} [a-z]+(?:\n|\Z)""")
+"""The mark is the first line, or the second after one that a program takes for its own there (zsh, man)."""
+
 MAX_LOOK_BYTES: Final = 1 << 20
 """A larger file is nobody's man page or completion, and not ours."""
 
 
 class ForeignFile(UsageError):
-    """There is a file where one should be installed, and it was not made by ``guts install``."""
+    """There is something where a file should be installed, and it was not made by ``guts install``."""
 
     code: ClassVar[str] = "FOREIGN_FILE"
     exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
@@ -28,7 +34,7 @@ class ForeignFile(UsageError):
 
 
 def install_files(files: Mapping[Path, str], *, dry_run: bool) -> list[Path]:
-    """Write those of ``files`` (each carries ``MARK``) that are not there already; return which.
+    """Write those of ``files`` (each begins with a line of ``MARK``) that are not there already; return which.
 
     Args:
         dry_run: write nothing.
@@ -40,7 +46,7 @@ def install_files(files: Mapping[Path, str], *, dry_run: bool) -> list[Path]:
     with disk_faults():
         there = {path: _text(path) for path in files}
         for path, text in there.items():
-            if text is not None and MARK not in text:
+            if text is not None and not _OURS.match(text):
                 raise ForeignFile(path)
         changed = [path for path, text in files.items() if there[path] != text]
         for path in () if dry_run else changed:
@@ -52,18 +58,23 @@ def install_files(files: Mapping[Path, str], *, dry_run: bool) -> list[Path]:
 def uninstall_files(paths: Iterable[Path], *, dry_run: bool) -> list[Path]:
     """Remove those of ``paths`` that are there and ours; return which. Raises: ``DiskFault``."""
     with disk_faults():
-        ours = [path for path in paths if MARK in (_text(path) or "")]
+        ours = [path for path in paths if _OURS.match(_text(path) or "")]
         for path in () if dry_run else ours:
             path.unlink()
     return ours
 
 
 def _text(path: Path) -> str | None:
+    """Return what is there; of anything but a file, nothing, which is nobody's mark; ``None``: there is nothing."""
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_LOOK_BYTES).decode(errors="replace")
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return ""
+        # Should it be replaced right now: no link is followed, and no pipe waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(MAX_LOOK_BYTES).decode(errors="replace")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -7,13 +7,15 @@ each receipt has its node's. Nothing here is a secret, and nothing is believed: 
 
 import base64
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from guts.cli.answer import Answer
+from guts.cli.answer import Answer, BadAnswer
 from guts.git.files import disk_faults, remove_files, write_files
+from guts.ids import AuthorId, BadId, RepositoryId
 
 FOLDER: Final = Path("guts", "receipts")
 KEPT_RECORDS: Final = 32
@@ -22,8 +24,11 @@ KEPT_RECORDS: Final = 32
 MAX_FILE_BYTES: Final = 1 << 20
 """A header and 64 receipts are 26 kB in base64."""
 
+MAX_SEQ: Final = 2**63 - 1
 SEQ_DIGITS: Final = 19
 """Of the largest seq: names sort as their numbers do."""
+
+_Id = TypeVar("_Id", RepositoryId, AuthorId)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +44,46 @@ class Kept:
     receipts: tuple[bytes, ...]
 
 
-def keep_receipts(git_dir: Path, told: Answer) -> None:
+def keep_receipts(git_dir: Path, told: Answer, repository: RepositoryId, author: AuthorId) -> None:
     """Keep what a node told of receipts for the newest records that it holds; durable on return.
 
     Args:
         git_dir: the git directory of the working repository, or of one of its work trees.
-        told: the answer to ``GET /v1/repositories/{id}/receipts``.
+        told: the answer to ``GET /v1/repositories/{id}/receipts?author=…``.
+        repository, author: what was asked about.
 
     Raises:
-        BadAnswer: it is not such an answer.
+        BadAnswer: it is not such an answer; nothing was kept.
         DiskFault, DiskFull: nothing was kept.
     """
-    folder = common_directory(git_dir) / FOLDER
-    repository = told.text("repository")
+    if _parsed(RepositoryId, told.text("repository")) != repository:
+        raise BadAnswer(f"is about another repository than {repository.short}…")
+    kept = []
     for record in told.objects("records"):
-        of_record = (record.text("author"), record.number("seq"), record.text("hash"))
+        if _parsed(AuthorId, record.text("author")) != author:
+            raise BadAnswer(f"has a record of another author than {author.short}…")
+        seq = record.number("seq")
+        if not 0 <= seq <= MAX_SEQ:
+            raise BadAnswer("has a record whose seq is out of range")
+        of_record = (record.text("author"), seq, record.text("hash"))
         receipts = [
             receipt.text("receipt")
             for receipt in told.objects("receipts")
             if (receipt.text("author"), receipt.number("seq"), receipt.text("hash")) == of_record
         ]
         if receipts:
-            stem = f"{repository}-{record.text('author')}-"
-            _keep(folder, stem, record.number("seq"), record.text("header"), receipts)
+            kept.append((seq, record.text("header"), receipts))
+    folder = common_directory(git_dir) / FOLDER
+    for seq, header, receipts in kept:
+        _keep(folder, f"{repository}-{author}-", seq, header, receipts)
+
+
+def _parsed(kind: type[_Id], text: str) -> _Id:
+    """Return the id that a node told. Raises: ``BadAnswer``: it names nothing, and no file either."""
+    try:
+        return kind.parse(text)
+    except BadId as error:
+        raise BadAnswer(f"has another text than an id: {error}") from None
 
 
 def _keep(folder: Path, stem: str, seq: int, header: str, receipts: Iterable[str]) -> None:
@@ -72,8 +94,9 @@ def _keep(folder: Path, stem: str, seq: int, header: str, receipts: Iterable[str
     known = [base64.b64encode(receipt).decode() for receipt in before.receipts] if before.header else []
     value = {"header": header, "receipts": list(dict.fromkeys([*known, *receipts]))}
     write_files(folder, {name: f"{json.dumps(value, indent=1)}\n".encode()})
+    ours = re.compile(rf"{stem}\d{{{SEQ_DIGITS}}}\.json")
     with disk_faults():
-        older = sorted(path.name for path in folder.glob(f"{stem}*.json"))[:-KEPT_RECORDS]
+        older = sorted(path.name for path in folder.iterdir() if ours.fullmatch(path.name))[:-KEPT_RECORDS]
     if older:
         remove_files(folder, older)
 

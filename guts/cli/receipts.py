@@ -129,8 +129,8 @@ def wait_for_receipts(
     with waiting(lambda: "waiting for replicas"):
         told = Answer.of(client.get(f"/v1/repositories/{repository}/receipts?{query}", timeout))
     try:
-        keep_receipts(git_dir, told)
-    except StorageFault as error:
+        keep_receipts(git_dir, told, repository, author)
+    except (StorageFault, BadAnswer) as error:
         say(f"warning: the receipts could not be kept: {error}")
     return [row.text("peer") for row in told.objects("receipts")]
 

@@ -33,6 +33,7 @@ SYNC_TIMEOUT: Final = 10.0
 MAX_ASKED: Final = 256
 """Refs whose past is asked for: what the API takes at once. Of more, the mirror is not worth more questions."""
 
+_HEX: Final = re.compile(r"[0-9a-f]{40}")
 _ID: Final = re.compile(r"(?<![a-z0-9])repo1[02-9ac-hj-np-z]{58}(?![a-z0-9])")
 
 
@@ -125,6 +126,7 @@ def verify(
         if doubtful:
             earlier, contained = _past(node, doubtful) if node is not None else ({}, _contained(state, seen, findings))
             findings = [judged(finding, earlier, contained) for finding in findings]
+        findings = [*_head(state, seen, findings), *findings, *_detached(state, seen)]
     elsewhere = seen.view.elsewhere
     emit(as_json, _json(state, findings, elsewhere), [*map(_line, findings), _summary(state, findings, elsewhere)])
     return ExitStatus.INTEGRITY if any(finding.verdict.bad for finding in findings) else ExitStatus.OK
@@ -219,17 +221,39 @@ def _reached(session: Session, url: RepositoryUrl, timeout: float) -> Iterator[_
 
 
 def _findings(state: "Signed", seen: _Seen) -> "list[Finding]":
-    from guts.cli.verifying import Finding, Verdict, compare, compare_head
+    from guts.cli.verifying import Finding, Verdict, compare, disguised
 
     view, canonical = seen.view, state.canonical
     findings = compare(state, canonical, view.there, seen.expects)
-    if view.head is not None:
-        findings.insert(0, compare_head(state, canonical, view.head))
+    findings += [disguised(name, oid) for name, oid in sorted(view.disguises.items())]
     return findings + [
         Finding(Verdict.LOCAL, ref, str(oid), state.signature(ref, canonical.refs.get(ref)))
         for ref, oid in sorted(view.own.items())
         if oid not in (canonical.refs.get(ref), view.there.get(ref))
     ]
+
+
+def _head(state: "Signed", seen: _Seen, findings: "Sequence[Finding]") -> "list[Finding]":
+    from guts.cli.verifying import compare_whole_head
+
+    view = seen.view
+    found = compare_whole_head(state, state.canonical, view.there, view.head, view.head_oid, findings)
+    return [] if found is None else [found]
+
+
+def _detached(state: "Signed", seen: _Seen) -> "list[Finding]":
+    """Return what is to be said of the clone's own HEAD where it is on no branch: nothing, if that is signed."""
+    from guts.cli.verifying import DETACHED, Finding, Verdict
+
+    view, oid = seen.view, seen.view.detached
+    if oid is None:
+        return []
+    signed = set(state.canonical.refs.values())
+    if oid in signed or _known_here(state, seen, [(oid, one) for one in sorted(signed)]):
+        return []
+    own = view.made_here or oid in view.own.values()
+    note = "on no branch, and in nothing that is signed"
+    return [Finding(Verdict.LOCAL if own else Verdict.UNSIGNED, DETACHED, str(oid), note=note)]
 
 
 def _past(node: _Node, doubtful: Mapping[str, str]) -> "tuple[dict[str, Signature], set[str]]":
@@ -277,14 +301,14 @@ def _line(finding: "Finding") -> str:
 
     where = _printable(finding.ref)
     if finding.oid is not None:
-        where += f" {finding.oid[:7] if finding.ref != 'HEAD' else _printable(finding.oid)}"
+        where += f" {finding.oid[:7] if _HEX.fullmatch(finding.oid) else _printable(finding.oid)}"
     signed, note = finding.signed, finding.note
     match finding.verdict:
         case Verdict.OK:
             text = f"signed by {_who(signed)}, {_age(signed)} old" + (f"; {note}" if note else "")
         case Verdict.FORGED:
             text = f": nobody signed that; {note or _says(signed)}"
-        case Verdict.STALE if finding.earlier is not None and finding.ref != "HEAD":
+        case Verdict.STALE if finding.earlier is not None and finding.earlier.oid is not None:
             text = f": {_says(finding.earlier)}, and since then {_says(signed)}"
             if signed is not None:
                 text += f"; older by {span_text((signed.signed_ms - finding.earlier.signed_ms) / 1000)}"
@@ -295,9 +319,9 @@ def _line(finding: "Finding") -> str:
         case Verdict.UNSIGNED if signed is not None:
             text = f": nobody signed that; {_says(signed)}"
         case Verdict.UNSIGNED:
-            text = ": no maintainer's record has it"
+            text = ": " + (note or "no maintainer's record has it")
         case Verdict.LOCAL:
-            text = ": this clone's own, not compared"
+            text = f": this clone's own, {note or 'not compared'}"
     return f"{finding.verdict}: {where}{text if text.startswith(':') else f' {text}'}"
 
 

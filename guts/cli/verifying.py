@@ -7,7 +7,7 @@ contain which, where two maintainers differ, and for which of the things that no
 
 import base64
 import enum
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final, Self
@@ -23,6 +23,10 @@ from guts.trust.chain import IdentityChain
 from guts.trust.equivocation import EquivocationProof
 from guts.trust.ref_names import BRANCHES, CONFLICTS
 from guts.trust.signed_refs import SignedHeader, SignedRefs
+
+HEAD: Final = "HEAD"
+DETACHED: Final = "HEAD (detached)"
+"""The HEAD of a clone itself; ``HEAD`` is that of where it came from."""
 
 TAGS: Final = "refs/tags/"
 NOTES: Final = "refs/notes/"
@@ -81,7 +85,7 @@ class Finding:
 
     Attributes:
         ref: as the mirror names it.
-        oid: where it is there, hex; for HEAD, the branch; ``None``: it is not there.
+        oid: where it is there, hex; for HEAD, the branch that it is on; ``None``: it is not there.
         signed: what is signed now.
         earlier: the older record that had it where it is.
         note: what else there is to say.
@@ -97,7 +101,9 @@ class Finding:
     @property
     def doubtful(self) -> bool:
         """Whether it may have been signed once, or be part of what is."""
-        return self.verdict in (Verdict.FORGED, Verdict.UNSIGNED) and self.oid is not None and self.ref != "HEAD"
+        return (
+            self.verdict in (Verdict.FORGED, Verdict.UNSIGNED) and self.oid is not None and self.ref.startswith(SIGNED)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +263,49 @@ def compare(
             mine = state.signature(ref, oid)
             found.append(Finding(Verdict.FORGED if mine is None else Verdict.STALE, ref, str(oid), signed, mine))
     return found
+
+
+def compare_whole_head(
+    state: Signed,
+    canonical: CanonicalRefs,
+    there: Mapping[str, ObjectId],
+    target: str | None,
+    oid: ObjectId | None,
+    findings: Sequence[Finding],
+) -> Finding | None:
+    """Compare a mirror's HEAD: the branch that it is on, and where it is itself, which need not be the same.
+
+    Args:
+        there: what the mirror shows.
+        target: the branch; ``None``: it is on none, or the server is too old to tell.
+        oid: where HEAD is, as far as that is known.
+        findings: of the other refs, ``judged``.
+    """
+    if target is not None:
+        named = compare_head(state, canonical, target)
+        if oid is None or oid == there.get(target):
+            return named
+        note = f"it is on {target} by name, and that is elsewhere"
+        return replace(named, verdict=Verdict.FORGED, oid=str(oid), note=note)
+    if oid is None:
+        return None
+    head, right = canonical.head, canonical.refs.get(canonical.head)
+    note = f"on no branch, as {head}"
+    if oid == right:
+        return Finding(Verdict.OK, HEAD, str(oid), state.signature(head, oid), note=note)
+    for finding in findings:
+        if (finding.ref, finding.oid) == (head, str(oid)):
+            return replace(finding, ref=HEAD, note=note)
+    note = f"it is on no branch, and not where {head} is"
+    return Finding(Verdict.FORGED, HEAD, str(oid), state.signature(head, right), note=note)
+
+
+def disguised(name: str, oid: ObjectId | None) -> Finding:
+    """Return what is to be said of what makes git show other objects (``refs/replace/…``), or other parents."""
+    if oid is None:
+        return Finding(Verdict.FORGED, name, None, note="git shows other parents of commits than they have")
+    note = f"git shows it in the place of {name.rpartition('/')[2][:7]}"
+    return Finding(Verdict.FORGED, name, str(oid), note=note)
 
 
 def compare_head(state: Signed, canonical: CanonicalRefs, target: str) -> Finding:

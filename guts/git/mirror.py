@@ -5,11 +5,12 @@ itself takes for safe, and for no more than a repository may have.
 """
 
 import asyncio
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, Self, TypeVar
 
 from guts.errors import Unavailable, UsageError
 from guts.git.ancestry import contained
@@ -23,11 +24,22 @@ PROTOCOLS: Final = "file:git:http:https:ssh"
 MAX_LISTING_BYTES: Final = 32 << 20
 """Of a mirror's refs: 5,000 with names of 255 bytes, and as many conflicts, are 3 MB; a forge adds thousands."""
 
+_Value = TypeVar("_Value")
 _OBJECT: Final = re.compile(rb"[0-9a-f]{40}")
+_MAKING: Final = ("commit", "cherry-pick", "revert", "am", "rebase (pick", "rebase (continue")
+"""How entries of a reflog begin that come with a new commit; ``clone``, ``checkout``, ``pull`` may need not."""
+
+_REMOTE_HEAD: Final = re.compile(r"refs/remotes/.+/HEAD")
 _SETTINGS: Final = r"^(remote\..*\.(url|fetch|tagopt)|guts\.repository)$"
 _BARE: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-_OFFLINE: Final = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+_AS_SIGNED: Final = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull}
+"""Objects are what their ids say: nothing stands in for another, and no commit has other parents."""
+
+_OFFLINE: Final = {**_AS_SIGNED, "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
 """Of a clone made with ``--filter`` nothing is fetched on demand: what is missing is missing."""
+
+REPLACING: Final = "refs/replace/"
+GRAFTS: Final = "info/grafts"
 
 
 class NoSuchRemote(UsageError):
@@ -47,12 +59,24 @@ class Refs:
     """Refs as git shows them.
 
     Attributes:
-        oids: by name; without HEAD.
-        symbolic: those that point at others, HEAD too, by name.
+        oids: by name, also of those that point at others; without HEAD.
+        symbolic: where those point that point at others, HEAD too, by name.
+        grafted: a file beside them gives commits other parents (gitglossary(7), ``grafts``).
+        head: where HEAD is, on a branch or not.
+        made_here: the commit there was made here, by HEAD's reflog, not fetched.
     """
 
     oids: Mapping[str, ObjectId]
     symbolic: Mapping[str, str]
+    grafted: bool = False
+    head: ObjectId | None = None
+    made_here: bool = False
+
+    @property
+    def disguises(self) -> dict[str, ObjectId | None]:
+        """What makes git show other objects, or another history, than ids say, by name."""
+        found: dict[str, ObjectId | None] = {name: oid for name, oid in self.oids.items() if name.startswith(REPLACING)}
+        return found | ({GRAFTS: None} if self.grafted else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +114,22 @@ class View:
     Attributes:
         there: by the remote's names for them.
         head: the branch that the remote's HEAD was on, where that is known.
+        head_oid: where the remote's HEAD is, where that is known; without ``head``: on no branch.
         own: branches and notes of the clone itself.
         elsewhere: how many refs more, that no record can speak of.
+        disguises: what makes git show something else than these, by name.
+        detached: where the HEAD of the clone itself is, if it is on no branch.
+        made_here: that commit was made here, not fetched.
     """
 
     there: Mapping[str, ObjectId]
     head: str | None
     own: Mapping[str, ObjectId] = field(default_factory=dict)
     elsewhere: int = 0
+    disguises: Mapping[str, ObjectId | None] = field(default_factory=dict)
+    head_oid: ObjectId | None = None
+    detached: ObjectId | None = None
+    made_here: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +174,12 @@ def view_of_clone(refs: Refs, remote: Remote, signed: tuple[str, ...]) -> View:
     """
     there: dict[str, ObjectId] = {}
     own: dict[str, ObjectId] = {}
+    disguises = refs.disguises
     elsewhere = 0
     for name, oid in refs.oids.items():
         theirs = remote.name_of(name)
+        if name in disguises:
+            continue
         if theirs is not None and theirs.startswith(signed):
             there[theirs] = oid
         elif theirs is not None:
@@ -153,16 +188,23 @@ def view_of_clone(refs: Refs, remote: Remote, signed: tuple[str, ...]) -> View:
             there[name] = oid
         elif name.startswith(("refs/heads/", "refs/notes/")):
             own[name] = oid
-    head = refs.symbolic.get(f"refs/remotes/{remote.name}/HEAD")
     if remote.name_of("refs/heads/x") == "refs/heads/x":
-        head = refs.symbolic.get("HEAD")
-    return View(there, None if head is None else remote.name_of(head), own, elsewhere)
+        branch = refs.symbolic.get("HEAD")
+        head = None if branch is None else remote.name_of(branch)
+        return View(there, head, own, elsewhere, disguises, head_oid=refs.head)
+    branch = refs.symbolic.get(f"refs/remotes/{remote.name}/HEAD")
+    head = None if branch is None else remote.name_of(branch)
+    detached = None if refs.symbolic.get("HEAD", "").startswith("refs/heads/") else refs.head
+    return View(there, head, own, elsewhere, disguises, detached=detached, made_here=refs.made_here)
 
 
 def view_of_mirror(refs: Refs, signed: tuple[str, ...]) -> View:
     """Return what a mirror shows; ``signed`` as in ``view_of_clone``."""
     there = {name: oid for name, oid in refs.oids.items() if name.startswith(signed)}
-    return View(there, refs.symbolic.get("HEAD"), elsewhere=len(refs.oids) - len(there))
+    disguises = refs.disguises
+    elsewhere = len(refs.oids.keys() - there.keys() - disguises.keys())
+    head = refs.symbolic.get("HEAD")
+    return View(there, head, elsewhere=elsewhere, disguises=disguises, head_oid=refs.head)
 
 
 class Clone:
@@ -247,12 +289,25 @@ class Clone:
             oid, name, target = line.split(" ")
             if target:
                 symbolic[name] = target
-            else:
+            if not (target and _REMOTE_HEAD.fullmatch(name)):  # others are refs to whoever fetches, as any
                 oids[name] = ObjectId(bytes.fromhex(oid))
         head = await self._git.run(["symbolic-ref", "--quiet", "HEAD"], accept=(0, 1), cwd=self.path)
         if head:
             symbolic["HEAD"] = head.decode(errors="surrogateescape").strip()
-        return Refs(oids, symbolic)
+        at = (await self._git.run(["rev-parse", "--verify", "--quiet", "HEAD"], accept=(0, 1), cwd=self.path)).decode()
+        head_oid = ObjectId(bytes.fromhex(at.strip())) if at else None
+        return Refs(oids, symbolic, await self._grafted(), head_oid, await self._made_here(head_oid))
+
+    async def _made_here(self, head: ObjectId | None) -> bool:
+        arguments = ["log", "--walk-reflogs", "--max-count=1", "--format=%H %gs", "HEAD", "--"]
+        output = await self._git.run(arguments, environment=_OFFLINE, accept=(0, 128), cwd=self.path)
+        oid, _, done = output.decode(errors="replace").partition(" ")
+        return head is not None and oid == str(head) and done.startswith(_MAKING)
+
+    async def _grafted(self) -> bool:
+        output = await self._git.run(["rev-parse", "--git-path", GRAFTS], cwd=self.path)
+        file = self.path / os.fsdecode(output.removesuffix(b"\n"))
+        return file.exists() and (not file.is_file() or file.stat().st_size > 0)
 
 
 async def ancestors(
@@ -270,13 +325,13 @@ async def ancestors(
 
 
 async def list_mirror(url: str, timeout: float, git: Git | None = None) -> Refs:  # noqa: ASYNC109 (told to a person)
-    """Return the refs that ``url`` tells; names that are repeated, or peeled, count once.
+    """Return the refs that ``url`` tells; a name that is repeated, or peeled, counts once.
 
     Raises:
-        MirrorFailed: it does not, not in time, or not as git does.
+        MirrorFailed: it does not, not in time, not as git does, or a name is at two places.
     """
     git = git or OwnGit()
-    environment = {"GIT_ALLOW_PROTOCOL": PROTOCOLS}
+    environment = {**_AS_SIGNED, "GIT_ALLOW_PROTOCOL": PROTOCOLS}
     hint = f"git ls-remote {url}"
     try:
         async with (
@@ -301,16 +356,24 @@ async def list_mirror(url: str, timeout: float, git: Git | None = None) -> Refs:
 def _parsed(url: str, output: bytes) -> Refs:
     oids: dict[str, ObjectId] = {}
     symbolic: dict[str, str] = {}
+    heads: dict[str, ObjectId] = {}
     for line in output.splitlines():
         value, _, name_bytes = line.partition(b"\t")
         name = name_bytes.decode(errors="surrogateescape")
         if value.startswith(b"ref: "):
-            symbolic[name] = value[5:].decode(errors="surrogateescape")
+            _put(url, symbolic, name, value[5:].decode(errors="surrogateescape"))
         elif not _OBJECT.fullmatch(value):
             raise MirrorFailed(f"{url} has other objects than SHA-1")
-        elif not name.endswith("^{}") and name != "HEAD":
-            oids[name] = ObjectId(bytes.fromhex(value.decode()))
-    return Refs(oids, symbolic)
+        elif not name.endswith("^{}"):
+            _put(url, heads if name == "HEAD" else oids, name, ObjectId(bytes.fromhex(value.decode())))
+    return Refs(oids, symbolic, head=heads.get("HEAD"))
+
+
+def _put(url: str, found: dict[str, _Value], name: str, value: _Value) -> None:
+    """Put ``name`` in. Raises: ``MirrorFailed``: it is there with another value, and git takes the first of two."""
+    if found.setdefault(name, value) != value:
+        shown = "".join(character if character.isprintable() else "?" for character in name)
+        raise MirrorFailed(f"{url} lists {shown} twice, at two places", hint=f"git ls-remote {url}")
 
 
 async def _git_dir(git: Git, path: Path) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from guts.cli.answer import Answer
+from guts.cli.answer import Answer, BadAnswer
 from guts.cli.client import ControlClient
 from guts.cli.kept_receipts import keep_receipts
 from guts.errors import ExitStatus, GutsError, StorageFault
@@ -65,7 +65,7 @@ def wait_for_replicas(
             reporter.warning(f"it is pushed, but the node does not say who holds it: {error}")
             return ExitStatus.FAILED if options.strict else ExitStatus.OK
         peers = list(dict.fromkeys(receipt.text("peer") for receipt in told.objects("receipts")))
-        _keep(told, reporter)
+        _keep(told, pushed, reporter)
     seconds = time.monotonic() - pushed.begun
     if wanted and len(peers) >= wanted:
         # More may have come than were waited for.
@@ -86,11 +86,11 @@ def wait_for_replicas(
     return ExitStatus.OK
 
 
-def _keep(told: Answer, reporter: Reporter) -> None:
+def _keep(told: Answer, pushed: Pushed, reporter: Reporter) -> None:
     """Keep what replicas signed in the repository that is pushed from, which git names in the environment."""
     try:
-        keep_receipts(Path(os.environ["GIT_DIR"]), told)
-    except StorageFault as error:
+        keep_receipts(Path(os.environ["GIT_DIR"]), told, pushed.repository, pushed.author)
+    except (StorageFault, BadAnswer) as error:
         reporter.warning(f"the receipts of the replicas could not be kept: {error}")
 
 

@@ -89,13 +89,31 @@ def lie(mirror: Path, name: str) -> str:
         case "unsigned":
             git(mirror, "tag", "v9", "main~1")
             return "refs/tags/v9"
+        case "unsigned symbolic":
+            git(mirror, "update-ref", "refs/x/evil", "main~1")
+            git(mirror, "symbolic-ref", "refs/heads/evil", "refs/x/evil")
+            return "refs/heads/evil"
+        case "forged HEAD on no branch":
+            tree = git(mirror, "rev-parse", "main^{tree}")
+            (mirror / "HEAD").write_text(git(mirror, "commit-tree", tree, "-p", "main", "-m", "evil") + "\n")
+            return "HEAD"
         case "forged HEAD":
             git(mirror, "symbolic-ref", "HEAD", "refs/heads/side")
             return "HEAD"
     raise AssertionError(name)
 
 
-LIES = ("forged", "forged tag", "stale", "withheld", "withheld tag", "unsigned", "forged HEAD")
+LIES = (
+    "forged",
+    "forged tag",
+    "stale",
+    "withheld",
+    "withheld tag",
+    "unsigned",
+    "unsigned symbolic",
+    "forged HEAD",
+    "forged HEAD on no branch",
+)
 
 
 def free_port() -> int:
@@ -186,7 +204,10 @@ def test_honest_mirror_is_as_signed(node: Node, published: Published, mirror: Pa
     assert ran.out.splitlines()[-1] == "6 ok; identity epoch 0; compared with 1 other holder"
 
 
-@pytest.mark.parametrize(("name", "how"), [*((name, "path") for name in LIES), ("forged", "git"), ("stale", "http")])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [*((name, "path") for name in LIES), ("forged", "git"), ("stale", "http"), ("forged HEAD on no branch", "git")],
+)
 def test_mirror_that_lies_is_found_out(node: Node, published: Published, mirror: Path, name: str, how: str) -> None:
     ref = lie(mirror, name)
     with served(mirror, how) as url:
@@ -275,6 +296,44 @@ def test_texts_name_what_is_wrong_and_who_signed_what(node: Node, published: Pub
         "refs/heads/side": f"withheld: refs/heads/side: {who} signed {side} (N, N ago), and it is not there",
         "refs/tags/v9": f"unsigned: refs/tags/v9 {nine}: no maintainer's record has it",
     }
+
+
+def test_object_that_stands_in_for_another_is_found_out(
+    node: Node, published: Published, mirror: Path, tmp_path: Path
+) -> None:
+    main, evil = git(mirror, "rev-parse", "main"), git(mirror, "commit-tree", "main^{tree}", "-m", "evil")
+    git(mirror, "replace", main, evil)
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(mirror), str(clone))
+    assert verdicts(node(3), clone)["refs/heads/main"] == "ok"
+    git(clone, "fetch", "-q", "origin", "refs/replace/*:refs/replace/*")
+    assert git(clone, "log", "-1", "--format=%s", "origin/main") == "evil"
+    for where in (mirror, f"file://{mirror}", clone):
+        ran = node(3)("verify", where)
+        assert ran.status == ExitStatus.INTEGRITY
+        said = f"nobody signed that; git shows it in the place of {main[:7]}"
+        assert f"forged: refs/replace/{main} {evil[:7]}: {said}\n" in ran.out
+    git(clone, "replace", "-d", main)
+    (clone / ".git/info/grafts").write_text(f"{main} {evil}\n")
+    assert verdicts(node(3), clone)["info/grafts"] == "forged"
+
+
+def test_clone_of_a_mirror_whose_head_is_on_no_branch(
+    node: Node, published: Published, mirror: Path, tmp_path: Path
+) -> None:
+    lie(mirror, "forged HEAD on no branch")
+    evil, clone = git(mirror, "rev-parse", "--short=7", "HEAD"), tmp_path / "clone"
+    git(tmp_path, "-c", "advice.detachedHead=false", "clone", "-q", f"file://{mirror}", str(clone))
+    ran = node(3)("verify", clone)
+    assert ran.status == ExitStatus.INTEGRITY
+    assert f"unsigned: HEAD (detached) {evil}: on no branch, and in nothing that is signed\n" in ran.out
+    for signed in ("origin/main", "origin/main~2", "v1", "v2"):
+        git(clone, "switch", "-q", "--detach", signed)
+        assert "HEAD (detached)" not in verdicts(node(3), clone)
+    mine = commit(clone, "mine")[:7]
+    ran = node(3)("verify", clone)
+    assert ran.status == 0, ran
+    assert f"local: HEAD (detached) {mine}: this clone's own, on no branch, and in nothing that is signed\n" in ran.out
 
 
 def test_folder_that_was_pushed_to_is_a_mirror_too(

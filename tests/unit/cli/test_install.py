@@ -226,6 +226,40 @@ def test_file_of_somebody_else_is_neither_replaced_nor_removed(guts: Guts, user:
     assert place.read_text() == "complete -c guts\n"
 
 
+@pytest.mark.parametrize("what", ["mentions", "mentions later", "link", "dangling", "pipe", "folder", "link to ours"])
+def test_what_only_looks_like_ours_stays(guts: Guts, user: Path, what: str) -> None:
+    place, precious = user / PLACES["fish"], user / "precious"
+    place.parent.mkdir(parents=True)
+    precious.write_text("about what is made by guts install\n" if what != "link to ours" else script("fish"))
+    match what:
+        case "mentions":
+            place.write_text("# my own, better than what is made by guts install completion\n")
+        case "mentions later":
+            place.write_text("# mine\n# made by guts install completion\n")
+        case "link" | "link to ours":
+            place.symlink_to(precious)
+        case "dangling":
+            place.symlink_to(user / "nowhere")
+        case "pipe":
+            os.mkfifo(place)
+        case "folder":
+            place.mkdir()
+    before, text = place.lstat(), precious.read_text()
+
+    ran = guts("install", "completion", "fish", "--json")
+    assert (ran.status, ran.error["code"]) == (ExitStatus.REFUSED, "FOREIGN_FILE")
+    assert "nothing to do" in guts("uninstall", "completion").out
+    after = place.lstat()
+    assert (after.st_ino, after.st_mode, precious.read_text()) == (before.st_ino, before.st_mode, text)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_mark_is_at_the_beginning_of_all_that_is_installed(shell: str) -> None:
+    lines = script(shell).splitlines()
+    assert lines.index("# made by guts install completion") == (1 if shell == "zsh" else 0)
+    assert all(text.startswith('.\\" made by guts install man\n') for text in pages().values())
+
+
 def test_shell_is_the_users_own_unless_it_is_named(guts: Guts, user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHELL", "/usr/bin/zsh")
     assert guts("completion").out.startswith("#compdef guts")

@@ -20,6 +20,7 @@ from tests.unit.cli.conftest import Guts
 from tests.unit.trust.world import ALICE, BOB, MAIN, chain, oid, publish
 
 CHAIN = chain(ALICE)
+CHAIN_OF_BOB = chain(BOB)
 ID = CHAIN.repository
 RECORD = publish(CHAIN, ALICE, None, {MAIN: oid(1)})
 NEXT = publish(CHAIN, ALICE, RECORD, {MAIN: oid(2)})
@@ -105,7 +106,7 @@ def test_only_receipts_for_the_author_that_was_asked_for(guts: Guts) -> None:
 
 
 def test_kept_receipts_are_checked_with_the_node_down(guts: Guts, alone: Path) -> None:
-    keep_receipts(alone / ".git", told(receipt(1).encoded, receipt(2).encoded))
+    keep_receipts(alone / ".git", told(receipt(1).encoded, receipt(2).encoded), ID, ALICE.author_id)
     ran = guts("receipts", "--verify")
     assert ran.status == 0
     assert [line.endswith("  ok") for line in ran.out.splitlines()] == [False, True, True]
@@ -114,7 +115,7 @@ def test_kept_receipts_are_checked_with_the_node_down(guts: Guts, alone: Path) -
 
 
 def test_receipts_of_node_and_pushes_are_one_list(guts: Guts, alone: Path) -> None:
-    keep_receipts(alone / ".git", told(receipt(3).encoded))
+    keep_receipts(alone / ".git", told(receipt(3).encoded), ID, ALICE.author_id)
     with node(guts, 1):
         ran = guts("receipts", "--verify")
     assert ran.status == 0
@@ -132,7 +133,7 @@ def test_receipts_of_node_and_pushes_are_one_list(guts: Guts, alone: Path) -> No
     ids=["signature", "hash", "seq"],
 )
 def test_forged_receipt_is_named(guts: Guts, alone: Path, encoded: bytes, says: str) -> None:
-    keep_receipts(alone / ".git", told(encoded, receipt(2).encoded))
+    keep_receipts(alone / ".git", told(encoded, receipt(2).encoded), ID, ALICE.author_id)
     ran = guts("receipts", "--verify")
     assert ran.status == ExitStatus.INTEGRITY
     (line,) = [line for line in ran.out.splitlines() if "FORGED" in line]
@@ -147,7 +148,7 @@ def test_forged_receipt_is_named(guts: Guts, alone: Path, encoded: bytes, says: 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"header": "!", "receipts": []}', "\udcff"])
 def test_damaged_file_is_named(guts: Guts, alone: Path, damage: str) -> None:
-    keep_receipts(alone / ".git", told(receipt(1).encoded))
+    keep_receipts(alone / ".git", told(receipt(1).encoded), ID, ALICE.author_id)
     (file,) = (alone / ".git" / FOLDER).iterdir()
     file.write_bytes(damage.encode(errors="surrogateescape"))
     ran = guts("receipts", "--verify")
@@ -159,14 +160,14 @@ def test_damaged_file_is_named(guts: Guts, alone: Path, damage: str) -> None:
 def test_record_that_its_author_did_not_sign_is_named(guts: Guts, alone: Path) -> None:
     body = Signed.decode(RECORD.header_bytes, 2000).body
     by_bob = Signed.sign("refs", body, BOB).encode()
-    keep_receipts(alone / ".git", told(receipt(1).encoded, record=by_bob))
+    keep_receipts(alone / ".git", told(receipt(1).encoded, record=by_bob), ID, ALICE.author_id)
     ran = guts("receipts", "--verify")
     assert ran.status == ExitStatus.INTEGRITY
     assert "not signed by its author" in ran.err
 
 
 def test_receipt_that_can_not_be_read_is_named(guts: Guts, alone: Path) -> None:
-    keep_receipts(alone / ".git", told(b"receipt", receipt(1).encoded))
+    keep_receipts(alone / ".git", told(b"receipt", receipt(1).encoded), ID, ALICE.author_id)
     ran = guts("receipts", "--verify")
     assert ran.status == ExitStatus.INTEGRITY
     assert "a receipt that can't be read" in ran.err
@@ -174,7 +175,7 @@ def test_receipt_that_can_not_be_read_is_named(guts: Guts, alone: Path) -> None:
 
 
 def test_receipt_for_an_older_record_is_no_forgery(guts: Guts, alone: Path) -> None:
-    keep_receipts(alone / ".git", told(receipt(1).encoded))
+    keep_receipts(alone / ".git", told(receipt(1).encoded), ID, ALICE.author_id)
     with node(guts) as control:
         control.records[ID] = NEXT
         control.replicas = [KEYS[2]]
@@ -197,13 +198,13 @@ def test_nothing_known_says_what_comes_next(guts: Guts, work: Path, monkeypatch:
 
 
 def test_receipts_come_together_and_the_newest_records_stay(tmp_path: Path) -> None:
-    keep_receipts(tmp_path, told(receipt(1).encoded))
-    keep_receipts(tmp_path, told(receipt(2).encoded, receipt(1).encoded))
+    keep_receipts(tmp_path, told(receipt(1).encoded), ID, ALICE.author_id)
+    keep_receipts(tmp_path, told(receipt(2).encoded, receipt(1).encoded), ID, ALICE.author_id)
     (kept,) = all_kept(tmp_path)
     assert kept.header == RECORD.header_bytes
     assert kept.receipts == (receipt(1).encoded, receipt(2).encoded)
     for more in range(1, KEPT_RECORDS + 1):
-        keep_receipts(tmp_path, told(receipt(1).encoded, seq=RECORD.seq + more))
+        keep_receipts(tmp_path, told(receipt(1).encoded, seq=RECORD.seq + more), ID, ALICE.author_id)
         assert len(all_kept(tmp_path)) == min(more + 1, KEPT_RECORDS)
     assert not kept.file.exists()
     assert read_kept(kept.file).header == b""
@@ -212,15 +213,49 @@ def test_receipts_come_together_and_the_newest_records_stay(tmp_path: Path) -> N
 def test_only_receipts_for_records_that_the_node_holds_are_kept(tmp_path: Path) -> None:
     answer = told(receipt(1).encoded, seq=7)
     other = dict(answer.json) | {"records": told(seq=8).json["records"]}
-    keep_receipts(tmp_path, Answer(other))
+    keep_receipts(tmp_path, Answer(other), ID, ALICE.author_id)
     assert all_kept(tmp_path) == []
     with pytest.raises(BadAnswer):
-        keep_receipts(tmp_path, Answer({}))
+        keep_receipts(tmp_path, Answer({}), ID, ALICE.author_id)
+
+
+@pytest.mark.parametrize(
+    ("repository", "author", "seq"),
+    [
+        ("../../refs/evil", str(ALICE.author_id), 1),
+        ("/tmp/evil", str(ALICE.author_id), 1),
+        ("*", "*", 1),
+        (str(ID), "*", 1),
+        (str(ID), "../../../config", 1),
+        (str(ID), str(BOB.author_id), 1),
+        (str(CHAIN_OF_BOB.repository), str(ALICE.author_id), 1),
+        (str(ID), str(ALICE.author_id), -1),
+        (str(ID), str(ALICE.author_id), 2**63),
+    ],
+)
+def test_node_names_no_file(tmp_path: Path, repository: str, author: str, seq: int) -> None:
+    git_dir = tmp_path / "a" / "b" / ".git"
+    folder = git_dir / FOLDER
+    folder.mkdir(parents=True)
+    (git_dir / "refs").mkdir()
+    for number in range(KEPT_RECORDS + 8):
+        (folder / f"{CHAIN_OF_BOB.repository}-{BOB.author_id}-{number:019d}.json").write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    row: dict[str, object] = {"author": author, "seq": seq, "hash": "h"}
+    answer = Answer(
+        {"repository": repository, "records": [{**row, "header": "eA=="}], "receipts": [{**row, "receipt": "eA=="}]}
+    )
+    with pytest.raises(BadAnswer):
+        keep_receipts(git_dir, answer, ID, ALICE.author_id)
+    assert sorted(tmp_path.rglob("*")) == before
+    for more in range(KEPT_RECORDS + 1):
+        keep_receipts(git_dir, told(receipt(1).encoded, seq=RECORD.seq + more), ID, ALICE.author_id)
+    assert len(all_kept(git_dir)) == KEPT_RECORDS + 8 + KEPT_RECORDS
 
 
 def test_work_trees_share_what_is_kept(work: Path) -> None:
     git(work, "worktree", "add", "-q", str(work.parent / "tree"))
-    keep_receipts(work / ".git" / "worktrees" / "tree", told(receipt(1).encoded))
+    keep_receipts(work / ".git" / "worktrees" / "tree", told(receipt(1).encoded), ID, ALICE.author_id)
     (kept,) = all_kept(work / ".git")
     assert kept.file.parent.resolve() == (work / ".git" / FOLDER).resolve()
 

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 import pytest
 
 from guts.cli.answer import Answer, BadAnswer
-from guts.cli.verifying import Finding, Signature, Signed, Verdict, compare, compare_head, earlier_signature, judged
+from guts.cli.verifying import (
+    Finding,
+    Signature,
+    Signed,
+    Verdict,
+    compare,
+    compare_head,
+    compare_whole_head,
+    earlier_signature,
+    judged,
+)
 from guts.ids import AuthorId, ObjectId
 from guts.trust.canonical_refs import AncestorFacts
 from guts.trust.chain import IdentityChain
@@ -103,6 +113,35 @@ def test_head_is_compared_by_name() -> None:
     assert compare_head(signed, canonical, canonical.head).verdict is Verdict.OK
     assert compare_head(signed, canonical, other).verdict is Verdict.STALE
     assert compare_head(signed, canonical, "refs/heads/evil").verdict is Verdict.FORGED
+
+
+@pytest.mark.parametrize(
+    ("target", "at", "there", "verdict"),
+    [
+        (MAIN, oid(1), oid(1), Verdict.OK),
+        (MAIN, None, oid(1), Verdict.OK),  # a branch with no commit is not listed with HEAD
+        (MAIN, oid(66), oid(1), Verdict.FORGED),
+        (MAIN, oid(66), None, Verdict.FORGED),
+        (DEV, oid(1), oid(1), Verdict.FORGED),
+        (None, oid(1), oid(1), Verdict.OK),  # the server is too old to tell the branch
+        (None, oid(1), None, Verdict.OK),
+        (None, oid(66), oid(1), Verdict.FORGED),
+        (None, oid(66), oid(66), Verdict.FORGED),
+        (None, oid(7), oid(7), Verdict.STALE),
+        (None, None, oid(1), None),
+    ],
+)
+def test_head_is_compared_by_place_too(
+    target: str | None, at: ObjectId | None, there: ObjectId | None, verdict: Verdict | None
+) -> None:
+    signed = state(publish(BOTH, ALICE, None, {MAIN: oid(1)}, head=MAIN))
+    shown = {} if there is None else {MAIN: there}
+    once = Signature(ALICE.author_id, oid(7), 1, NOW)
+    findings = [judged(one, {MAIN: once}, frozenset()) for one in compare(signed, signed.canonical, shown, bool)]
+    found = compare_whole_head(signed, signed.canonical, shown, target, at, findings)
+    assert (None if found is None else found.verdict) is verdict
+    if found is not None:
+        assert (found.ref, found.doubtful) == ("HEAD", False)
 
 
 SIGNED_NOW = Signature(ALICE.author_id, oid(2), 5, NOW)

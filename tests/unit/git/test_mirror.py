@@ -114,6 +114,80 @@ async def test_clone_tells_its_remotes_and_refs(tmp_path: Path) -> None:
         clone.remote("x")
 
 
+async def test_symbolic_refs_are_refs_too(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
+    for name in ("refs/heads/evil", "refs/tags/v9", "refs/remotes/origin/HEAD"):
+        git(tmp_path, "symbolic-ref", name, "refs/heads/main")
+    refs = await (await Clone.open(tmp_path)).refs()
+    assert set(refs.oids) == {"refs/heads/main", "refs/heads/evil", "refs/tags/v9"}
+    assert refs.oids == {name: ObjectId(bytes.fromhex(git(tmp_path, "rev-parse", name))) for name in refs.oids}
+    assert set(view_of_mirror(refs, SIGNED).there) == set(refs.oids)
+
+
+async def test_head_on_no_branch_is_told_and_who_made_what_it_is_at(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main", "origin")
+    origin, work = tmp_path / "origin", tmp_path / "work"
+    git(origin, "commit", "-q", "--allow-empty", "-m", "one")
+    one = ObjectId(bytes.fromhex(git(origin, "rev-parse", "main")))
+    refs = await list_mirror(str(origin), 10)
+    assert (refs.head, view_of_mirror(refs, SIGNED).head_oid) == (one, one)
+    git(origin, "switch", "-q", "--detach")
+    git(origin, "commit", "-q", "--allow-empty", "-m", "evil")
+    evil = ObjectId(bytes.fromhex(git(origin, "rev-parse", "HEAD")))
+    for refs in (await list_mirror(str(origin), 10), await (await Clone.open(origin)).refs()):
+        view = view_of_mirror(refs, SIGNED)
+        assert (view.head, view.head_oid, view.detached) == (None, evil, None)
+
+    async def seen() -> tuple[ObjectId | None, bool]:
+        clone = await Clone.open(work)
+        remote = clone.remote()
+        assert remote is not None
+        view = view_of_clone(await clone.refs(), remote, SIGNED)
+        assert view.head_oid is None
+        return view.detached, view.made_here
+
+    git(tmp_path, "-c", "advice.detachedHead=false", "clone", "-q", str(origin), str(work))
+    assert await seen() == (evil, False)
+    git(work, "commit", "-q", "--allow-empty", "-m", "mine")
+    assert await seen() == (ObjectId(bytes.fromhex(git(work, "rev-parse", "HEAD"))), True)
+    git(work, "switch", "-q", "--detach", "HEAD~1")
+    assert await seen() == (evil, False)
+    git(work, "switch", "-q", "main")
+    assert (await seen())[0] is None
+    git(work, "symbolic-ref", "HEAD", "refs/remotes/origin/main")
+    assert await seen() == (one, False)
+    git(work, "symbolic-ref", "HEAD", "refs/heads/unborn")
+    assert (await seen())[0] is None
+
+
+async def test_what_disguises_objects_is_told_and_believed_by_nobody(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "remote", "add", "origin", "https://example.invalid/origin")
+    for name in ("one", "two"):
+        git(tmp_path, "commit", "-q", "--allow-empty", "-m", name)
+    one, two = (ObjectId(bytes.fromhex(git(tmp_path, "rev-parse", name))) for name in ("main~1", "main"))
+    apart = ObjectId(bytes.fromhex(git(tmp_path, "commit-tree", "main^{tree}", "-m", "apart")))
+    clone = await Clone.open(tmp_path)
+    assert (await clone.refs()).disguises == {}
+    assert await ancestors(tmp_path, [(one, apart)]) == set()
+
+    for how in ("replace", "grafts"):
+        if how == "replace":
+            git(tmp_path, "replace", str(apart), str(two))
+            disguises: dict[str, ObjectId | None] = {f"refs/replace/{apart}": two}
+        else:
+            git(tmp_path, "replace", "-d", str(apart))
+            (tmp_path / ".git/info/grafts").write_text(f"{apart} {two}\n")
+            disguises = {"info/grafts": None}
+        assert git(tmp_path, "rev-list", str(apart)).split()[-1] == str(one)  # it works
+        refs, remote = await clone.refs(), clone.remote()
+        assert remote is not None
+        for view in (view_of_clone(refs, remote, SIGNED), view_of_mirror(refs, SIGNED)):
+            assert (view.disguises, view.elsewhere) == (disguises, 0)
+        assert await ancestors(tmp_path, [(one, apart)]) == set()
+
+
 async def test_what_is_no_clone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotAGitDirectory):
         await Clone.open(tmp_path)
@@ -218,6 +292,31 @@ async def test_mirror_that_talks_nonsense_fails_in_one_line() -> None:
         await list_mirror(url, 10)
     assert "\n" not in str(caught.value)
     assert "\x1b" not in str(caught.value)
+
+
+def advertised(*refs: tuple[ObjectId, str]) -> bytes:
+    """Return what a git server says first that has ``refs``; names may be repeated."""
+    lines = [f"{oid} {name}" for oid, name in refs]
+    lines[0] += "\0 agent=x"
+    return b"".join(b"%04x%b\n" % (len(line) + 5, line.encode()) for line in lines) + b"0000"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        advertised((ONE, "HEAD"), (ONE, "refs/heads/main"), (TWO, "refs/heads/main")),
+        advertised((ONE, "HEAD"), (TWO, "HEAD"), (ONE, "refs/heads/main")),
+    ],
+    ids=["branch", "HEAD"],
+)
+async def test_mirror_that_lists_a_name_twice_is_refused(data: bytes) -> None:
+    with answering(data) as url, pytest.raises(MirrorFailed, match=r"lists (refs/heads/main|HEAD) twice"):
+        await list_mirror(url, 10)
+
+
+async def test_name_that_is_repeated_with_one_value_counts_once() -> None:
+    with answering(advertised((ONE, "refs/heads/main"), (ONE, "refs/heads/main"))) as url:
+        assert (await list_mirror(url, 10)).oids == {"refs/heads/main": ONE}
 
 
 async def test_names_that_move_a_terminal_come_as_they_are_and_are_not_signed() -> None:
