@@ -57,10 +57,10 @@ class Updates:
         return frozenset(update.new for update in self.refs.values() if update.new is not None)
 
     def without(self, refused: Iterable[str]) -> "Updates":
-        """Return the same without the refs ``refused``."""
+        """Return the same without the refs ``refused``; where no ref is left, HEAD stays too."""
         out = set(refused)
         left = {ref: update for ref, update in self.refs.items() if ref not in out}
-        return Updates(left, self.head, self.force, self.atomic)
+        return Updates(left, self.head if left else None, self.force, self.atomic)
 
 
 @final
@@ -146,7 +146,7 @@ def wanted_after(shown: CanonicalRefs, updates: Updates, default: str) -> tuple[
     """Return ``wanted`` and ``head`` of ``prepare_refs``: all refs, and HEAD, when ``updates`` are done.
 
     A clone checks out what it did before; where there is no such branch (a first push), the ``default`` one if it is
-    among those pushed, or else the first of them.
+    there, or else the first of those pushed, or else the first of all.
     """
     refs = {ref: oid for ref, oid in shown.refs.items() if is_ref_name(ref)}
     for ref, update in updates.refs.items():
@@ -155,10 +155,11 @@ def wanted_after(shown: CanonicalRefs, updates: Updates, default: str) -> tuple[
             refs[ref] = update.new
     if updates.head is not None:
         return refs, updates.head
-    pushed = [ref for ref, _ in _moved(updates) if is_branch(ref)]
-    if shown.head in refs or not pushed:
+    if shown.head in refs or not updates.refs:
         return refs, shown.head
-    return refs, default if default in pushed else pushed[0]
+    pushed = [ref for ref, _ in _moved(updates) if is_branch(ref)]
+    branches = pushed or [ref for ref in refs if is_branch(ref)]
+    return refs, default if default in refs or not branches else branches[0]
 
 
 def protecting(ref: str, rules: Iterable[RefRule]) -> RefRule | None:

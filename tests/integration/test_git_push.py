@@ -171,6 +171,9 @@ async def test_branch_that_a_clone_checks_out_is_renamed_in_one_push(desk: Desk)
     assert any(line.startswith("hint: ") and "guts.head" in line for line in gone.remote)
     nowhere = await desk.push("-oguts.head=other", "trunk", ":main")
     assert nowhere.rejected == dict.fromkeys(["trunk", "main"], "guts.head: there is no branch 'other'")
+    assert nowhere.remote == [], "nothing was committed, so there is no success"
+    assert await desk.node.has(desk.maintainer.repository, {MAIN: tip})
+    assert git(desk.bare, "symbolic-ref", "HEAD") == MAIN
     done = await desk.push("-oguts.head=trunk", "trunk", ":main")
     assert done.status == 0, done.err
     assert await desk.node.has(desk.maintainer.repository, {"refs/heads/trunk": tip})

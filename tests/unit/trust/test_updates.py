@@ -115,6 +115,26 @@ def test_head_that_would_be_nowhere_refuses_everything() -> None:
     }
 
 
+def test_push_that_is_refused_whole_moves_head_neither() -> None:
+    before = shown({MAIN: oid(1), DEV: oid(2)})
+    for updates, rules in (
+        (Updates(push(s1=(None, 1)).refs, head="refs/heads/nope"), ()),
+        (Updates(push(dev=(2, 1)).refs, head=DEV), (RefRule("dev", 1),)),
+        (Updates({**push(trunk=(None, 1)).refs, "refs/x": RefUpdate(None, oid(1))}, head=DEV, atomic=True), ()),
+    ):
+        judged = judge(updates, before, rules, FORWARD)
+        assert judged.refused.keys() == updates.refs.keys()
+        assert wanted_after(before, judged.updates, MAIN) == (before.refs, MAIN)
+
+
+def test_head_that_points_nowhere_is_put_right_by_the_next_push() -> None:
+    before = shown({DEV: oid(1), "refs/heads/x": oid(1)})
+    tag = Updates({TAG: RefUpdate(None, oid(1))})
+    assert wanted_after(before, tag, MAIN)[1] == DEV
+    assert wanted_after(before, tag, "refs/heads/x")[1] == "refs/heads/x"
+    assert wanted_after(before, push(new=(None, 1)), MAIN)[1] == "refs/heads/new"
+
+
 def test_first_push_says_what_a_clone_checks_out() -> None:
     empty = shown({})
     assert wanted_after(empty, push(trunk=(None, 1), main=(None, 1)), MAIN)[1] == MAIN
