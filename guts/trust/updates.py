@@ -207,14 +207,15 @@ def _refusal(
             return Refusal("protected: it can't be deleted", hint)
         if is_tag(ref) or (now, update.new) not in contained:
             return Refusal("protected: it only moves forward", hint)
-    lost = [conflict for conflict in beside if update.new is None or (conflict.oid, update.new) not in contained]
-    # Who moves it other than forward has said already that something is given up.
-    explicit = updates.force or (update.new is not None and now is not None and (now, update.new) not in contained)
-    if lost and not explicit:
-        name = lost[0].name
+    # git's --force is about what is shown; whoever says it may never have heard of what is kept beside.
+    sides = [(conflict.name, conflict.oid) for conflict in beside]
+    if sides and now is not None:
+        sides.append((ref, now))
+    lost = [name for name, oid in sides if update.new is None or (oid, update.new) not in contained]
+    if lost and not updates.force:
         return Refusal(
             "in conflict: merge first",
-            f"git fetch {REMOTE} {name} && git merge FETCH_HEAD; or give that up: git push -o guts.force",
+            f"git fetch {REMOTE} {lost[0]} && git merge FETCH_HEAD; or give that up: git push -o guts.force",
         )
     return None
 

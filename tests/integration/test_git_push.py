@@ -544,6 +544,10 @@ async def test_two_push_the_same_branch_from_two_homes_and_a_merge_clears_it(wor
         unmerged = await bo.push(f"{more}:main")
         assert unmerged.rejected == {"main": "in conflict: merge first"}
         assert f"hint: git fetch guts {beside} && git merge FETCH_HEAD" in unmerged.remote[0]
+        forced = await bo.push("--force", "main")
+        assert (forced.status, forced.rejected) == (REJECTED, {"main": "in conflict: merge first"})
+        assert "-o guts.force" in forced.remote[0]
+        assert await bo.node.has(repository, {MAIN: adas, beside: bos, DEV: adas})
         git(bo.path, "merge", "-q", "-m", "merge", "theirs")
         merged = await bo.push("main")
         assert merged.status == 0, merged.err

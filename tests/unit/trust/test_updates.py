@@ -154,8 +154,14 @@ def test_contested_branch_moves_only_with_a_merge_or_where_that_is_given_up() ->
     given_up = judge(Updates(push(main=(1, 2)).refs, force=True), before, (), FORWARD)
     assert not given_up.refused
     assert given_up.forced == {MAIN}
-    # Who loses what is shown has said --force; who deletes it has seen no more than that.
-    assert reasons(push(main=(1, 9)), before) == {}
+    # git's --force, which is all that moving it other than forward says, gives up neither side.
+    for contained in (frozenset[tuple[ObjectId, ObjectId]](), frozenset({(oid(8), oid(9))})):
+        sideways = judge(push(main=(1, 9)), before, (), contained)
+        assert sideways.refused[MAIN].reason == "in conflict: merge first"
+    assert sideways.refused[MAIN].hint == (
+        "git fetch REMOTE refs/heads/main && git merge FETCH_HEAD; or give that up: git push -o guts.force"
+    )
+    assert not judge(Updates(push(main=(1, 9)).refs, force=True), before, (), FORWARD).refused
     assert reasons(push(main=(1, None)), shown({MAIN: oid(1), DEV: oid(2)}, BESIDE, head=DEV)) == {
         MAIN: "in conflict: merge first"
     }
