@@ -75,10 +75,11 @@ def sign_refs(
 
     Raises:
         RecordMissing: it does not go on from what was published last (``guts.cli.signed_records``).
+        CannotPublish: HEAD would point at no branch, and there are some.
         NotAsked: it is not the record that makes the author's refs those of the repository, or not one of now.
     """
     from guts.identity import domain
-    from guts.trust.authoring import Copy, prepare_refs, wanted
+    from guts.trust.authoring import Copy, check_head, prepare_refs, wanted
     from guts.trust.canonical_refs import canonical_refs
     from guts.trust.entries import Entries
     from guts.trust.ref_names import CONFLICTS
@@ -106,6 +107,7 @@ def sign_refs(
         refs, head = wanted_after(shown, intent, chain.current.default_ref)
         # git saw where each of them was, and refuses by itself what loses commits, unless it was forced.
         may_lose = intent.refs.keys()
+    check_head(refs, head)
     forced = {ref for ref, entry in entries.refs.items() if entry.forced == header.seq} & may_lose
     expected = prepare_refs(
         chain,

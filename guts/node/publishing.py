@@ -32,7 +32,7 @@ from guts.node.moves import plan
 from guts.node.repositories import Repositories
 from guts.node.transfers import check_forced
 from guts.store.repositories import Conflict
-from guts.trust.authoring import UnsignedRefs, check_maintainer, prepare_refs
+from guts.trust.authoring import UnsignedRefs, check_head, check_maintainer, prepare_refs
 from guts.trust.canonical_refs import AncestorFacts, ancestor_questions, canonical_refs
 from guts.trust.chain import IdentityChain
 from guts.trust.signed_refs import SignedRefs
@@ -177,6 +177,9 @@ class Publishing:
         ancestors = await self._ancestors(chain, records, quarantine)
         shown = await asyncio.to_thread(canonical_refs, chain, records, ancestors)
         planned = await plan(draft, chain, records, shown, ancestors, quarantine)
+        if isinstance(planned.draft.intent, Updates) and not planned.draft.intent.refs:
+            return Unchanged(planned.refused)
+        check_head(planned.refs, planned.head)
         unsigned = await asyncio.to_thread(
             prepare_refs,
             chain,

@@ -150,6 +150,8 @@ class Push:
                 return None, refused
             name = prepared.text("session")
             with self._forgotten_unless_committed(name):
+                if not updates.refs:
+                    raise BadAnswer("refuses all that is pushed, and wants something signed")
                 signed = self._sign(key, prepared, chain, updates)
                 if request.gone():
                     raise BrokenPipeError

@@ -211,6 +211,15 @@ def check_maintainer(chain: IdentityChain, author: AuthorId) -> None:
         )
 
 
+def check_head(wanted: Mapping[str, ObjectId], head: str) -> None:
+    """Raises: ``CannotPublish``: there are branches, and ``head``, which a clone is to check out, is none of them."""
+    if head not in wanted and any(map(is_branch, wanted)):
+        raise CannotPublish(
+            f"a clone would check out {head!r}, and there is no such branch",
+            hint="guts publish --head BRANCH, or git push -o guts.head=BRANCH, names one that is there",
+        )
+
+
 def _check(chain: IdentityChain, author: AuthorId, wanted: Mapping[str, ObjectId], head: str) -> None:
     check_maintainer(chain, author)
     for ref in wanted:

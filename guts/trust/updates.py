@@ -57,10 +57,10 @@ class Updates:
         return frozenset(update.new for update in self.refs.values() if update.new is not None)
 
     def without(self, refused: Iterable[str]) -> "Updates":
-        """Return the same without the refs ``refused``."""
+        """Return the same without the refs ``refused``; where no ref is left, HEAD stays too."""
         out = set(refused)
         left = {ref: update for ref, update in self.refs.items() if ref not in out}
-        return Updates(left, self.head, self.force, self.atomic)
+        return Updates(left, self.head if left else None, self.force, self.atomic)
 
 
 @final
@@ -146,7 +146,7 @@ def wanted_after(shown: CanonicalRefs, updates: Updates, default: str) -> tuple[
     """Return ``wanted`` and ``head`` of ``prepare_refs``: all refs, and HEAD, when ``updates`` are done.
 
     A clone checks out what it did before; where there is no such branch (a first push), the ``default`` one if it is
-    among those pushed, or else the first of them.
+    there, or else the first of those pushed, or else the first of all.
     """
     refs = {ref: oid for ref, oid in shown.refs.items() if is_ref_name(ref)}
     for ref, update in updates.refs.items():
@@ -155,10 +155,11 @@ def wanted_after(shown: CanonicalRefs, updates: Updates, default: str) -> tuple[
             refs[ref] = update.new
     if updates.head is not None:
         return refs, updates.head
-    pushed = [ref for ref, _ in _moved(updates) if is_branch(ref)]
-    if shown.head in refs or not pushed:
+    if shown.head in refs or not updates.refs:
         return refs, shown.head
-    return refs, default if default in pushed else pushed[0]
+    pushed = [ref for ref, _ in _moved(updates) if is_branch(ref)]
+    branches = pushed or [ref for ref in refs if is_branch(ref)]
+    return refs, default if default in refs or not branches else branches[0]
 
 
 def protecting(ref: str, rules: Iterable[RefRule]) -> RefRule | None:
@@ -206,14 +207,15 @@ def _refusal(
             return Refusal("protected: it can't be deleted", hint)
         if is_tag(ref) or (now, update.new) not in contained:
             return Refusal("protected: it only moves forward", hint)
-    lost = [conflict for conflict in beside if update.new is None or (conflict.oid, update.new) not in contained]
-    # Who moves it other than forward has said already that something is given up.
-    explicit = updates.force or (update.new is not None and now is not None and (now, update.new) not in contained)
-    if lost and not explicit:
-        name = lost[0].name
+    # git's --force is about what is shown; whoever says it may never have heard of what is kept beside.
+    sides = [(conflict.name, conflict.oid) for conflict in beside]
+    if sides and now is not None:
+        sides.append((ref, now))
+    lost = [name for name, oid in sides if update.new is None or (oid, update.new) not in contained]
+    if lost and not updates.force:
         return Refusal(
             "in conflict: merge first",
-            f"git fetch {REMOTE} {name} && git merge FETCH_HEAD; or give that up: git push -o guts.force",
+            f"git fetch {REMOTE} {lost[0]} && git merge FETCH_HEAD; or give that up: git push -o guts.force",
         )
     return None
 

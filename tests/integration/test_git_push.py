@@ -171,6 +171,9 @@ async def test_branch_that_a_clone_checks_out_is_renamed_in_one_push(desk: Desk)
     assert any(line.startswith("hint: ") and "guts.head" in line for line in gone.remote)
     nowhere = await desk.push("-oguts.head=other", "trunk", ":main")
     assert nowhere.rejected == dict.fromkeys(["trunk", "main"], "guts.head: there is no branch 'other'")
+    assert nowhere.remote == [], "nothing was committed, so there is no success"
+    assert await desk.node.has(desk.maintainer.repository, {MAIN: tip})
+    assert git(desk.bare, "symbolic-ref", "HEAD") == MAIN
     done = await desk.push("-oguts.head=trunk", "trunk", ":main")
     assert done.status == 0, done.err
     assert await desk.node.has(desk.maintainer.repository, {"refs/heads/trunk": tip})
@@ -541,6 +544,10 @@ async def test_two_push_the_same_branch_from_two_homes_and_a_merge_clears_it(wor
         unmerged = await bo.push(f"{more}:main")
         assert unmerged.rejected == {"main": "in conflict: merge first"}
         assert f"hint: git fetch guts {beside} && git merge FETCH_HEAD" in unmerged.remote[0]
+        forced = await bo.push("--force", "main")
+        assert (forced.status, forced.rejected) == (REJECTED, {"main": "in conflict: merge first"})
+        assert "-o guts.force" in forced.remote[0]
+        assert await bo.node.has(repository, {MAIN: adas, beside: bos, DEV: adas})
         git(bo.path, "merge", "-q", "-m", "merge", "theirs")
         merged = await bo.push("main")
         assert merged.status == 0, merged.err

@@ -207,6 +207,28 @@ async def test_head_moves_where_it_is_asked_for_only(world: World) -> None:
     assert await node.has(maintainer.repository, {"refs/heads/trunk": first})
 
 
+async def test_push_that_is_refused_whole_signs_nothing_and_leaves_head(world: World) -> None:
+    node, maintainer = await published(world)
+    first, second = maintainer.tip(), maintainer.commit("second")
+    before = await node.node.repositories.stored(maintainer.repository)
+    wrong: list[tuple[Commands, str]] = [
+        ({DEV: (None, second)}, "refs/heads/nope"),
+        ({MAIN: (first, None)}, MAIN),
+        ({MAIN: (second, first)}, DEV),
+        ({DEV: (None, second), "refs/guts/x": (None, second)}, DEV),
+    ]
+    for commands, head in wrong:
+        prepared = await prepare(node, maintainer, commands, head=head, atomic=True)
+        assert prepared["unchanged"] is True
+        assert set(cast(dict[str, object], prepared["refused"])) == set(commands)
+    after = await node.node.repositories.stored(maintainer.repository)
+    assert before is not None
+    assert after is not None
+    assert after.signed_refs == before.signed_refs
+    assert git(node.bare(maintainer.repository), "symbolic-ref", "HEAD") == MAIN
+    assert not holds(node, maintainer, second)
+
+
 async def test_missing_objects_refuse_the_push(world: World) -> None:
     node, maintainer = await published(world)
     header: dict[str, object] = {

@@ -11,7 +11,7 @@ from guts.cli.answer import Answer
 from guts.cli.signing import MAX_SEQ_AHEAD_MS, MAX_TIME_OFFSET_MS, NotAsked, Update, sign_refs
 from guts.identity import domain
 from guts.ids import ObjectId
-from guts.trust.authoring import Copy, UnsignedRefs, prepare_refs, wanted
+from guts.trust.authoring import CannotPublish, Copy, UnsignedRefs, prepare_refs, wanted
 from guts.trust.entries import Entry, Seen
 from guts.trust.signed_refs import KIND, SignedRefs
 from guts.trust.updates import RefUpdate, Updates
@@ -197,3 +197,25 @@ def test_push_moves_head_where_that_was_asked_for_only() -> None:
     with pytest.raises(NotAsked):
         signs_push(answer)
     assert signs_push(answer, replace(PUSHED, head=DEV))
+
+
+def test_head_that_would_point_at_no_branch_is_not_signed() -> None:
+    nowhere = "refs/heads/nope"
+    unsigned = prepare_refs(TWO, ALICE.author_id, ALICES, AFTER, nowhere, NOW + 5, others={BOB.author_id: BOBS})
+    assert unsigned is not None
+    answer = prepared(unsigned, [ALICES, BOBS])
+    with pytest.raises(CannotPublish, match="no such branch"):
+        signs_push(answer, replace(PUSHED, head=nowhere))
+    # As many refs as the node says are left of the push, none: HEAD is not moved by what is refused.
+    alone = prepare_refs(
+        TWO,
+        ALICE.author_id,
+        ALICES,
+        {MAIN: oid(1), DEV: oid(2), MINE: oid(3)},
+        nowhere,
+        NOW + 5,
+        others={BOB.author_id: BOBS},
+    )
+    assert alone is not None
+    with pytest.raises(NotAsked):
+        signs_push(prepared(alone, [ALICES, BOBS]), replace(PUSHED, head=nowhere).without(PUSHED.refs))

@@ -115,6 +115,26 @@ def test_head_that_would_be_nowhere_refuses_everything() -> None:
     }
 
 
+def test_push_that_is_refused_whole_moves_head_neither() -> None:
+    before = shown({MAIN: oid(1), DEV: oid(2)})
+    for updates, rules in (
+        (Updates(push(s1=(None, 1)).refs, head="refs/heads/nope"), ()),
+        (Updates(push(dev=(2, 1)).refs, head=DEV), (RefRule("dev", 1),)),
+        (Updates({**push(trunk=(None, 1)).refs, "refs/x": RefUpdate(None, oid(1))}, head=DEV, atomic=True), ()),
+    ):
+        judged = judge(updates, before, rules, FORWARD)
+        assert judged.refused.keys() == updates.refs.keys()
+        assert wanted_after(before, judged.updates, MAIN) == (before.refs, MAIN)
+
+
+def test_head_that_points_nowhere_is_put_right_by_the_next_push() -> None:
+    before = shown({DEV: oid(1), "refs/heads/x": oid(1)})
+    tag = Updates({TAG: RefUpdate(None, oid(1))})
+    assert wanted_after(before, tag, MAIN)[1] == DEV
+    assert wanted_after(before, tag, "refs/heads/x")[1] == "refs/heads/x"
+    assert wanted_after(before, push(new=(None, 1)), MAIN)[1] == "refs/heads/new"
+
+
 def test_first_push_says_what_a_clone_checks_out() -> None:
     empty = shown({})
     assert wanted_after(empty, push(trunk=(None, 1), main=(None, 1)), MAIN)[1] == MAIN
@@ -134,8 +154,14 @@ def test_contested_branch_moves_only_with_a_merge_or_where_that_is_given_up() ->
     given_up = judge(Updates(push(main=(1, 2)).refs, force=True), before, (), FORWARD)
     assert not given_up.refused
     assert given_up.forced == {MAIN}
-    # Who loses what is shown has said --force; who deletes it has seen no more than that.
-    assert reasons(push(main=(1, 9)), before) == {}
+    # git's --force, which is all that moving it other than forward says, gives up neither side.
+    for contained in (frozenset[tuple[ObjectId, ObjectId]](), frozenset({(oid(8), oid(9))})):
+        sideways = judge(push(main=(1, 9)), before, (), contained)
+        assert sideways.refused[MAIN].reason == "in conflict: merge first"
+    assert sideways.refused[MAIN].hint == (
+        "git fetch REMOTE refs/heads/main && git merge FETCH_HEAD; or give that up: git push -o guts.force"
+    )
+    assert not judge(Updates(push(main=(1, 9)).refs, force=True), before, (), FORWARD).refused
     assert reasons(push(main=(1, None)), shown({MAIN: oid(1), DEV: oid(2)}, BESIDE, head=DEV)) == {
         MAIN: "in conflict: merge first"
     }
