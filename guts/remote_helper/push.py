@@ -22,7 +22,7 @@ from guts.remote_helper.nodes import PushTarget
 from guts.remote_helper.passphrase import passphrase_source
 from guts.remote_helper.push_options import PushOptions
 from guts.remote_helper.receive_pack import Command, Outcome, ReceivePack, Reporter, Request
-from guts.remote_helper.replicas import Pushed, wait_for_replicas
+from guts.remote_helper.replicas import Pushed, Words, wait_for_replicas
 from guts.remote_helper.talk import Talk
 
 if TYPE_CHECKING:  # PyNaCl is loaded when something is to be signed
@@ -230,13 +230,17 @@ def serve_push(
     return ReceivePack(shown, git_in, git_out).serve(Push(session, target, remote, url))
 
 
-def _words(done: list[Command]) -> str:
+def _words(done: list[Command]) -> Words:
     """Return what was pushed, in a few words: the commit, where there is one."""
     made = [command.new for command in done if command.new is not None]
     if not made:
-        return "the deletion"
-    more = f" and {len(done) - 1} more" if len(done) > 1 else ""
-    return f"{made[0][:SHORT_OID]}{more}"
+        what = done[0].ref.removeprefix("refs/heads/").removeprefix("refs/") if len(done) == 1 else f"{len(done)} refs"
+        return Words(f"have deleted {what}", f"has deleted {what}")
+    more = len(done) - 1
+    what = made[0][:SHORT_OID]
+    if more:
+        what += f" and {more} more {'ref' if more == 1 else 'refs'}"
+    return Words(f"hold {what}", f"holds {what}")
 
 
 def _updates(request: Request, options: PushOptions) -> "Updates":

@@ -22,11 +22,18 @@ SHORT_PEER: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """What a replica does that has taken a push over: ``hold a1b2c3d``, ``holds a1b2c3d``."""
+
+    many: str
+    one: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pushed:
     """A record that the node has committed.
 
     Attributes:
-        what: a few words: ``a1b2c3d``.
         followers: nodes that want the repository's news, by the node's own count.
         begun: monotonic seconds.
     """
@@ -34,7 +41,7 @@ class Pushed:
     repository: RepositoryId
     author: AuthorId
     seq: int
-    what: str
+    words: Words
     followers: int
     begun: float
 
@@ -69,15 +76,15 @@ def wait_for_replicas(
     seconds = time.monotonic() - pushed.begun
     if wanted and len(peers) >= wanted:
         # More may have come than were waited for.
-        reporter.success(f"{len(peers)}/{len(peers)} replicas hold {pushed.what}{_named(peers)} in {seconds:.1f} s")
+        reporter.success(f"{len(peers)}/{len(peers)} replicas {pushed.words.many}{_named(peers)} in {seconds:.1f} s")
         return ExitStatus.OK
     goes_on = f"guts sync {pushed.repository}" if node_stays else "guts node start"
     if peers:
-        text = f"{len(peers)}/{wanted} replicas hold {pushed.what}{_named(peers)} after {seconds:.0f} s"
+        text = f"{len(peers)}/{wanted} replicas {pushed.words.many}{_named(peers)} after {seconds:.0f} s"
     elif wanted:
-        text = f"0/{wanted} replicas hold {pushed.what} after {seconds:.0f} s: no other node has it yet"
+        text = f"0/{wanted} replicas {pushed.words.many} after {seconds:.0f} s: no other node has it yet"
     else:
-        text = f"no other node holds {pushed.what} yet"
+        text = f"no other node {pushed.words.one} yet"
     text += "; the node keeps trying" if node_stays else "; your node is not running: once it is, others can get it"
     if options.strict:
         reporter.failure(f"{text}. The push itself stands", hint=goes_on)

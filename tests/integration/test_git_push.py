@@ -238,9 +238,9 @@ async def test_replicas_that_hold_it_are_named(world: World) -> None:
         git(desk.path, "tag", "v1")
         git(desk.path, "branch", "dev")
         several = await desk.push("main", "v1", "dev")
-        assert f"2/2 replicas hold {str(second)[:7]} and 1 more (" in several.remote[0]
+        assert f"2/2 replicas hold {str(second)[:7]} and 1 more ref (" in several.remote[0]
         deleted = await desk.push("-oguts.replicas=1", ":dev")
-        assert re.match(r"success: (1/1|2/2) replicas hold the deletion \(", deleted.remote[0])
+        assert re.match(r"success: (1/1|2/2) replicas have deleted dev \(", deleted.remote[0])
 
         git(desk.path, "branch", "x")
         too_few = await desk.push("-oguts.replicas=3", "-oguts.timeout=300ms", "x")
