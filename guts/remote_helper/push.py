@@ -18,6 +18,7 @@ from guts.cli.answer import Answer, BadAnswer
 from guts.cli.known_repositories import remember
 from guts.cli.session import Session
 from guts.errors import ExitStatus, GutsError, PeerFault, StorageFault
+from guts.remote_helper.contested import crossed
 from guts.remote_helper.nodes import PushTarget
 from guts.remote_helper.passphrase import passphrase_source
 from guts.remote_helper.push_options import PushOptions
@@ -87,8 +88,29 @@ class Push:
             max(committed.number("followers", 0), self._target.replicas),
             begun,
         )
-        status = wait_for_replicas(self._client, pushed, options, reporter, node_stays=self._target.stays)
+        status = wait_for_replicas(
+            self._client,
+            pushed,
+            options,
+            reporter,
+            node_stays=self._target.stays,
+            before_last=lambda: self._tell_what_crossed(done, chain, key, reporter),
+        )
         return Outcome(refused, status)
+
+    def _tell_what_crossed(
+        self, done: list[Command], chain: "IdentityChain", key: "SigningKey", reporter: Reporter
+    ) -> None:
+        """Say which of the refs pushed somebody else has pushed at the same time; the push stands all the same."""
+        try:
+            state = Answer.of(self._client.get(f"/v1/repositories/{chain.repository}/refs"))
+            shown = [ref.text("ref") for ref in state.objects("refs")]
+        except GutsError as error:
+            reporter.warning(f"it is pushed, but the node does not say whether it is in conflict: {error}")
+            return
+        pushed = [command.ref for command in done]
+        for line in crossed(shown, pushed, key.author_id, chain.current.maintainers, self._remote):
+            reporter.warning(line)
 
     def _chain(self) -> "IdentityChain":
         import base64

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -47,17 +48,25 @@ class Pushed:
 
 
 def wait_for_replicas(
-    client: ControlClient, pushed: Pushed, options: PushOptions, reporter: Reporter, *, node_stays: bool
+    client: ControlClient,
+    pushed: Pushed,
+    options: PushOptions,
+    reporter: Reporter,
+    *,
+    node_stays: bool,
+    before_last: Callable[[], None],
 ) -> ExitStatus:
     """Wait for the replicas that ``options`` ask for and say who they are; the push stands, whatever comes of it.
 
     Args:
         node_stays: the node goes on when the push is done.
+        before_last: says what there is to say before the last line, with what has come in until then.
 
     Returns:
         ``OK``, or ``TIMED_OUT`` where it was to be strict and too few have confirmed.
     """
     if not options.sync or options.replicas == 0:
+        before_last()
         return ExitStatus.OK
     wanted = options.replicas if options.replicas is not None else min(DEFAULT_REPLICAS, pushed.followers)
     peers: list[str] = []
@@ -69,11 +78,13 @@ def wait_for_replicas(
         try:
             told = Answer.of(client.get(path, options.timeout))
         except GutsError as error:
+            before_last()
             reporter.warning(f"it is pushed, but the node does not say who holds it: {error}")
             return ExitStatus.FAILED if options.strict else ExitStatus.OK
         peers = list(dict.fromkeys(receipt.text("peer") for receipt in told.objects("receipts")))
         _keep(told, reporter)
     seconds = time.monotonic() - pushed.begun
+    before_last()
     if wanted and len(peers) >= wanted:
         # More may have come than were waited for.
         reporter.success(f"{len(peers)}/{len(peers)} replicas {pushed.words.many}{_named(peers)} in {seconds:.1f} s")
