@@ -18,11 +18,12 @@ from guts.cli.answer import Answer, BadAnswer
 from guts.cli.known_repositories import remember
 from guts.cli.session import Session
 from guts.errors import ExitStatus, GutsError, PeerFault, StorageFault
+from guts.remote_helper.contested import crossed
 from guts.remote_helper.nodes import PushTarget
 from guts.remote_helper.passphrase import passphrase_source
 from guts.remote_helper.push_options import PushOptions
 from guts.remote_helper.receive_pack import Command, Outcome, ReceivePack, Reporter, Request
-from guts.remote_helper.replicas import Pushed, wait_for_replicas
+from guts.remote_helper.replicas import Pushed, Words, wait_for_replicas
 from guts.remote_helper.talk import Talk
 
 if TYPE_CHECKING:  # PyNaCl is loaded when something is to be signed
@@ -87,8 +88,29 @@ class Push:
             max(committed.number("followers", 0), self._target.replicas),
             begun,
         )
-        status = wait_for_replicas(self._client, pushed, options, reporter, node_stays=self._target.stays)
+        status = wait_for_replicas(
+            self._client,
+            pushed,
+            options,
+            reporter,
+            node_stays=self._target.stays,
+            before_last=lambda: self._tell_what_crossed(done, chain, key, reporter),
+        )
         return Outcome(refused, status)
+
+    def _tell_what_crossed(
+        self, done: list[Command], chain: "IdentityChain", key: "SigningKey", reporter: Reporter
+    ) -> None:
+        """Say which of the refs pushed somebody else has pushed at the same time; the push stands all the same."""
+        try:
+            state = Answer.of(self._client.get(f"/v1/repositories/{chain.repository}/refs"))
+            shown = [ref.text("ref") for ref in state.objects("refs")]
+        except GutsError as error:
+            reporter.warning(f"it is pushed, but the node does not say whether it is in conflict: {error}")
+            return
+        pushed = [command.ref for command in done]
+        for line in crossed(shown, pushed, key.author_id, chain.current.maintainers, self._remote):
+            reporter.warning(line)
 
     def _chain(self) -> "IdentityChain":
         import base64
@@ -230,13 +252,17 @@ def serve_push(
     return ReceivePack(shown, git_in, git_out).serve(Push(session, target, remote, url))
 
 
-def _words(done: list[Command]) -> str:
+def _words(done: list[Command]) -> Words:
     """Return what was pushed, in a few words: the commit, where there is one."""
     made = [command.new for command in done if command.new is not None]
     if not made:
-        return "the deletion"
-    more = f" and {len(done) - 1} more" if len(done) > 1 else ""
-    return f"{made[0][:SHORT_OID]}{more}"
+        what = done[0].ref.removeprefix("refs/heads/").removeprefix("refs/") if len(done) == 1 else f"{len(done)} refs"
+        return Words(f"have deleted {what}", f"has deleted {what}")
+    more = len(done) - 1
+    what = made[0][:SHORT_OID]
+    if more:
+        what += f" and {more} more {'ref' if more == 1 else 'refs'}"
+    return Words(f"hold {what}", f"holds {what}")
 
 
 def _updates(request: Request, options: PushOptions) -> "Updates":

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,11 +23,18 @@ SHORT_PEER: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """What a replica does that has taken a push over: ``hold a1b2c3d``, ``holds a1b2c3d``."""
+
+    many: str
+    one: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pushed:
     """A record that the node has committed.
 
     Attributes:
-        what: a few words: ``a1b2c3d``.
         followers: nodes that want the repository's news, by the node's own count.
         begun: monotonic seconds.
     """
@@ -34,23 +42,31 @@ class Pushed:
     repository: RepositoryId
     author: AuthorId
     seq: int
-    what: str
+    words: Words
     followers: int
     begun: float
 
 
 def wait_for_replicas(
-    client: ControlClient, pushed: Pushed, options: PushOptions, reporter: Reporter, *, node_stays: bool
+    client: ControlClient,
+    pushed: Pushed,
+    options: PushOptions,
+    reporter: Reporter,
+    *,
+    node_stays: bool,
+    before_last: Callable[[], None],
 ) -> ExitStatus:
     """Wait for the replicas that ``options`` ask for and say who they are; the push stands, whatever comes of it.
 
     Args:
         node_stays: the node goes on when the push is done.
+        before_last: says what there is to say before the last line, with what has come in until then.
 
     Returns:
         ``OK``, or ``TIMED_OUT`` where it was to be strict and too few have confirmed.
     """
     if not options.sync or options.replicas == 0:
+        before_last()
         return ExitStatus.OK
     wanted = options.replicas if options.replicas is not None else min(DEFAULT_REPLICAS, pushed.followers)
     peers: list[str] = []
@@ -62,22 +78,24 @@ def wait_for_replicas(
         try:
             told = Answer.of(client.get(path, options.timeout))
         except GutsError as error:
+            before_last()
             reporter.warning(f"it is pushed, but the node does not say who holds it: {error}")
             return ExitStatus.FAILED if options.strict else ExitStatus.OK
         peers = list(dict.fromkeys(receipt.text("peer") for receipt in told.objects("receipts")))
         _keep(told, pushed, reporter)
     seconds = time.monotonic() - pushed.begun
+    before_last()
     if wanted and len(peers) >= wanted:
         # More may have come than were waited for.
-        reporter.success(f"{len(peers)}/{len(peers)} replicas hold {pushed.what}{_named(peers)} in {seconds:.1f} s")
+        reporter.success(f"{len(peers)}/{len(peers)} replicas {pushed.words.many}{_named(peers)} in {seconds:.1f} s")
         return ExitStatus.OK
     goes_on = f"guts sync {pushed.repository}" if node_stays else "guts node start"
     if peers:
-        text = f"{len(peers)}/{wanted} replicas hold {pushed.what}{_named(peers)} after {seconds:.0f} s"
+        text = f"{len(peers)}/{wanted} replicas {pushed.words.many}{_named(peers)} after {seconds:.0f} s"
     elif wanted:
-        text = f"0/{wanted} replicas hold {pushed.what} after {seconds:.0f} s: no other node has it yet"
+        text = f"0/{wanted} replicas {pushed.words.many} after {seconds:.0f} s: no other node has it yet"
     else:
-        text = f"no other node holds {pushed.what} yet"
+        text = f"no other node {pushed.words.one} yet"
     text += "; the node keeps trying" if node_stays else "; your node is not running: once it is, others can get it"
     if options.strict:
         reporter.failure(f"{text}. The push itself stands", hint=goes_on)

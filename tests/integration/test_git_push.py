@@ -238,9 +238,9 @@ async def test_replicas_that_hold_it_are_named(world: World) -> None:
         git(desk.path, "tag", "v1")
         git(desk.path, "branch", "dev")
         several = await desk.push("main", "v1", "dev")
-        assert f"2/2 replicas hold {str(second)[:7]} and 1 more (" in several.remote[0]
+        assert f"2/2 replicas hold {str(second)[:7]} and 1 more ref (" in several.remote[0]
         deleted = await desk.push("-oguts.replicas=1", ":dev")
-        assert re.match(r"success: (1/1|2/2) replicas hold the deletion \(", deleted.remote[0])
+        assert re.match(r"success: (1/1|2/2) replicas have deleted dev \(", deleted.remote[0])
 
         git(desk.path, "branch", "x")
         too_few = await desk.push("-oguts.replicas=3", "-oguts.timeout=300ms", "x")
@@ -554,6 +554,43 @@ async def test_two_push_the_same_branch_from_two_homes_and_a_merge_clears_it(wor
     for desk in (ada, bo):
         await eventually(lambda desk=desk: desk.node.has(repository, {MAIN: bo.maintainer.tip(), DEV: adas}))
         await desk.node.shows_what_it_says(repository)
+
+
+async def test_two_whose_pushes_cross_are_both_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada, bo = await colleagues(world)
+    repository = ada.maintainer.repository
+    adas, bos = ada.maintainer.commit("adas"), bo.maintainer.commit("bos")
+    beside = f"refs/guts/conflict/{bo.maintainer.key.author_id}/{MAIN}"
+    arrived: list[object] = []
+    for desk in (ada, bo):
+        control = desk.node.node.control
+
+        # Neither is committed before both have been signed; the receipts come when both nodes have heard of both.
+        async def commit(name: str, signature: bytes, commit=control.commit) -> object:  # type: ignore[no-untyped-def]
+            arrived.append(name)
+            await eventually(lambda: len(arrived) >= 2)
+            return await commit(name, signature)
+
+        async def receipts(*asked: object, desk: Desk = desk, receipts=control.receipts) -> object:  # type: ignore[no-untyped-def]
+            await eventually(lambda: desk.node.has(repository, {MAIN: adas, beside: bos}))
+            return await receipts(*asked)
+
+        monkeypatch.setattr(control, "commit", commit)
+        monkeypatch.setattr(control, "receipts", receipts)
+    async with ada.answering(), bo.answering():
+        first, second = await asyncio.gather(ada.push("-oguts.strict", "main"), bo.push("-oguts.strict", "main"))
+    assert (first.status, second.status) == (0, 0), (first.err, second.err)
+    ways = {
+        f"{bo.maintainer.key.author_id}"[:12]: beside,
+        f"{ada.maintainer.key.author_id}"[:12]: MAIN,
+    }
+    for ended, (other, source) in zip((first, second), ways.items(), strict=True):
+        warning, success = ended.remote
+        assert warning == (
+            f"warning: {MAIN} is in conflict with what {other}… pushed: "
+            f"git fetch guts {source} && git merge FETCH_HEAD, then push again"
+        )
+        assert success.startswith("success: 1/1 replicas hold ")
 
 
 async def test_two_push_at_once_to_one_node_and_the_second_fetches_first(desk: Desk) -> None:
