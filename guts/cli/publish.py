@@ -70,7 +70,7 @@ class NotAMaintainer(UsageError):
 @click.option("--name", metavar="NAME", help="First time: name (default: the folder's).")
 @click.option("--description", metavar="TEXT", default="", help="First time: one line of text.")
 @click.option("--force", is_flag=True, help="Also refs whose new commits do not contain the old ones.")
-@click.option("--prune", is_flag=True, help="Also delete refs that others published and that are not here.")
+@click.option("--prune", is_flag=True, help="Delete what is published, by whomever, and not here.")
 @click.option("--head", metavar="BRANCH", help="The branch that a clone checks out (default: the same as before).")
 @click.option("--replicas", type=click.IntRange(0, 64), default=0, metavar="N", help="Wait until N nodes confirm it.")
 @timeout_option(3600)
@@ -90,7 +90,7 @@ def publish(
 ) -> None:
     """Publish the git repository in DIRECTORY (default: here): its branches, tags and notes.
 
-    Again after new commits: signs the new tips. A ref that is gone here is deleted if it was you who published it.
+    Again after new commits: signs the new tips. What is not here stays published, unless --prune.
     """
     publisher = _Publisher(session, timeout, force, prune, head, replicas)
     published = asyncio.run(publisher.publish(directory, name, description))

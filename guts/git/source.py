@@ -244,7 +244,7 @@ class SourceRepository:
             remote = await self._promisor(partial)
             raise PartialClone(
                 "this clone lacks objects (it was made with --filter)",
-                hint=f"git config --unset-all remote.{remote}.partialclonefilter; git fetch --refetch {remote}; "
+                hint=f"git config --unset-all remote.{remote}.partialclonefilter && git fetch --refetch {remote} && "
                 f"git config --unset-all remote.{remote}.promisor",
             )
 

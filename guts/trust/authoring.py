@@ -58,7 +58,7 @@ class Copy:
         refs: all of it that can be published.
         head: full name of the branch that it is on.
         force: refs whose published commits may be given up.
-        prune: refs that the copy lacks shall go away, also those that somebody else published.
+        prune: refs that the copy lacks shall go away, whoever published them.
         move_head: a clone shall check out ``head``, whatever it checks out now.
     """
 
@@ -164,8 +164,8 @@ def wanted(
 ) -> tuple[dict[str, ObjectId], str]:
     """Return ``wanted`` and ``head`` of ``prepare_refs``: what an author means whose own copy is ``own_copy``.
 
-    - A ref that the copy lacks was deleted there only if the author's own value of it is the one that is shown, and
-      nobody contests it. Any other is kept: the copy may never have heard of it.
+    - A ref that the copy lacks is kept, the author's own too, unless it is to be pruned: the copy may never have had
+      it. The author may have other copies, and a clone has one branch to begin with.
     - A branch that is only behind the published one is left alone.
     - Which branch somebody works on is nobody else's concern: what a clone checks out stays, as long as it is there.
 
@@ -175,13 +175,10 @@ def wanted(
     theirs = {record.author: record for record in counting(chain, others) if record.author != author}
     records = dict(theirs) if previous is None else {**theirs, author: previous}
     shown = canonical_refs(chain, records, ancestors)
-    own = {} if previous is None else _unsuperseded(author, previous, theirs)
-    contested = {conflict.ref for conflict in shown.conflicts}
     refs: dict[str, ObjectId] = {}
     for ref, oid in shown.refs.items():
         if ref not in own_copy.refs:
-            kept = ref in contested or ref not in own or own[ref].oid != oid
-            if is_ref_name(ref) and kept and not own_copy.prune:
+            if is_ref_name(ref) and not own_copy.prune:
                 refs[ref] = oid
         elif ref not in own_copy.force and not is_tag(ref) and (own_copy.refs[ref], oid) in ancestors:
             refs[ref] = oid
@@ -226,7 +223,7 @@ def _check(chain: IdentityChain, author: AuthorId, wanted: Mapping[str, ObjectId
         if not is_ref_name(ref):
             raise CannotPublish(f"{ref!r} can't be published", hint="rename it: git branch -m, or tag it anew")
         if not wanted.keys().isdisjoint(parents(ref)):
-            raise CannotPublish(f"{ref!r} is inside another ref", hint="rename one of them")
+            raise CannotPublish(f"{ref!r} is inside another ref", hint="rename one of them, or: git push --delete")
     if not is_branch(head):
         raise CannotPublish(f"HEAD is {head!r}, not a branch", hint="git switch to a branch first")
 

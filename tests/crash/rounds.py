@@ -86,7 +86,7 @@ class Publication(Round):
         self.after = refs(self.work)
 
     def command(self) -> tuple[object, ...]:
-        return ("publish", self.work, "--force")
+        return ("publish", self.work, "--force", "--prune")
 
     def check(self, found: dict[str, State], *, done: bool) -> None:
         state = found[self.repository]

@@ -139,7 +139,7 @@ class World:
 
     def publish(self, node: Victim, work: Path) -> str:
         """Publish ``work`` at ``node`` and return its id."""
-        repository = node.guts("publish", work, "--force", "--json").json["repository"]
+        repository = node.guts("publish", work, "--force", "--prune", "--json").json["repository"]
         assert isinstance(repository, str)
         return repository
 

@@ -179,14 +179,16 @@ def test_head_is_moved_by_name_alone(node: Node, work: Path) -> None:
     assert node(2)("inspect", published["repository"], "--json").json["head"] == "refs/heads/topic"
 
 
-def test_deleted_branch_goes_away(node: Node, work: Path) -> None:
+def test_branch_that_is_not_here_goes_away_where_that_was_asked_for(node: Node, work: Path) -> None:
     git(work, "branch", "gone")
     repository = published(node(2), work)
     git(work, "branch", "-q", "-D", "gone")
-    node(2)("publish", work)
-    refs = node(2)("inspect", repository, "--json").json["canonical_refs"]
-    assert isinstance(refs, dict)
-    assert set(refs) == {"refs/heads/main", "refs/tags/v1"}
+    rest = {"refs/heads/main", "refs/tags/v1"}
+    for options, expected in (((), {*rest, "refs/heads/gone"}), (("--prune",), rest)):
+        assert node(2)("publish", work, *options).status == 0
+        refs = node(2)("inspect", repository, "--json").json["canonical_refs"]
+        assert isinstance(refs, dict)
+        assert set(refs) == expected
 
 
 def network_of(cluster: LocalCluster) -> str:

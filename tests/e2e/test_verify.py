@@ -271,7 +271,7 @@ def test_what_was_signed_once_is_stale_although_nothing_leads_from_it(node: Node
     git(tmp_path, "clone", "-q", "--mirror", str(node(2)("inspect", id, "--json").json["path"]), "old.git")
     git(work, "commit", "-q", "--amend", "-m", "another")
     git(work, "branch", "-D", "gone")
-    assert node(2)("publish", work, "--force").status == 0
+    assert node(2)("publish", work, "--force", "--prune").status == 0
     after = git(work, "rev-parse", "--short=7", "HEAD")
 
     who = f"{str(node(2)('id', 'show', '--json').json['author']['id'])[:12]}…"  # type: ignore[index]

@@ -69,7 +69,7 @@ async def test_older_record_that_had_a_ref_is_found(world: World) -> None:
     records.append(await newest(node, maintainer))
     maintainer.commit("third")
     git(maintainer.path, "branch", "-D", "side")
-    await maintainer.publish(node)
+    await maintainer.publish(node, prune=True)
 
     found = await earlier(node, maintainer, {MAIN: second, SIDE: first, "refs/heads/none": first})
     signed = {MAIN: (records[1], second), SIDE: (records[1], first)}  # the newest that had it

@@ -88,7 +88,13 @@ async def test_what_others_published_stays_until_it_is_pruned(world: World) -> N
     git(ada.path, "fetch", "-q", str(bo.path), "main")
     git(ada.path, "merge", "-q", "--ff-only", "FETCH_HEAD")
     git(ada.path, "branch", "-D", "topic")
+    git(bo.path, "branch", "bos")
+    await bo.publish(node)
+    before = await refs(node, ada)
+    assert before == {MAIN: str(bo.tip()), TOPIC: str(ada.tip("HEAD^")), "refs/heads/bos": str(bo.tip())}
     await ada.publish(node)
+    assert await refs(node, ada) == before
+    await ada.publish(node, prune=True)
     assert await refs(node, ada) == {MAIN: str(bo.tip())}
     await node.shows_what_it_says(ada.repository)
 

@@ -56,6 +56,22 @@ async def test_second_publish_without_news_changes_nothing(world: World) -> None
     assert files(node.repositories) == before
 
 
+async def test_publication_from_a_clone_with_one_branch_deletes_none_of_the_others(world: World) -> None:
+    """Its author published them from another copy."""
+    node = await world.node("node")
+    maintainer = world.maintainer()
+    git(maintainer.path, "branch", "topic")
+    git(maintainer.path, "tag", "v1")
+    await maintainer.publish(node)
+    before = maintainer.refs()
+    git(maintainer.path, "branch", "-D", "topic")
+    git(maintainer.path, "tag", "-d", "v1")
+    tip = maintainer.commit("second")
+    await maintainer.publish(node)
+    assert await node.canonical(maintainer.repository) == before | {MAIN: tip}
+    await node.shows_what_it_says(maintainer.repository)
+
+
 async def test_deleted_branch_is_a_tombstone_that_travels(world: World) -> None:
     node, replica = await world.node("node"), await world.node("replica")
     maintainer = world.maintainer()
@@ -64,7 +80,7 @@ async def test_deleted_branch_is_a_tombstone_that_travels(world: World) -> None:
     await replica.seed(maintainer.repository, node.hint)
     assert "refs/heads/topic" in await replica.canonical(maintainer.repository)
     git(maintainer.path, "branch", "-D", "topic")
-    await maintainer.publish(node)
+    await maintainer.publish(node, prune=True)
     await eventually(lambda: replica.has(maintainer.repository, maintainer.refs()))
     await replica.shows_what_it_says(maintainer.repository)
 
@@ -130,6 +146,8 @@ async def test_head_stays_on_its_branch_until_that_is_gone_or_another_is_asked_f
     git(maintainer.path, "switch", "-q", "main")
     assert await head() == "refs/heads/topic"
     git(maintainer.path, "branch", "-q", "-D", "topic")
+    assert await head() == "refs/heads/topic"
+    await maintainer.publish(node, prune=True)
     assert await head() == MAIN
 
 

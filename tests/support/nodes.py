@@ -305,7 +305,9 @@ class Maintainer:
             found[name] = ObjectId(bytes.fromhex(oid))
         return found
 
-    async def prepare(self, node: RunningNode, *force: str, move_head: bool = False) -> dict[str, object]:
+    async def prepare(
+        self, node: RunningNode, *force: str, move_head: bool = False, prune: bool = False
+    ) -> dict[str, object]:
         """Take the first of the two steps."""
         known = await node.node.repositories.stored(self.repository)
         tips: list[str] = []
@@ -323,6 +325,7 @@ class Maintainer:
             "head": git(self.path, "symbolic-ref", "HEAD"),
             "move_head": move_head,
             "force": list(force),
+            "prune": prune,
         }
         source = await SourceRepository.open(self.path)
         async with source.pack(set(refs.values()), [ObjectId(bytes.fromhex(tip)) for tip in tips]) as pack:
@@ -334,9 +337,9 @@ class Maintainer:
         assert isinstance(body, str)
         return self.key.sign(domain(KIND), base64.b64decode(body))
 
-    async def publish(self, node: RunningNode, *force: str) -> dict[str, object]:
+    async def publish(self, node: RunningNode, *force: str, prune: bool = False) -> dict[str, object]:
         """Publish all refs on ``node``."""
-        prepared = await self.prepare(node, *force)
+        prepared = await self.prepare(node, *force, prune=prune)
         if prepared["unchanged"]:
             return prepared
         session = prepared["session"]

@@ -128,7 +128,7 @@ async def test_the_hint_helps(work: Path, make: Callable[[Path], Path], tmp_path
     with pytest.raises(UsageError) as caught:
         await SourceRepository.open(path)
     assert caught.value.hint is not None
-    for command in caught.value.hint.split("; "):
+    for command in caught.value.hint.split(" && "):
         git(path, *command.split()[1:])
     source = await SourceRepository.open(path)
     shutil.move(work, tmp_path / "gone")

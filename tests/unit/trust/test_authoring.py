@@ -263,15 +263,15 @@ def copied(
     return wanted(TWO, author, own, Copy(refs, MAIN, force, prune), others=others, ancestors=ancestors)[0]
 
 
-def test_copy_that_lacks_a_ref_deletes_it_only_if_its_author_published_it() -> None:
+def test_copy_that_lacks_refs_deletes_none_also_not_its_authors_own() -> None:
     alices = publish(TWO, ALICE, None, {MAIN: oid(1), DEV: oid(2)})
     bobs = publish(TWO, BOB, None, {MAIN: oid(1), DEV: oid(2), "refs/tags/v1": oid(1)}, others=[alices])
     assert set(bobs.entries.live()) == {"refs/tags/v1"}
 
     bob_lacks_all = copied(B, bobs, {MAIN: oid(1)}, others=records(alices))
-    assert bob_lacks_all == {MAIN: oid(1), DEV: oid(2)}
+    assert bob_lacks_all == {MAIN: oid(1), DEV: oid(2), "refs/tags/v1": oid(1)}
     alice_lacks_all = copied(A, alices, {MAIN: oid(1)}, others=records(bobs))
-    assert alice_lacks_all == {MAIN: oid(1), "refs/tags/v1": oid(1)}
+    assert alice_lacks_all == {MAIN: oid(1), DEV: oid(2), "refs/tags/v1": oid(1)}
     newcomer = copied(B, None, {}, others=records(alices))
     assert newcomer == {MAIN: oid(1), DEV: oid(2)}
 
@@ -310,6 +310,8 @@ def test_refs_that_a_copy_lacks_go_away_where_that_was_asked_for() -> None:
     alices = publish(TWO, ALICE, None, {MAIN: oid(1)})
     bobs = publish(TWO, BOB, None, {MAIN: oid(1), DEV: oid(3)}, others=[alices])
     assert copied(A, alices, {MAIN: oid(1)}, others=records(bobs), prune=True) == {MAIN: oid(1)}
+    own = publish(TWO, ALICE, None, {MAIN: oid(1), DEV: oid(2)})
+    assert copied(A, own, {MAIN: oid(1)}, others={}, prune=True) == {MAIN: oid(1)}
 
 
 def test_head_stays_while_its_branch_does_unless_it_is_moved() -> None:
