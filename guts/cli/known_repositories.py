@@ -19,7 +19,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
@@ -109,6 +109,8 @@ class Known:
     Attributes:
         heads: by author, seq and hash of the newest record.
         first_seen_ms, changed_ms: Unix milliseconds.
+        floors: by author whose history was proven to have split, the last record before that: no proof excuses an
+            older one, ever.
     """
 
     repository: str
@@ -119,19 +121,18 @@ class Known:
     heads: Mapping[str, tuple[int, str]]
     first_seen_ms: int
     changed_ms: int
+    floors: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
     @classmethod
     def shown(cls, answer: Answer, now_ms: int) -> Self:
         """Return what the node's answer shows. Raises: ``BadAnswer``: it is none."""
-        heads = {head.text("author"): (head.number("seq"), head.text("hash")) for head in answer.objects("heads")}
-        kept = sorted(heads, key=lambda author: heads[author][0], reverse=True)[:MAX_HEADS]
         return cls(
             answer.text("repository"),
             answer.text("name", ""),
             answer.number("epoch"),
             answer.text("identity_hash"),
             answer.texts("maintainers"),
-            {author: heads[author] for author in kept},
+            _points(answer, "heads"),
             now_ms,
             now_ms,
         )
@@ -149,9 +150,9 @@ class Known:
         try:
             times = answer.number("first_seen_ms"), answer.number("changed_ms")
             shown = cls.shown(answer, times[1])
+            return replace(shown, first_seen_ms=times[0], floors=_points(answer, "floors"))
         except BadAnswer:
             return None
-        return replace(shown, first_seen_ms=times[0])
 
     def encode(self) -> bytes:
         """Return the note: JSON, for people to read as well."""
@@ -160,7 +161,10 @@ class Known:
     @property
     def json(self) -> dict[str, object]:
         """What ``guts known --json`` tells."""
-        heads = [{"author": author, "seq": seq, "hash": digest} for author, (seq, digest) in self.heads.items()]
+        heads, floors = (
+            [{"author": author, "seq": seq, "hash": digest} for author, (seq, digest) in points.items()]
+            for points in (self.heads, self.floors)
+        )
         return {
             "repository": self.repository,
             "name": self.name,
@@ -168,6 +172,7 @@ class Known:
             "identity_hash": self.identity_hash,
             "maintainers": self.maintainers,
             "heads": heads,
+            "floors": floors,
             "first_seen_ms": self.first_seen_ms,
             "changed_ms": self.changed_ms,
         }
@@ -180,10 +185,25 @@ class Known:
     def joined(self, other: "Known") -> "Known":
         """Return what both know: of two commands that ran at once, none shall take from the other's."""
         newer, older = (self, other) if self.epoch >= other.epoch else (other, self)
-        heads = dict(newer.heads)
-        for author, head in older.heads.items():
-            heads[author] = max(head, heads.get(author, head))
-        return replace(newer, heads=heads, first_seen_ms=min(self.first_seen_ms, other.first_seen_ms))
+        first_seen_ms = min(self.first_seen_ms, other.first_seen_ms)
+        heads, floors = _highest(newer.heads, older.heads), _highest(newer.floors, older.floors)
+        return replace(newer, heads=heads, floors=floors, first_seen_ms=first_seen_ms)
+
+
+def _points(answer: Answer, name: str) -> dict[str, tuple[int, str]]:
+    """Return seqs and hashes by author, the newest of too many. Raises: ``BadAnswer``."""
+    points = {point.text("author"): (point.number("seq"), point.text("hash")) for point in answer.objects(name)}
+    kept = sorted(points, key=lambda author: points[author][0], reverse=True)[:MAX_HEADS]
+    return {author: points[author] for author in kept}
+
+
+def _highest(
+    points: Mapping[str, tuple[int, str]], others: Mapping[str, tuple[int, str]]
+) -> dict[str, tuple[int, str]]:
+    found = dict(points)
+    for author, point in others.items():
+        found[author] = max(point, found.get(author, point))
+    return found
 
 
 def remember(paths: Paths, answer: Answer) -> list[str]:
@@ -258,8 +278,13 @@ def _judge(repository: RepositoryId, known: Known | None, shown: Known, answer: 
     if chain is not None and chain.history[known.epoch].hash.hex() != known.identity_hash:
         why = f"Their identity of epoch {known.epoch} is not among what led to the shown one."
         raise OwnerChanged(str(repository), known.maintainers, shown.maintainers, why)
-    _check_heads(repository, known, shown, answer)
-    lines = []
+    excused = _check_heads(repository, known, shown, answer)
+    floors = _highest(known.floors, {author: shown.heads[author] for author in excused if author in shown.heads})
+    lines = [
+        f"{author} signed two histories of {repository.short}…: seq {known.heads[author][0]}, which was seen here, is "
+        f"after the split and does not count until the maintainers say which one does"
+        for author in excused
+    ]
     if shown.maintainers != known.maintainers:
         came = [f"+{author}" for author in shown.maintainers if author not in known.maintainers]
         left = [f"-{author}" for author in known.maintainers if author not in shown.maintainers]
@@ -267,7 +292,7 @@ def _judge(repository: RepositoryId, known: Known | None, shown: Known, answer: 
         lines.append(
             f"maintainers of {repository.short}… changed: {change} (epoch {shown.epoch}, signed as it has to be)"
         )
-    return replace(shown, first_seen_ms=known.first_seen_ms), lines
+    return replace(shown, first_seen_ms=known.first_seen_ms, floors=floors), lines
 
 
 def _chain(repository: RepositoryId, answer: Answer, shown: Known) -> "IdentityChain":
@@ -284,16 +309,20 @@ def _chain(repository: RepositoryId, answer: Answer, shown: Known) -> "IdentityC
     return chain
 
 
-def _check_heads(repository: RepositoryId, known: Known, shown: Known, answer: Answer) -> None:
-    """Raises: ``RolledBack``: an author's records went back, and neither the maintainers nor a proof tell why."""
-    went_back = []
+def _check_heads(repository: RepositoryId, known: Known, shown: Known, answer: Answer) -> list[str]:
+    """Return the authors whose records went back because a proof takes them back.
+
+    Raises: ``RolledBack``: an author's records went back, and neither the maintainers nor a proof tell why.
+    """
+    went_back, excused = [], []
     for author, (seq, digest) in known.heads.items():
         seq_now, digest_now = shown.heads.get(author, (0, ""))
         if seq_now > seq or (seq_now, digest_now) == (seq, digest):
             continue
         if _cut_off(repository, known, author, (seq_now, digest_now), answer):
             continue
-        if _split(repository, author, seq, seq_now, answer):
+        if _split(repository, known, author, (seq_now, digest_now), answer):
+            excused.append(author)
             continue
         told = f"is shown at seq {seq_now}" if seq_now else "is not shown at all"
         if seq_now == seq:
@@ -301,6 +330,7 @@ def _check_heads(repository: RepositoryId, known: Known, shown: Known, answer: A
         went_back.append(f"{author} had signed seq {seq}, and {told}.")
     if went_back:
         raise RolledBack(str(repository), went_back)
+    return excused
 
 
 def _cut_off(repository: RepositoryId, known: Known, author: str, now: tuple[int, str], answer: Answer) -> bool:
@@ -312,18 +342,35 @@ def _cut_off(repository: RepositoryId, known: Known, author: str, now: tuple[int
     return now[0] > limit.seq or now == (limit.seq, limit.hash.hex())
 
 
-def _split(repository: RepositoryId, author: str, seq: int, seq_now: int, answer: Answer) -> bool:
-    """Tell whether the answer proves that the author's history split after ``seq_now``: nothing later counts then."""
+def _split(repository: RepositoryId, known: Known, author: str, now: tuple[int, str], answer: Answer) -> bool:
+    """Tell whether the answer proves that the author's history split right after ``now``: nothing later counts then.
+
+    A proof whose split an identity document has settled excuses nothing, and none excuses what is older than the last
+    record before the split, or than an earlier proof did.
+    """
     from guts.errors import PeerFault
+    from guts.trust.acceptance import concerns, freezes
     from guts.trust.equivocation import EquivocationProof
 
+    seq, digest = known.heads[author]
+    if now[0] < known.floors.get(author, (0, ""))[0]:
+        return False
     for text in answer.texts("proofs"):
         try:
             proof = EquivocationProof.decode(base64.b64decode(text))
         except (PeerFault, ValueError) as error:
             raise BadAnswer(f"has a proof that is none: {error}") from None
         about = proof.first.header.repository, str(proof.author)
-        if about == (repository, author) and seq_now < proof.split_seq <= seq:
+        if about != (repository, author) or not now[0] < proof.split_seq <= seq:
+            continue
+        chain = _chain(repository, answer, Known.shown(answer, 0))
+        headers = [signed.header for signed in (proof.first, proof.second)]
+        # The branch that was seen, where one of the two is it; of a later record, either.
+        headers = [header for header in headers if header.hash.hex() == digest] or headers
+        before = {header.previous.hex() for header in headers}
+        if len(before) > 1:  # one of them follows a record: the author had one before the split
+            before.discard("")
+        if now[1] in before and concerns(chain, proof) and freezes(chain, proof):
             return True
     return False
 

@@ -220,9 +220,56 @@ def test_record_after_a_proven_split_may_go(paths: Paths) -> None:
     remember_in(paths, answer(ONE, SECOND))
     with pytest.raises(RolledBack):  # what is shown is itself one of the two
         remember_in(paths, answer(ONE, OTHER_SECOND, proofs=[proof]))
+    (line,) = remember_in(paths, answer(ONE, FIRST, proofs=[proof]))
+    assert line.startswith(f"{ALICE.author_id} signed two histories of {str(ONE.repository)[:12]}…: seq {SECOND.seq}, ")
     assert remember_in(paths, answer(ONE, FIRST, proofs=[proof])) == []
     with pytest.raises(RolledBack):
         remember_in(paths, answer(ONE, proofs=[proof]))
+
+
+def test_proof_excuses_nothing_older_than_the_last_record_before_the_split(paths: Paths) -> None:
+    records: list[SignedRefs] = []
+    for number in range(6):
+        before = records[-1] if records else None
+        records.append(publish(ONE, ALICE, before, {MAIN: oid(number + 1)}, now=NOW + number))
+    other = publish(ONE, ALICE, records[4], {MAIN: oid(99)}, now=NOW + 5)
+    proof = EquivocationProof.of(records[5].signed_header, other.signed_header, None)
+    last = publish(ONE, ALICE, other, {MAIN: oid(98)}, now=NOW + 6)
+    for newest in (records[5], last):
+        remember_in(paths, answer(ONE, newest))
+        for shown in (*([record] for record in records[:4]), []):
+            with pytest.raises(RolledBack):
+                remember_in(paths, answer(ONE, *shown, proofs=[proof]))
+            assert known_one(paths, ONE.repository).heads == {str(ALICE.author_id): (newest.seq, newest.hash.hex())}
+        assert len(remember_in(paths, answer(ONE, records[4], proofs=[proof]))) == 1
+        for record in records[:4]:
+            with pytest.raises(RolledBack):
+                remember_in(paths, answer(ONE, record, proofs=[proof]))
+
+    # Another proof, of an earlier split, excuses nothing below where the first one led, also by way of newer records.
+    earlier = publish(ONE, ALICE, records[1], {MAIN: oid(97)}, now=NOW + 2)
+    assert earlier.seq == records[2].seq
+    second = EquivocationProof.of(records[2].signed_header, earlier.signed_header, None)
+    for newest in (records[4], last):
+        remember_in(paths, answer(ONE, newest))
+        with pytest.raises(RolledBack):
+            remember_in(paths, answer(ONE, records[1], proofs=[second, proof]))
+
+
+def test_author_may_vanish_only_where_nothing_was_before_the_split(paths: Paths) -> None:
+    other_first = publish(ONE, ALICE, None, {MAIN: oid(9)})
+    proof = EquivocationProof.of(FIRST.signed_header, other_first.signed_header, None)
+    remember_in(paths, answer(ONE, FIRST))
+    assert len(remember_in(paths, answer(ONE, proofs=[proof]))) == 1
+
+
+def test_settled_proof_excuses_nothing(paths: Paths) -> None:
+    proof = EquivocationProof.of(SECOND.signed_header, OTHER_SECOND.signed_header, None)
+    settled = successor(ONE, ALICE, reaffirmed=(AuthorPoint(ALICE.author_id, SECOND.seq, SECOND.hash),))
+    third = publish(settled, ALICE, SECOND, {MAIN: oid(4)}, now=NOW + 3)
+    remember_in(paths, answer(settled, third))
+    with pytest.raises(RolledBack):
+        remember_in(paths, answer(settled, FIRST, proofs=[proof]))
 
 
 def test_proof_about_somebody_else_excuses_nobody(paths: Paths) -> None:
