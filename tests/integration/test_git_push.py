@@ -615,8 +615,11 @@ async def test_maintainer_with_a_fresh_node_gets_the_repository_first(world: Wor
     desk = Desk(bo, maintainer)
     desk.sit_down()
     await bo.node.control.connect(ada.hint, 10)
-    second = maintainer.commit("second")
     async with desk.answering():
+        assert (await desk.push("main")).status == 0, "it is there already"
+        second = maintainer.commit("second")
+        assert (await desk.push("--dry-run", "main")).status == 0
+        assert not list(bo.repositories.iterdir()), "nothing is asked for yet"
         done = await desk.push("main")
     assert done.status == 0, done.err
     assert "guts: your node gets the repository first, and seeds it from now on" in done.err
@@ -656,6 +659,27 @@ async def test_push_with_no_node_running_begins_from_what_others_pushed_since(wo
     expected = {MAIN: adas, DEV: bos}
     assert await bo.node.has(repository, expected)
     await bo.node.shows_what_it_says(repository)
+
+
+async def test_dry_run_with_no_node_running_gets_nothing_and_the_push_does(world: World) -> None:
+    ada, bo = await world.node("ada"), await world.node("bo")
+    maintainer = world.maintainer()
+    await maintainer.publish(ada)
+    desk = Desk(bo, maintainer)
+    desk.sit_down()
+    desk.configure(ada.hint)
+    await bo.stop()
+    second = maintainer.commit("second")
+    dry = await desk.push("--dry-run", "main")
+    assert dry.status == 0, dry.err
+    assert "main -> main" in dry.err
+    assert not list(bo.repositories.iterdir())
+    done = await desk.push("main")
+    assert done.status == 0, done.err
+    assert "guts: your node gets the repository first, and seeds it from now on" in done.err
+    assert await ada.has(maintainer.repository, {MAIN: second})
+    await bo.start()
+    assert await bo.has(maintainer.repository, {MAIN: second})
 
 
 async def test_push_with_no_node_and_nobody_to_ask_says_what_is_left_undone(world: World) -> None:
