@@ -3,6 +3,9 @@
 from typing import ClassVar
 
 from guts.errors import PeerFault, Severity
+from guts.ids import ObjectId
+
+_MIB = 1 << 20
 
 
 class BadPack(PeerFault):
@@ -21,6 +24,16 @@ class TooLarge(BadPack):
     """Past a limit, as sent or inflated."""
 
     code: ClassVar[str] = "PACK_TOO_LARGE"
+
+
+class ObjectTooLarge(TooLarge):
+    """One object is longer than any may be."""
+
+    def __init__(self, object_id: ObjectId, size: int, allowed: int) -> None:
+        # Rounded up: what is too long by a byte is not as long as is allowed.
+        text = f"{-(-size * 10 // _MIB) / 10:.1f}"
+        super().__init__(f"object {object_id} has {text} MiB; an object may have {allowed / _MIB:g}")
+        self.object_id = object_id
 
 
 class OverLimit(TooLarge):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from guts.git.command import Child, Git, GitFailed
-from guts.git.faults import ExtraObjects, TooLarge, UnsafeTree
+from guts.git.faults import ExtraObjects, ObjectTooLarge, TooLarge, UnsafeTree
 from guts.git.objects import (
     BATCH_ALL,
     BATCH_CONTENTS,
@@ -125,7 +125,9 @@ class Inspection:
                     sizes = [int(size) for size in _SIZES.findall(block)]
                     objects += len(sizes)
                     inflated += sum(sizes)
-                    self._check_sizes(max(sizes), inflated)
+                    if max(sizes) > self._limits.object_bytes:
+                        raise _too_large(block, max(sizes), self._limits.object_bytes)
+                    self._check_inflated(inflated)
                     if max(map(int, _TREE_SIZES.findall(block)), default=0) > self._limits.tree_bytes:
                         raise TooLarge(f"a tree of more than {self._limits.tree_bytes} bytes")
                     trees.write(b"".join(_TREES.findall(block)))
@@ -137,9 +139,7 @@ class Inspection:
         await self._check_modules(scan.modules)
         return objects, inflated
 
-    def _check_sizes(self, largest: int, inflated: int) -> None:
-        if largest > self._limits.object_bytes:
-            raise TooLarge(f"an object of {largest} bytes where {self._limits.object_bytes} are allowed")
+    def _check_inflated(self, inflated: int) -> None:
         if inflated > self._inflated_allowed:
             raise TooLarge(f"the pack inflates to more than {self._inflated_allowed} bytes")
 
@@ -261,6 +261,13 @@ class Inspection:
 
     def _held_packs(self) -> set[str]:
         return {name for name in os.listdir(self._git_objects / "pack") if name.endswith(".idx")}
+
+
+def _too_large(block: bytes, size: int, allowed: int) -> ObjectTooLarge:
+    """Return the fault of the object of ``size`` bytes that ``block``, lines of type, size and id, tells of."""
+    found = re.search(rb" %d ([0-9a-f]{40})\n" % size, block)
+    assert found is not None
+    return ObjectTooLarge(ObjectId(bytes.fromhex(found[1].decode())), size, allowed)
 
 
 async def _count(child: Child, byte: bytes) -> int:

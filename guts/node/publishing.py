@@ -20,7 +20,7 @@ from guts.clock import Now
 from guts.crash import crash_point
 from guts.errors import ExitStatus, PeerFault, UsageError
 from guts.events import Accepted
-from guts.git.faults import UnsafeTree
+from guts.git.faults import ObjectTooLarge, OverLimit, TooLarge, UnsafeTree
 from guts.git.locks import SharedHold
 from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
@@ -40,6 +40,8 @@ from guts.trust.updates import Refusal, Updates
 from guts.wire.messages import EncodedRefs
 
 MAX_SESSIONS: Final = 16
+_LARGEST: Final = "git cat-file --batch-all-objects --batch-check='%(objectsize) %(objectname)' | sort -n | tail"
+"""Shows what is large, where git itself met a limit and does not say at which object."""
 
 
 class HistorySplit(UsageError):
@@ -218,6 +220,14 @@ class Publishing:
         except UnsafeTree as error:
             hint = "git log --all --find-object=OBJECT shows where it is; a replica would refuse it too"
             raise BadPublication(f"the repository's objects are refused: {error}", hint=hint) from error
+        except ObjectTooLarge as error:
+            hint = f"git rev-list --objects --all | grep {error.object_id} says which file it is; no replica takes it"
+            raise BadPublication(f"the repository's objects are refused: {error}", hint=hint) from error
+        except OverLimit as error:
+            hint = "push the history in parts; or, where it is this node's own limit, raise seeding.repo_max"
+            raise BadPublication(f"the repository's objects are refused: {error}", hint=hint) from error
+        except TooLarge as error:
+            raise BadPublication(f"the repository's objects are refused: {error}", hint=_LARGEST) from error
         except PeerFault as error:
             raise BadPublication(f"the repository's objects are refused: {error}", hint="git fsck --full") from error
         return indexed.objects if indexed is not None else 0

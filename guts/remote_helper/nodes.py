@@ -65,41 +65,56 @@ def _answers(client: ControlClient) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PushTarget:
-    """A node that takes pushes to a repository, which it holds.
+    """A node that takes pushes to a repository, once it follows it.
 
     Attributes:
-        state: the repository's refs and identity, as the node tells them.
+        state: the repository's refs and identity, as the node tells them; read from others where it holds none.
         stays: the node goes on when the push is done.
         replicas: nodes that are known to hold the repository, at least.
     """
 
     client: ControlClient
+    url: RepositoryUrl
     state: Answer
     stays: bool
     replicas: int = 0
 
+    def followed(self, talk: Talk) -> Answer:
+        """Return the state with the node following the repository, which it may have to get first.
+
+        Raises:
+            GutsError: it can't be had.
+        """
+        if self.state.flag("followed"):
+            return self.state
+        talk.note("your node gets the repository first, and seeds it from now on")
+        hints = [str(self.url.hint)] if self.url.hint is not None else []
+        path = f"/v1/repositories/{self.url.repository}/seeding"
+        self.client.send("PUT", path, {"hints": hints, "timeout": SEED_TIMEOUT}, SEED_TIMEOUT)
+        return _state(self.client, self.url)
+
 
 @contextlib.contextmanager
 def reached_for_push(session: Session, url: RepositoryUrl, talk: Talk) -> Iterator[PushTarget]:
-    """Enter with a node that holds the repository of ``url`` and takes pushes to it.
+    """Enter with a node that takes pushes to the repository of ``url``, and what it knows of it; it gets nothing yet.
 
     Where this user's node does not run, this process runs it, with its key and its data, for as long as the push takes.
 
     Raises:
         UnsafeSocket: somebody else could have put the control socket there.
         AlreadyRunning: another process has the node's data, and does not give it back.
-        GutsError: the node can't be run, or does not hold the repository and can't get it.
+        GutsError: the node can't be run, or can't read the repository.
     """
     client = session.client()
     if _answers(client):
         talk.note(RUNNING)
-        yield PushTarget(client, _followed(session, client, url, talk), stays=True)
+        yield PushTarget(client, url, _state(client, url), stays=True)
         return
     talk.note("no node is running: the node runs for this push")
     with _own_node(session) as own:
         answered = _sync(own, url, talk)
         # Whoever answered has not said yet that it wants the news.
-        yield PushTarget(own, _followed(session, own, url, talk), stays=False, replicas=int(answered))
+        yield PushTarget(own, url, _state(own, url), stays=False, replicas=int(answered))
 
 
 @contextlib.contextmanager
@@ -122,25 +137,11 @@ def _own_node(session: Session) -> Iterator[ControlClient]:
         yield ControlClient(control_socket)
 
 
-def _followed(session: Session, client: ControlClient, url: RepositoryUrl, talk: Talk) -> Answer:
-    """Return what the node shows of the repository; it first gets it for a maintainer, where it does not follow it."""
-    path = f"/v1/repositories/{url.repository}"
+def _state(client: ControlClient, url: RepositoryUrl) -> Answer:
+    """Return what the node shows of the repository; where it does not hold it, others are asked."""
     hint = f"&hint={quote(str(url.hint))}" if url.hint is not None else ""
-    refs = f"{path}/refs?timeout={READ_TIMEOUT:g}{hint}"
-    state = Answer.of(client.get(refs, READ_TIMEOUT))
-    if state.flag("followed") or not _is_maintainer(session, state):
-        return state
-    talk.note("your node gets the repository first, and seeds it from now on")
-    hints = [str(url.hint)] if url.hint is not None else []
-    client.send("PUT", f"{path}/seeding", {"hints": hints, "timeout": SEED_TIMEOUT}, SEED_TIMEOUT)
+    refs = f"/v1/repositories/{url.repository}/refs?timeout={READ_TIMEOUT:g}{hint}"
     return Answer.of(client.get(refs, READ_TIMEOUT))
-
-
-def _is_maintainer(session: Session, state: Answer) -> bool:
-    """Tell whether the author key of this home is a maintainer's; nobody else's push goes further than the refs."""
-    from guts.cli.author import own_author
-
-    return str(own_author(session)) in state.texts("maintainers")
 
 
 def _sync(client: ControlClient, url: RepositoryUrl, talk: Talk) -> bool:

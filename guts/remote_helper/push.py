@@ -1,10 +1,11 @@
 """A push: what git asks for is prepared by the node, made again and signed here, and committed there.
 
-Nothing is sent before it is known that the author key of this home is a maintainer's and opens. The node checks the
-objects in its quarantine and says which refs it refuses; of the others it prepares the next record, which is signed
-only if it comes out the same here (``guts.cli.signing``). Where something else was committed meanwhile, the node
-prepares it again from the same quarantine: the objects travel once. Whoever is interrupted tells the node to forget
-them.
+Of a repository that the node does not follow git is shown the refs that others vouch for; a dry run, and a push of what
+is there already, get nothing of it. Nothing is sent before it is known that the author key of this home is a
+maintainer's and opens. The node checks the objects in its quarantine and says which refs it refuses; of the others it
+prepares the next record, which is signed only if it comes out the same here (``guts.cli.signing``). Where something
+else was committed meanwhile, the node prepares it again from the same quarantine: the objects travel once. Whoever is
+interrupted tells the node to forget them.
 """
 
 import contextlib
@@ -56,9 +57,11 @@ class Push:
         remote: the remote's name, or its URL where it has none.
     """
 
-    def __init__(self, session: Session, target: PushTarget, remote: str, url: RepositoryUrl) -> None:
+    def __init__(self, session: Session, target: PushTarget, remote: str, url: RepositoryUrl, talk: Talk) -> None:
         self._session = session
         self._target = target
+        self._state = target.state
+        self._talk = talk
         self._client = target.client
         self._remote = remote
         self._url = url
@@ -75,6 +78,8 @@ class Push:
             reporter.warning(f"push option {name!r} means nothing here")
         chain = self._chain()
         key = self._key(chain)
+        if self._follow():
+            chain = self._chain()
         begun = time.monotonic()
         committed, refused = self._publish(request, options, chain, key, reporter)
         if committed is None:
@@ -112,15 +117,28 @@ class Push:
         for line in crossed(shown, pushed, key.author_id, chain.current.maintainers, self._remote):
             reporter.warning(line)
 
+    def _follow(self) -> bool:
+        """Have the node follow the repository, now that a maintainer pushes; tell whether it is known anew.
+
+        Raises:
+            OwnerChanged, RolledBack: it is not what follows from what was seen of it before.
+            GutsError: it can't be had.
+        """
+        state = self._target.followed(self._talk)
+        if state is self._state:
+            return False
+        self._state = state
+        for line in remember(self._session.paths, state):
+            self._talk.note(line)
+        return True
+
     def _chain(self) -> "IdentityChain":
         import base64
 
         from guts.trust.chain import IdentityChain
 
         try:
-            chain = IdentityChain.from_documents(
-                [base64.b64decode(text) for text in self._target.state.texts("documents")]
-            )
+            chain = IdentityChain.from_documents([base64.b64decode(text) for text in self._state.texts("documents")])
         except (PeerFault, ValueError) as error:
             raise BadAnswer(f"has no valid identity documents: {error}") from None
         if chain.repository != self._url.repository:
@@ -245,11 +263,11 @@ def serve_push(
         BadPush, BadPacket: this is no push.
         BrokenPipeError: git went away.
     """
-    for line in remember(session.paths, target.state):
+    for line in (*target.state.texts("notes"), *remember(session.paths, target.state)):
         talk.note(line)
     refs = {ref.text("ref"): ref.text("oid") for ref in target.state.objects("refs")}
     shown = {name: oid for name, oid in refs.items() if not name.startswith(NODES_OWN)}
-    return ReceivePack(shown, git_in, git_out).serve(Push(session, target, remote, url))
+    return ReceivePack(shown, git_in, git_out).serve(Push(session, target, remote, url, talk))
 
 
 def _words(done: list[Command]) -> Words:

@@ -16,6 +16,7 @@ import pytest
 
 from guts.clock import Now
 from guts.errors import DiskFull
+from guts.git.inspection import Inspection
 from guts.git.quarantine import Quarantine
 from guts.identity import SigningKey
 from guts.ids import ObjectId
@@ -353,6 +354,32 @@ async def test_objects_that_no_replica_would_take_are_refused(desk: Desk) -> Non
     await refused(desk, {MAIN: first}, bad)
 
 
+async def test_object_that_is_too_large_is_named_with_what_finds_its_file(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, big = desk.maintainer.tip(), desk.maintainer.commit("big", random.Random(3).randbytes(3 << 20))
+    blob = next(
+        line.split()[0]
+        for line in git(desk.path, "rev-list", "--objects", str(big)).splitlines()
+        if git(desk.path, "cat-file", "-s", line.split()[0]) == str(3 << 20)
+    )
+    inspection = Quarantine.inspection
+
+    def strict(self: Quarantine) -> Inspection:
+        made = inspection(self)
+        made._limits = dataclasses.replace(made._limits, object_bytes=2 << 20)
+        return made
+
+    monkeypatch.setattr(Quarantine, "inspection", strict)
+    done = await desk.push("main")
+    assert (done.status, done.rejected) == (REJECTED, {"main": "objects refused"})
+    assert done.remote == [
+        f"error: the repository's objects are refused: object {blob} has 3.0 MiB; an object may have 2",
+        f"hint: git rev-list --objects --all | grep {blob} says which file it is; no replica takes it",
+    ]
+    await refused(desk, {MAIN: first}, big)
+
+
 async def test_repository_larger_than_the_limit_is_refused(world: World) -> None:
     node, maintainer = await world.node("desk", seeding__repo_max="100kB"), world.maintainer()
     desk = Desk(node, maintainer)
@@ -363,6 +390,7 @@ async def test_repository_larger_than_the_limit_is_refused(world: World) -> None
         done = await desk.push("main")
     assert (done.status, done.rejected) == (REJECTED, {"main": "objects refused"}), "git has sent all, and hears why"
     assert "more than" in done.remote[0]
+    assert "seeding.repo_max" in done.remote[1]
     await refused(desk, {MAIN: first}, big)
 
 
@@ -615,8 +643,11 @@ async def test_maintainer_with_a_fresh_node_gets_the_repository_first(world: Wor
     desk = Desk(bo, maintainer)
     desk.sit_down()
     await bo.node.control.connect(ada.hint, 10)
-    second = maintainer.commit("second")
     async with desk.answering():
+        assert (await desk.push("main")).status == 0, "it is there already"
+        second = maintainer.commit("second")
+        assert (await desk.push("--dry-run", "main")).status == 0
+        assert not list(bo.repositories.iterdir()), "nothing is asked for yet"
         done = await desk.push("main")
     assert done.status == 0, done.err
     assert "guts: your node gets the repository first, and seeds it from now on" in done.err
@@ -656,6 +687,27 @@ async def test_push_with_no_node_running_begins_from_what_others_pushed_since(wo
     expected = {MAIN: adas, DEV: bos}
     assert await bo.node.has(repository, expected)
     await bo.node.shows_what_it_says(repository)
+
+
+async def test_dry_run_with_no_node_running_gets_nothing_and_the_push_does(world: World) -> None:
+    ada, bo = await world.node("ada"), await world.node("bo")
+    maintainer = world.maintainer()
+    await maintainer.publish(ada)
+    desk = Desk(bo, maintainer)
+    desk.sit_down()
+    desk.configure(ada.hint)
+    await bo.stop()
+    second = maintainer.commit("second")
+    dry = await desk.push("--dry-run", "main")
+    assert dry.status == 0, dry.err
+    assert "main -> main" in dry.err
+    assert not list(bo.repositories.iterdir())
+    done = await desk.push("main")
+    assert done.status == 0, done.err
+    assert "guts: your node gets the repository first, and seeds it from now on" in done.err
+    assert await ada.has(maintainer.repository, {MAIN: second})
+    await bo.start()
+    assert await bo.has(maintainer.repository, {MAIN: second})
 
 
 async def test_push_with_no_node_and_nobody_to_ask_says_what_is_left_undone(world: World) -> None:

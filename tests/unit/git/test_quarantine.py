@@ -14,7 +14,7 @@ import pytest
 
 from guts.errors import DiskFull, ExitStatus, PeerFault
 from guts.git.command import Git
-from guts.git.faults import CorruptPack, ExtraObjects, MissingObjects, TooLarge, UnsafeTree
+from guts.git.faults import CorruptPack, ExtraObjects, MissingObjects, ObjectTooLarge, TooLarge, UnsafeTree
 from guts.git.files import DiskFault
 from guts.git.limits import DEFAULT_LIMITS, GitLimits
 from guts.git.quarantine import Checked, IndexedPack
@@ -184,6 +184,18 @@ async def test_keeps_every_limit_of_a_pack(repository: BareRepository) -> None:
     with pytest.raises(TooLarge):
         await receive(repository, data, {tip}, max_bytes=len(data) - 1)
     await receive(repository, data, {tip}, max_bytes=len(data))
+
+
+async def test_object_that_is_too_large_is_named_with_its_size_in_mib(repository: BareRepository) -> None:
+    big = b"x" * ((1 << 20) + 1)
+    link = packs.tree(("100644", b"big", object_id(BLOB, big)), ("100644", b"small", object_id(BLOB, b"x")))
+    top = packs.commit(object_id(TREE, link))
+    pack = packs.pack([(COMMIT, top), (TREE, link), (BLOB, big), (BLOB, b"x")])
+    limits = replace(DEFAULT_LIMITS, object_bytes=1 << 20)
+    with pytest.raises(ObjectTooLarge) as raised:
+        await receive(limited(repository, limits), pack, {object_id(COMMIT, top)})
+    assert raised.value.object_id == object_id(BLOB, big)
+    assert str(raised.value) == f"object {object_id(BLOB, big)} has 1.1 MiB; an object may have 1"
 
 
 async def test_refuses_bombs_quickly(repository: BareRepository) -> None:
