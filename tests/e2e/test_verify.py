@@ -261,7 +261,7 @@ def lines(guts: Guts, *arguments: object) -> dict[str, str]:
     assert ran.status == ExitStatus.INTEGRITY, ran
     told = [line.partition(": ") for line in ran.out.splitlines()[:-1] if not line.startswith("ok: ")]
     return {
-        rest.split()[0].removesuffix(":"): re.sub(r"\b\d+s\b|seq \d+", "N", f"{verdict}: {rest}")
+        rest.split()[0].removesuffix(":"): re.sub(r"\b(\d+m )?\d+s\b|seq \d+", "N", f"{verdict}: {rest}")
         for verdict, _, rest in told
     }
 

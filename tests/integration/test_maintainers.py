@@ -175,7 +175,7 @@ async def test_commits_in_conflict_are_lost_by_force_alone(world: World) -> None
         await bo.publish(bos)
     # The command in the hint brings what is missing.
     assert refused.value.hint is not None
-    fetch = refused.value.hint.partition(" && ")[0]
+    fetch = refused.value.hint.partition(" && ")[0].replace(f"guts://{ada.repository}", str(bos.bare(ada.repository)))
     subprocess.run(fetch.split(), cwd=bo.path, capture_output=True, check=True)
     assert bo.tip("FETCH_HEAD") in both.values()
     await bo.publish(bos, MAIN)

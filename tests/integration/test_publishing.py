@@ -117,7 +117,8 @@ async def test_tag_that_is_published_moves_by_force_alone(world: World) -> None:
     with pytest.raises(NonFastForward, match="refs/tags/v1: published already") as refused:
         await maintainer.publish(node)
     assert refused.value.hint is not None
-    fetch = refused.value.hint.partition(",")[0]
+    url, folder = f"guts://{maintainer.repository}", str(node.bare(maintainer.repository))
+    fetch = refused.value.hint.partition(",")[0].replace(url, folder)
     await maintainer.publish(node, "refs/tags/v1")
     await eventually(lambda: replica.has(maintainer.repository, maintainer.refs()))
     git(maintainer.path, "tag", "-f", "v1", "HEAD~1")
