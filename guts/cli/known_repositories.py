@@ -75,12 +75,13 @@ class RolledBack(GutsError):
     Attributes:
         repository: which one.
         went_back: what is older, one line each.
+        behind: the authors whose records are older; with an empty text where anything else is wrong.
     """
 
     code: ClassVar[str] = "ROLLED_BACK"
     exit_status: ClassVar[ExitStatus] = ExitStatus.INTEGRITY
 
-    def __init__(self, repository: str, went_back: list[str]) -> None:
+    def __init__(self, repository: str, went_back: list[str], behind: frozenset[str] = frozenset()) -> None:
         super().__init__(
             _banner(
                 f"{repository} is shown in an older state than was seen here before",
@@ -92,7 +93,7 @@ class RolledBack(GutsError):
             hint=f"try again when other holders can be reached; only if the maintainers say that it is "
             f"right: guts known forget {repository}",
         )
-        self.repository, self.went_back = repository, went_back
+        self.repository, self.went_back, self.behind = repository, went_back, behind
 
 
 class NotKnown(GutsError):
@@ -225,7 +226,13 @@ def remember(paths: Paths, answer: Answer) -> list[str]:
         known, lines = None, [f"what was seen of {repository.short}… before can't be read: {error.strerror}"]
     if known is not None and known.says_the_same(shown):
         return lines
-    new, told = _judge(repository, known, shown, answer)
+    try:
+        new, told = _judge(repository, known, shown, answer)
+    except RolledBack as error:
+        if error.behind != {_own_author(paths)}:
+            raise
+        # Where nobody waited for replicas, or none could be reached: what is remembered stays.
+        return [*lines, "what you pushed last has not reached those who were asked: guts node start hands it on"]
     lines += told
     try:
         _store(note, known, new)
@@ -314,7 +321,7 @@ def _check_heads(repository: RepositoryId, known: Known, shown: Known, answer: A
 
     Raises: ``RolledBack``: an author's records went back, and neither the maintainers nor a proof tell why.
     """
-    went_back, excused = [], []
+    went_back, excused, behind = [], [], set()
     for author, (seq, digest) in known.heads.items():
         seq_now, digest_now = shown.heads.get(author, (0, ""))
         if seq_now > seq or (seq_now, digest_now) == (seq, digest):
@@ -327,10 +334,22 @@ def _check_heads(repository: RepositoryId, known: Known, shown: Known, answer: A
         told = f"is shown at seq {seq_now}" if seq_now else "is not shown at all"
         if seq_now == seq:
             told = "is shown with another one of that seq"
+        behind.add(author if seq_now < seq else "")
         went_back.append(f"{author} had signed seq {seq}, and {told}.")
     if went_back:
-        raise RolledBack(str(repository), went_back)
+        raise RolledBack(str(repository), went_back, frozenset(behind))
     return excused
+
+
+def _own_author(paths: Paths) -> str | None:
+    """Return who the author key of this home is, if there is one that can be read."""
+    from guts.errors import UsageError
+    from guts.keystore import KeyKind, read_key_file
+
+    try:
+        return read_key_file(paths.author_key, KeyKind.AUTHOR).public
+    except (UsageError, StorageFault):
+        return None
 
 
 def _cut_off(repository: RepositoryId, known: Known, author: str, now: tuple[int, str], answer: Answer) -> bool:

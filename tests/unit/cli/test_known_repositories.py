@@ -16,6 +16,7 @@ from guts.cli.known_repositories import remember as remember_in
 from guts.config import Paths
 from guts.errors import ExitStatus
 from guts.identity import SigningKey
+from guts.keystore import KeyFile, KeyKind, write_key_file
 from guts.trust.chain import IdentityChain
 from guts.trust.equivocation import EquivocationProof
 from guts.trust.identity_document import AuthorPoint
@@ -98,6 +99,17 @@ def test_record_that_went_back_is_loud(paths: Paths) -> None:
     assert f"{ALICE.author_id} had signed seq {SECOND.seq}, and is shown at seq {FIRST.seq}." in text
     assert (error.hint or "").endswith(f"guts known forget {ONE.repository}")
     assert note(paths).read_bytes() == before
+
+
+def test_own_push_that_nobody_has_yet_is_told_and_stays_remembered(paths: Paths) -> None:
+    write_key_file(paths.author_key, KeyFile.of(KeyKind.AUTHOR, ALICE, None))
+    remember_in(paths, answer(ONE, SECOND))
+    before = note(paths).read_bytes()
+    (line,) = remember_in(paths, answer(ONE, FIRST))
+    assert line == "what you pushed last has not reached those who were asked: guts node start hands it on"
+    assert note(paths).read_bytes() == before
+    with pytest.raises(RolledBack):
+        remember_in(paths, answer(ONE, OTHER_SECOND))
 
 
 def test_other_record_of_the_same_seq_is_loud(paths: Paths) -> None:
