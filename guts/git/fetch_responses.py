@@ -132,7 +132,7 @@ class FetchResponse:
     def _line(self, line: bytes) -> None:
         if _LINES[self._section].fullmatch(line) is None:
             raise BadGitAnswer(f"{told(line)!r} is out of place")
-        if line.startswith(b"shallow ") and not self._request.cuts:
+        if line.startswith(b"shallow ") and (not self._request.cuts or line[8:] in self._request.uncut):
             raise BadGitAnswer("it says that its history is cut off")
 
     def _banded(self, packet: Packet, passed: list[bytes]) -> None:

@@ -7,7 +7,7 @@ passes one on, so that no peer has a reason to complain, and by the node that an
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self
 
 from guts.errors import ExitStatus, PeerFault, UsageError
@@ -69,6 +69,7 @@ class FetchRequest:
         is_partial: a filter leaves objects out.
         is_shallow: the client is shallow, or asks for more or less depth; so the answer tells of that.
         cuts: the client asks for history to end somewhere.
+        uncut: wants with which history can't end: a depth of two or more is counted from each of them.
     """
 
     data: bytes
@@ -77,6 +78,7 @@ class FetchRequest:
     is_partial: bool = False
     is_shallow: bool = False
     cuts: bool = False
+    uncut: frozenset[bytes] = field(default=frozenset(), compare=False)
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -103,7 +105,7 @@ class FetchRequest:
             packet = Mark.FLUSH
         if packet is not Mark.DELIMITER:
             raise BadGitRequest("a fetch without arguments")
-        deepen_not, seen = 0, set()
+        deepen_not, depth, seen, wants = 0, 0, set(), set()
         for argument in packets:
             if isinstance(argument, Mark):
                 raise BadGitRequest("a delimiter among the arguments")
@@ -111,12 +113,17 @@ class FetchRequest:
                 raise UnsupportedGitRequest(f"the argument {_shown(argument)} is not known here")
             word, _, value = argument.removesuffix(b"\n").partition(b" ")
             deepen_not += word == b"deepen-not"
+            if word == b"want":
+                wants.add(value)
+            elif word == b"deepen":
+                depth = int(value)
             seen.add(b"unshallow" if word == b"deepen" and int(value) >= INFINITE_DEPTH else word)
         if b"want" not in seen:
             raise BadGitRequest("a fetch that wants nothing")
         if deepen_not > MAX_DEEPEN_NOT:
             raise UnsupportedGitRequest(f"{deepen_not} refs to leave out where {MAX_DEEPEN_NOT} are allowed")
         cuts = not seen.isdisjoint((b"deepen", b"deepen-since", b"deepen-not"))
+        from_wants = depth > 1 and seen.isdisjoint((b"deepen-relative", b"deepen-since", b"deepen-not"))
         return cls(
             data,
             has_some=b"have" in seen,
@@ -124,6 +131,7 @@ class FetchRequest:
             is_partial=b"filter" in seen,
             is_shallow=cuts or not seen.isdisjoint((b"shallow", b"unshallow")),
             cuts=cuts,
+            uncut=frozenset(wants) if from_wants else frozenset(),
         )
 
 

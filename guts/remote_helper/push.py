@@ -187,6 +187,7 @@ class Push:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             updates = updates.without(self._refusals(prepared, refused, reporter))
             if prepared.flag("unchanged"):
+                _check_unchanged(updates)
                 return None, refused
             name = prepared.text("session")
             with self._forgotten_unless_committed(name):
@@ -294,3 +295,12 @@ def _object_id(text: str | None) -> "ObjectId | None":
     from guts.ids import ObjectId
 
     return None if text is None else ObjectId(bytes.fromhex(text))
+
+
+def _check_unchanged(updates: "Updates") -> None:
+    """Raises: ``NotAsked``: a ref was not, when git was shown the refs, what it shall become."""
+    from guts.cli.signing import NotAsked
+
+    for ref, update in updates.refs.items():
+        if update.new != update.old:
+            raise NotAsked(f"the node says that nothing has to change, but {ref} was to change")

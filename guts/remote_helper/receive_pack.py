@@ -15,6 +15,7 @@ import guts
 from guts.api.errors import ReportedError
 from guts.errors import ExitStatus, GutsError, UsageError
 from guts.git.pkt_line import PACK_BAND, PROGRESS_BAND, Mark, encode, on_band, read_packet
+from guts.remote_helper.talk import printable
 
 NO_OBJECT: Final = "0" * 40
 CAPABILITIES: Final = (
@@ -24,6 +25,9 @@ MAX_COMMANDS: Final = 20_000
 """A push that deletes 5,000 refs, makes 5,000 others and has as many again that are refused."""
 
 MAX_OPTIONS: Final = 100
+MAX_REASON_CHARACTERS: Final = 200
+"""Beside a ref, in one line of a terminal or two."""
+
 PIECE_BYTES: Final = 1 << 16
 """Of the pack, at a time: what a pipe holds."""
 
@@ -116,7 +120,7 @@ class Reporter:
     def _line(self, text: str) -> None:
         # New git takes control characters for an attack, and names of refs have none.
         for line in text.splitlines():
-            self._write(f"{line}\n".encode())
+            self._write(f"{printable(line)}\n".encode())
 
 
 class Pusher(Protocol):
@@ -223,7 +227,11 @@ class ReceivePack:
         lines = ["unpack ok\n"]
         for command in commands:
             reason = outcome.refused.get(command.ref)
-            lines.append(f"ok {command.ref}\n" if reason is None else f"ng {command.ref} {reason}\n")
+            lines.append(
+                f"ok {command.ref}\n"
+                if reason is None
+                else f"ng {command.ref} {printable(reason, MAX_REASON_CHARACTERS)}\n"
+            )
         report = b"".join(encode(line.encode(errors="surrogateescape")) for line in lines) + Mark.FLUSH.value
         self._write(*(on_band(PACK_BAND, report) if banded else [report]), *([Mark.FLUSH.value] if banded else []))
 

@@ -5,9 +5,18 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 from guts.api.errors import ERROR_FILE, ErrorObject
 from guts.errors import GutsError
+
+MAX_LINE_CHARACTERS: Final = 2000
+"""A line for people: a few names, paths and ids. What a node says may be longer, and a pkt-line has 65,516 bytes."""
+
+
+def printable(text: str, limit: int = MAX_LINE_CHARACTERS) -> str:
+    """Return what a node or peer says as one line that moves no terminal, cut to ``limit`` characters."""
+    return "".join(character if character.isprintable() else "?" for character in text[:limit])
 
 
 class Talk:
@@ -46,5 +55,6 @@ class Talk:
             self._say(f"hint: {told.hint}")
 
     def _say(self, text: str) -> None:
-        sys.stderr.write(f"{text}\n")
+        for line in text.splitlines():
+            sys.stderr.write(f"{printable(line)}\n")
         sys.stderr.flush()

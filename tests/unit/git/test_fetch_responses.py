@@ -202,3 +202,24 @@ def test_whatever_comes_only_errors_of_guts_come_out() -> None:
     assert all(
         isinstance(error, Unavailable | BadPacket | BadGitAnswer) and str(error).isprintable() for error in errors
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        ([b"deepen 1"], False),
+        ([b"deepen 2"], True),
+        ([b"deepen 2", b"deepen-relative"], False),
+        ([b"deepen-since 1"], False),
+    ],
+)
+def test_history_ends_with_what_is_wanted_only_at_depth_one(arguments: list[bytes], refused: bool) -> None:
+    lines = [b"want " + ID, *arguments, b"done"]
+    data = encode(b"command=fetch\n") + DELIMITER + b"".join(encode(line + b"\n") for line in lines) + FLUSH
+    response = FetchResponse(FetchRequest.parse(data))
+    answer = encode(b"shallow-info\n") + encode(b"shallow " + ID + b"\n")
+    if refused:
+        with pytest.raises(BadGitAnswer):
+            response.receive_data(answer)
+    else:
+        response.receive_data(answer)

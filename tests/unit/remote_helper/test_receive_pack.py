@@ -240,3 +240,17 @@ def test_commands_and_options_are_bounded(over: int) -> None:
                 conversation(data, Seen())
         else:
             conversation(data, Seen())
+
+
+def test_words_of_a_node_move_no_terminal_and_make_no_second_line() -> None:
+    def push(request: Request, reporter: Reporter) -> Outcome:
+        reporter.warning("no\x1b[2J" + "B" * 70_000)
+        return Outcome({MAIN: "no\x1b]0;x\x07\nok " + MAIN + "A" * 70_000})
+
+    data = asked(f"{NO_OBJECT} {'1' * 40} {MAIN}")
+    out = io.BytesIO()
+    ReceivePack({}, io.BytesIO(data), out).serve(push)
+    said = out.getvalue()
+    assert b"\x1b" not in said
+    assert b"\nok " not in said.split(b"unpack ok\n")[1]
+    assert len(said) < 5_000
