@@ -241,7 +241,7 @@ def _lines(rows: list[_Row], *, verify: bool) -> list[str]:
             *([f"{row.claim.repository.short}…"] if several else []),
             f"{row.claim.hash.hex()[:12]}",
             f"{row.claim.author.short}…",
-            str(row.claim.peer),
+            f"{row.claim.peer.short}…",
             instant_text(row.claim.time_ms),
             *([row.checked] if verify else []),
         )

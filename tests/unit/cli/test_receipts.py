@@ -76,7 +76,7 @@ def test_receipts_that_the_node_knows_are_listed_and_checked(guts: Guts) -> None
     assert ran.out.splitlines()[0].split() == ["RECORD", "AUTHOR", "REPLICA", "CONFIRMED"]
     for number, line in zip((1, 2), checked.out.splitlines()[1:], strict=True):
         assert line.startswith(RECORD.hash.hex()[:12])
-        assert str(KEYS[number].peer_id) in line
+        assert f" {KEYS[number].peer_id.short}… " in line
         assert line.endswith("  ok")
     assert isinstance(as_json, dict)
     assert as_json["known"] == 2
@@ -137,7 +137,7 @@ def test_forged_receipt_is_named(guts: Guts, alone: Path, encoded: bytes, says: 
     ran = guts("receipts", "--verify")
     assert ran.status == ExitStatus.INTEGRITY
     (line,) = [line for line in ran.out.splitlines() if "FORGED" in line]
-    assert str(KEYS[1].peer_id) in line
+    assert KEYS[1].peer_id.short in line
     assert says in line
     value = guts("receipts", "--verify", "--json").json
     assert isinstance(value, dict)
