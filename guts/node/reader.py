@@ -143,10 +143,16 @@ class Reader:
     ) -> AsyncIterator[BareRepository]:
         """Enter with a repository that has the ref called ``name``, of git's short names too, and nothing before it.
 
+        An empty ``name`` asks for no ref (``git archive --list``): the repository is empty, and nobody is asked.
+
         Raises:
             NoSuchRef: the verified refs have none of that name.
             GutsError: as ``refs``.
         """
+        if not name:
+            async with self._readings.empty_copy() as bare:
+                yield bare
+            return
         with self._readings.using(repository) as reading:
             shown = await self.refs(repository, hints, timeout)
             full = shown.head if name == "HEAD" else name

@@ -26,7 +26,7 @@ from guts.node.history import settle_at_hand
 from guts.node.limits import Patience
 from guts.node.repositories import SUFFIX, Repositories
 from guts.node.scratch import Scratch
-from guts.node.shallow_copy import shallow_copy
+from guts.node.shallow_copy import empty_copy, shallow_copy
 from guts.trust.signed_refs import SignedHeader
 
 MAX_KEPT: Final = 16
@@ -143,6 +143,10 @@ class Readings:
         """See ``guts.node.shallow_copy``."""
         git, busy = self._repositories.git, self._patience.busy
         return shallow_copy(self._folder, git, ref, oid, head, sources, self._max_pack_bytes, busy)
+
+    def empty_copy(self) -> AbstractAsyncContextManager[BareRepository]:
+        """See ``guts.node.shallow_copy``."""
+        return empty_copy(self._folder, self._repositories.git)
 
     def _forget_old(self) -> None:
         now = self._clock().mono

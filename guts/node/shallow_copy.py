@@ -39,9 +39,8 @@ async def shallow_copy(
         NoSourceAnswered: none of ``sources`` gave all of it.
         StorageFault: our own side failed.
     """
-    path = await asyncio.to_thread(_new_folder, folder)
-    try:
-        bare = await BareRepository.create(path, git)
+    async with empty_copy(folder, git) as bare:
+        path = bare.path
         reasons: list[str] = []
         for source in sources:
             try:
@@ -65,6 +64,14 @@ async def shallow_copy(
             raise NoSourceAnswered(reasons)
         await bare.project({ref: oid}, head)
         yield bare
+
+
+@contextlib.asynccontextmanager
+async def empty_copy(folder: Path, git: Git) -> AsyncIterator[BareRepository]:
+    """Enter with a repository below ``folder`` that has nothing: it answers what needs no ref. Raises: as above."""
+    path = await asyncio.to_thread(_new_folder, folder)
+    try:
+        yield await BareRepository.create(path, git)
     finally:
         shutil.rmtree(path, ignore_errors=True)
 

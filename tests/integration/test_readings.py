@@ -152,6 +152,15 @@ async def test_archive_of_what_is_not_held_is_made_from_one_commit(world: World,
     assert not list((reader.config.paths.data / "readings").glob("copy-*"))
 
 
+async def test_formats_of_archives_are_listed_without_a_ref(world: World) -> None:
+    publisher, reader, maintainer = await world.node("publisher"), await world.node("reader"), world.maintainer()
+    await maintainer.publish(publisher)
+    listed = await _archived(reader, maintainer.repository, "--list", hint=publisher.hint)
+    assert listed == await _archived(publisher, maintainer.repository, "--list")
+    assert b"tar\n" in listed
+    assert not list((reader.config.paths.data / "readings").glob("copy-*"))
+
+
 async def test_archive_of_a_ref_that_nobody_signed(world: World) -> None:
     publisher, reader, maintainer = await world.node("publisher"), await world.node("reader"), world.maintainer()
     await maintainer.publish(publisher)

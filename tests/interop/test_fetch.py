@@ -99,6 +99,7 @@ def test_ls_remote_works_outside_a_repository(reader: Home, library: Published, 
 
 
 def test_archive_of_a_remote(reader: Home, library: Published, tmp_path: Path) -> None:
+    assert "tar" in reader.ok(tmp_path, "archive", f"--remote={library.url}", "--list").out.split()
     reader.ok(tmp_path, "archive", f"--remote={library.url}", "-o", "tool.tar", "main")
     with tarfile.open(tmp_path / "tool.tar") as archive:
         assert sorted(archive.getnames()) == ["one", "side", "three", "two"]
