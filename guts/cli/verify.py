@@ -105,7 +105,7 @@ def verify(
     import asyncio
 
     from guts.cli.known_repositories import remember
-    from guts.cli.verifying import Signed, judged
+    from guts.cli.verifying import Signed, fetching_may_help, judged
 
     seen = asyncio.run(_seen(where, remote, timeout))
     with contextlib.ExitStack() as stack:
@@ -129,6 +129,8 @@ def verify(
         findings = [*_head(state, seen, findings), *findings, *_detached(state, seen)]
     elsewhere = seen.view.elsewhere
     emit(as_json, _json(state, findings, elsewhere), [*map(_line, findings), _summary(state, findings, elsewhere)])
+    if seen.tracked is not None and fetching_may_help(findings):
+        say(f"hint: a clone that has not been fetched for a while looks the same: git fetch {seen.tracked}, then again")
     return ExitStatus.INTEGRITY if any(finding.verdict.bad for finding in findings) else ExitStatus.OK
 
 
@@ -140,6 +142,7 @@ class _Seen:
         where: as it was given.
         expects: whether a ref of the remote should be there.
         urls: that may name the repository.
+        tracked: the remote whose refs a clone has as they were fetched last.
     """
 
     where: str
@@ -147,6 +150,7 @@ class _Seen:
     expects: Callable[[str], bool]
     urls: Sequence[str]
     clone: "Clone | None" = None
+    tracked: str | None = None
 
     def repository(self) -> RepositoryId | None:
         """Return what it is said to be of; that is not believed, only compared."""
@@ -191,7 +195,8 @@ async def _seen(where: str, remote: str | None, timeout: float) -> _Seen:  # noq
         if source is None:
             raise NoSuchRemote(f"{where} has no remote: its refs came from nowhere", hint="guts verify URL")
         view = view_of_clone(await clone.refs(), source, SIGNED)
-        return _Seen(where, view, source.expects, [source.url, *clone.urls()], clone)
+        tracked = source.name if any(one.target.startswith("refs/remotes/") for one in source.fetch) else None
+        return _Seen(where, view, source.expects, [source.url, *clone.urls()], clone, tracked)
     if "/" not in where and ":" not in where:
         raise NotAGitDirectory(f"there is no directory {where!r} here", hint="guts verify DIR, or the URL of a mirror")
     if where.startswith(("guts:", "repo1")):
@@ -306,6 +311,8 @@ def _line(finding: "Finding") -> str:
     match finding.verdict:
         case Verdict.OK:
             text = f"signed by {_who(signed)}, {_age(signed)} old" + (f"; {note}" if note else "")
+        case Verdict.FORGED | Verdict.UNSIGNED if finding.signed_as is not None:
+            text = f": signed, but as {finding.signed_as}" + (f"; {_says(signed)}" if signed is not None else "")
         case Verdict.FORGED:
             text = f": nobody signed that; {note or _says(signed)}"
         case Verdict.STALE if finding.earlier is not None and finding.earlier.oid is not None:
@@ -366,6 +373,7 @@ def _json(state: "Signed", findings: "Sequence[Finding]", elsewhere: int) -> dic
                 "signed": _signature_json(finding.signed),
                 "earlier": _signature_json(finding.earlier),
                 "note": finding.note or None,
+                "signed_as": finding.signed_as if finding.doubtful else None,
             }
             for finding in findings
         ],

@@ -89,6 +89,7 @@ class Finding:
         signed: what is signed now.
         earlier: the older record that had it where it is.
         note: what else there is to say.
+        signed_as: the ref that is signed to be there, where that is another one.
     """
 
     verdict: Verdict
@@ -97,6 +98,7 @@ class Finding:
     signed: Signature | None = None
     earlier: Signature | None = None
     note: str = ""
+    signed_as: str | None = None
 
     @property
     def doubtful(self) -> bool:
@@ -244,6 +246,9 @@ def compare(
         expected: whether a ref that is missing in ``there`` should be there.
     """
     conflicting = {(conflict.ref, conflict.oid) for conflict in canonical.conflicts}
+    # The first name of each, and a name in a conflict only where there is no other.
+    by_name = sorted(canonical.refs.items(), key=lambda item: (item[0].startswith(CONFLICTS), item[0]), reverse=True)
+    names = {oid: ref for ref, oid in by_name}
     found = []
     for ref in sorted({*there, *canonical.refs}, key=lambda name: name.encode(errors="surrogateescape")):
         oid, right = there.get(ref), canonical.refs.get(ref)
@@ -252,7 +257,7 @@ def compare(
             if expected(ref) and not ref.startswith(CONFLICTS):
                 found.append(Finding(Verdict.WITHHELD, ref, None, signed))
         elif right is None:
-            found.append(Finding(Verdict.UNSIGNED, ref, str(oid), signed))
+            found.append(Finding(Verdict.UNSIGNED, ref, str(oid), signed, signed_as=names.get(oid)))
         elif oid == right:
             note = "in conflict with another maintainer's" if any(ref == name for name, _ in conflicting) else ""
             found.append(Finding(Verdict.OK, ref, str(oid), signed, note=note))
@@ -261,7 +266,8 @@ def compare(
             found.append(Finding(Verdict.OK, ref, str(oid), state.signature(ref, oid), note=note))
         else:
             mine = state.signature(ref, oid)
-            found.append(Finding(Verdict.FORGED if mine is None else Verdict.STALE, ref, str(oid), signed, mine))
+            verdict = Verdict.FORGED if mine is None else Verdict.STALE
+            found.append(Finding(verdict, ref, str(oid), signed, mine, signed_as=names.get(oid)))
     return found
 
 
@@ -306,6 +312,12 @@ def disguised(name: str, oid: ObjectId | None) -> Finding:
         return Finding(Verdict.FORGED, name, None, note="git shows other parents of commits than they have")
     note = f"git shows it in the place of {name.rpartition('/')[2][:7]}"
     return Finding(Verdict.FORGED, name, str(oid), note=note)
+
+
+def fetching_may_help(findings: Sequence[Finding]) -> bool:
+    """Tell whether all that is wrong is old or missing, as in a clone that was not fetched for a while."""
+    bad = {finding.verdict for finding in findings if finding.verdict.bad}
+    return bool(bad) and bad <= {Verdict.STALE, Verdict.WITHHELD}
 
 
 def compare_head(state: Signed, canonical: CanonicalRefs, target: str) -> Finding:

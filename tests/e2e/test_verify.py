@@ -247,6 +247,9 @@ def test_clone_of_a_mirror_is_compared(
     if kind == "single":
         del expected["refs/heads/side"]
     found = verdicts(node(3), clone)
+    old = set(found.values()) & {"stale", "withheld"} and not set(found.values()) & {"forged", "unsigned"}
+    tracked = kind not in ("bare", "mirror")
+    assert ("hint: a clone that has not been fetched" in node(3)("verify", clone).err) == bool(old and tracked)
     if kind == "single":  # tags come only with what they point at
         expected = {ref: verdict for ref, verdict in expected.items() if ref in found or "tags" not in ref}
     assert found == expected

@@ -15,6 +15,7 @@ from guts.cli.verifying import (
     compare_head,
     compare_whole_head,
     earlier_signature,
+    fetching_may_help,
     judged,
 )
 from guts.ids import AuthorId, ObjectId
@@ -59,6 +60,29 @@ def test_each_kind_of_lie_has_its_name() -> None:
         TAG: "withheld",
         "refs/tags/v2": "unsigned",
     }
+
+
+def test_value_that_is_signed_as_another_ref_is_told_so_and_not_ok() -> None:
+    signed = state(ALICES, BOBS)
+    there = {MAIN: oid(3), TAG: oid(66), DEV: oid(2), "refs/heads/new": oid(3)}
+    found = {one.ref: one for one in compare(signed, signed.canonical, there, lambda _: True)}
+    assert {ref: (str(one.verdict), one.signed_as) for ref, one in found.items()} == {
+        MAIN: ("forged", DEV),
+        TAG: ("forged", None),
+        DEV: ("forged", CONFLICT),
+        "refs/heads/new": ("unsigned", DEV),
+    }
+
+
+def test_fetching_may_help_where_all_that_is_wrong_is_old_or_missing() -> None:
+    def helps(*verdicts: Verdict) -> bool:
+        return fetching_may_help([Finding(verdict, MAIN, None) for verdict in verdicts])
+
+    assert helps(Verdict.STALE, Verdict.OK)
+    assert helps(Verdict.WITHHELD, Verdict.STALE, Verdict.LOCAL)
+    assert not helps(Verdict.OK, Verdict.LOCAL)
+    assert not helps(Verdict.STALE, Verdict.FORGED)
+    assert not helps(Verdict.WITHHELD, Verdict.UNSIGNED)
 
 
 def test_refs_of_conflicts_need_not_be_mirrored_and_may_not_be_made_up() -> None:
