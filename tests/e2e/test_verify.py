@@ -297,7 +297,7 @@ def test_texts_name_what_is_wrong_and_who_signed_what(node: Node, published: Pub
     assert lines(node(3), mirror) == {
         "refs/heads/main": f"forged: refs/heads/main {evil}: nobody signed that; {who} signed {main} (N, N ago)",
         "refs/heads/side": f"withheld: refs/heads/side: {who} signed {side} (N, N ago), and it is not there",
-        "refs/tags/v9": f"unsigned: refs/tags/v9 {nine}: no maintainer's record has it",
+        "refs/tags/v9": f"unsigned: refs/tags/v9 {nine}: signed, but as refs/heads/main",
     }
 
 
