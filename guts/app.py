@@ -70,17 +70,22 @@ async def client_node(config: Config, *, doors: tuple[BootstrapAddress, ...] = (
 
 
 @contextlib.asynccontextmanager
-async def push_node(config: Config) -> AsyncIterator[Path]:
+async def push_node(config: Config, *, doors: tuple[BootstrapAddress, ...] = ()) -> AsyncIterator[Path]:
     """Run this user's node, with its key and data, for as long as the context lasts; enter with its control socket.
 
     It listens nowhere: whoever wants what is pushed gets it over the connections that it makes. The socket is a private
     one, so that no other command takes this for a node that stays.
+
+    Args:
+        doors: to the network, before those of ``config``.
 
     Raises:
         AlreadyRunning: another process uses the data.
         UsageError, StorageFault: it can't start.
     """
     key = load_or_create_node_key(config.network.keypair)
+    network = dataclasses.replace(config.network, bootstrap_nodes=(*doors, *config.network.bootstrap_nodes))
+    config = dataclasses.replace(config, network=network)
     with contextlib.ExitStack() as stack:
         with disk_faults():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="guts-push-")))

@@ -219,7 +219,8 @@ def _reached(session: Session, url: RepositoryUrl, timeout: float) -> Iterator[_
     except NodeDown:
         from guts.app import client_node, in_thread
 
-        with in_thread(client_node(session.config())) as socket:
+        doors = () if url.hint is None else (url.hint,)
+        with in_thread(client_node(session.config(), doors=doors)) as socket:
             yield _Node(ControlClient(socket), url, timeout)
         return
     yield node

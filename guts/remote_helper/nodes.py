@@ -111,24 +111,25 @@ def reached_for_push(session: Session, url: RepositoryUrl, talk: Talk) -> Iterat
         yield PushTarget(client, url, _state(client, url), stays=True)
         return
     talk.note("no node is running: the node runs for this push")
-    with _own_node(session) as own:
+    with _own_node(session, url) as own:
         answered = _sync(own, url, talk)
         # Whoever answered has not said yet that it wants the news.
         yield PushTarget(own, url, _state(own, url), stays=False, replicas=int(answered))
 
 
 @contextlib.contextmanager
-def _own_node(session: Session) -> Iterator[ControlClient]:
+def _own_node(session: Session, url: RepositoryUrl) -> Iterator[ControlClient]:
     """Enter with a client of this user's node, run by this process; another push may have to end first."""
     from guts.app import in_thread, push_node
     from guts.node.lock import AlreadyRunning
 
     deadline = time.monotonic() + TURN_TIMEOUT
     config = session.config()
+    doors = () if url.hint is None else (url.hint,)
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                control_socket = stack.enter_context(in_thread(push_node(config)))
+                control_socket = stack.enter_context(in_thread(push_node(config, doors=doors)))
                 break
             except AlreadyRunning:
                 if time.monotonic() > deadline:

@@ -1,6 +1,7 @@
 """A client that lives for one command, and is a node behind the same control API."""
 
 import asyncio
+import contextlib
 import os
 import stat
 import tempfile
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from guts.app import client_node, in_thread
+from guts.api.errors import ReportedError
+from guts.app import client_node, in_thread, push_node
 from guts.cli.answer import Answer
 from guts.cli.client import ControlClient, NodeDown
 from guts.config import Config
 from guts.git.files import DiskFault
-from tests.support.nodes import World, config_of
+from tests.support.nodes import World, config_of, eventually
 
 
 @pytest.fixture
@@ -59,6 +61,23 @@ async def test_client_reads_what_a_node_holds_by_the_nodes_address_alone(world: 
     (ref,) = told.objects("refs")
     assert (ref.text("ref"), ref.text("oid")) == ("refs/heads/main", str(maintainer.tip()))
     assert (told.flag("held"), told.number("sources")) == (False, 1)
+
+
+async def test_push_node_finds_holders_through_a_door_that_holds_nothing(world: World, config: Config) -> None:
+    """The door is that of a URL: nothing in the config leads there."""
+    door = await world.node("door", network__role="bootstrap")
+    publisher, maintainer = await world.node("publisher", doors=(door.hint,)), world.maintainer()
+    await maintainer.publish(publisher)
+    path = f"/v1/repositories/{maintainer.repository}/refs?timeout=20"
+
+    async def found() -> bool:
+        with contextlib.suppress(ReportedError):
+            return bool(await asyncio.to_thread(client.get, path))
+        return False
+
+    async with push_node(config, doors=(door.hint,)) as socket:
+        client = ControlClient(socket)
+        await eventually(found)
 
 
 @pytest.fixture
