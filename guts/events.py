@@ -122,10 +122,11 @@ class ProvidersFound:
 
 @dataclass(frozen=True, slots=True)
 class LookupFinished:
-    """A lookup has ended, after ``asked`` nodes answered."""
+    """A lookup has ended, after ``asked`` nodes answered; ``alone``: no node at all is known, to ask or to dial."""
 
     repository: RepositoryId
     asked: int
+    alone: bool = False
 
 
 # --- workers ------------------------------------------------------------------------------------------------

@@ -309,7 +309,7 @@ class Driver:
         async with contextlib.aclosing(discovery.find_providers(repository)) as records:
             async for record in records:
                 await self.post(ProvidersFound(repository, (record,)))
-        await self.post(LookupFinished(repository, discovery.last_lookup.asked))
+        await self.post(LookupFinished(repository, discovery.last_lookup.asked, self.service.peers.knows_nobody))
 
     async def _load_refs(self, effect: LoadRefs) -> None:
         answers: tuple[RefsAnswer, ...] = ()

@@ -29,6 +29,11 @@ class Dialling:
         self._backoffs = {door: Backoff() for door in doors}
         self.under_way: set[BootstrapAddress] = set()
 
+    @property
+    def has_doors(self) -> bool:
+        """Whether the config names any."""
+        return bool(self._doors)
+
     def begin(self, target: BootstrapAddress) -> bool:
         """Note that ``target`` is being dialled; ``False`` where it is already."""
         if target in self.under_way:

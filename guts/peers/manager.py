@@ -108,6 +108,11 @@ class PeerManager:
 
     # --- questions ------------------------------------------------------------------------------------------
 
+    @property
+    def knows_nobody(self) -> bool:
+        """Tell whether nobody is connected, and there is neither a door nor a peer of before to dial."""
+        return not (self.connections or self.peers or self._dialling.has_doors)
+
     def ready(self) -> Iterator[PeerConnection]:
         """Yield the ready connections, in the order in which they were opened."""
         return (connection for connection in self._open() if connection.ready)

@@ -19,7 +19,15 @@ class NoProviders(Unavailable):
     code: ClassVar[str] = "NO_PROVIDERS"
     exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
 
-    def __init__(self, repository: RepositoryId, asked: int) -> None:
+    def __init__(self, repository: RepositoryId, asked: int, *, alone: bool = False) -> None:
+        if alone:
+            super().__init__(
+                f"no node of the network is known here, so nobody could be asked for {repository}",
+                hint="guts node start --bootstrap HOST:PORT; for one command GUTS_NETWORK__BOOTSTRAP_NODES=HOST:PORT; "
+                "always network.bootstrap_nodes in the config; or an address with the id: "
+                f"guts://HOST:PORT/{repository}",
+            )
+            return
         super().__init__(
             f"no replica of {repository} found (asked {asked} DHT nodes and every connected peer)",
             hint="is the id right? its check characters are valid; ask the publisher for an address, and "
@@ -80,6 +88,7 @@ class Goal:
         next_search: monotonic seconds before which the DHT is not asked again of our own accord.
         paused_until: monotonic seconds before which nothing is fetched, because our own disk failed.
         asked: DHT nodes that answered the last lookup.
+        alone: when it ended, no node at all was known here.
         dials: targets being dialled for this goal, in order.
         to_dial: targets to dial when one of those has ended, by rank: each holder's first address before any second.
         asking: peers whose answer about this repository is awaited.
@@ -102,6 +111,7 @@ class Goal:
     paused_until: float = -math.inf
     searching: bool = False
     asked: int = 0
+    alone: bool = False
     dials: dict[BootstrapAddress, None] = field(default_factory=dict)
     to_dial: dict[BootstrapAddress, int] = field(default_factory=dict)
     asking: set[PeerId] = field(default_factory=set)
@@ -151,7 +161,9 @@ class Goal:
     def failure(self) -> GutsError:
         """Return why it can't be had: nobody holds it, or those who might did not serve it."""
         reasons = {who: why for who, why in self.reasons.items() if why != NOT_HELD}
-        return ProvidersUnreachable(self.repository, reasons) if reasons else NoProviders(self.repository, self.asked)
+        if reasons:
+            return ProvidersUnreachable(self.repository, reasons)
+        return NoProviders(self.repository, self.asked, alone=self.alone and not self.asked)
 
     def too_late(self) -> GutsError:
         """Return what is to be said when the time is over."""

@@ -58,6 +58,7 @@ class Search:
         if goal is not None:
             goal.searching = False
             goal.asked = event.asked
+            goal.alone = event.alone
 
     def dial(self, goal: Goal, targets: Iterable[BootstrapAddress]) -> list[Effect]:
         """Dial ``targets``, the best first, as far as there is room; others wait."""

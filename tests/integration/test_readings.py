@@ -170,6 +170,13 @@ async def test_archive_of_a_ref_that_nobody_signed(world: World) -> None:
         await _archived(reader, maintainer.repository, str(maintainer.tip()), hint=publisher.hint)
 
 
+async def test_node_that_knows_no_other_says_so(world: World) -> None:
+    reader, maintainer = await world.node("reader"), world.maintainer()
+    with pytest.raises(NoProviders, match="no node of the network is known here") as alone:
+        await reader.node.control.refs(maintainer.repository, (), SOON)
+    assert "--bootstrap HOST:PORT" in str(alone.value.hint)
+
+
 async def test_nobody_holds_it(world: World) -> None:
     node, reader, maintainer = await world.node("node"), await world.node("reader"), world.maintainer()
     with pytest.raises(NoProviders):

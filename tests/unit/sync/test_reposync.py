@@ -234,6 +234,13 @@ def test_second_wish_joins_the_first() -> None:
     assert bench.fetched(1, A, accepted(5)) == [Provide(R), success(1, 5), success(2, 5)]
 
 
+def test_where_no_node_is_known_that_is_said_and_not_that_the_id_is_wrong() -> None:
+    bench = Bench()
+    bench.want()
+    effects = bench.sync.lookup_finished(LookupFinished(R, 0, alone=True), 0.0)
+    assert failed(effects, NoProviders, "no node of the network is known here")
+
+
 def test_nobody_holds_it() -> None:
     bench = Bench()
     bench.ready(A)
