@@ -106,6 +106,11 @@ class Quarantine:
                 shutil.rmtree(self._path)
             self._path = None
 
+    @property
+    def received_bytes(self) -> int:
+        """Length of all packs that have come."""
+        return sum(pack.received_bytes for pack in self._packs)
+
     async def index(self, chunks: AsyncIterable[bytes], max_bytes: int | None = None) -> IndexedPack:
         """Let git take in a pack as it comes; no more of it than a chunk is held in memory.
 
@@ -176,7 +181,7 @@ class Quarantine:
             self._path,
             self.environment,
             {"GIT_DIR": str(self._git_dir)},
-            received_bytes=sum(pack.received_bytes for pack in self._packs),
+            received_bytes=self.received_bytes,
             unjudged_modules={id_ for pack in self._packs for id_ in pack.unjudged_modules},
         )
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import Final
 
 from guts.errors import PeerFault, Unavailable
-from guts.git.fetch_responses import told
+from guts.git.fetch_responses import BadGitAnswer, told
 from guts.git.git_requests import FetchRequest
 from guts.git.pkt_line import ERROR_BAND, PACK_BAND, Mark, Packets, encode
 from guts.git.quarantine import Quarantine
@@ -14,6 +14,8 @@ from guts.node.git_relay import Course, NoSourceAnswered, Source, relay
 
 TIPS_ONLY: Final = "deepen 1"
 WITHOUT_TREES: Final = "filter tree:0"
+MAX_TIPS_BYTES: Final = 16 << 20
+"""Tags and one commit of each, without anything below: 5,000 of both with the longest messages of people take half."""
 
 
 async def fetch_objects(
@@ -29,6 +31,7 @@ async def fetch_objects(
     """Fetch ``wants`` into ``quarantine``, from one of ``sources`` after the other until ``learn`` has all it needs.
 
     Args:
+        max_pack_bytes: of all that was ever fetched into ``quarantine``.
         options: arguments of the request besides (gitprotocol-v2(5)).
         busy: seconds for a place at a source that is busy.
         learn: tells whether what came is enough.
@@ -38,11 +41,13 @@ async def fetch_objects(
         StorageFault: our own side failed.
     """
     request = FetchRequest.parse(_request(wants, haves, options))
+    limit = MAX_TIPS_BYTES if {TIPS_ONLY, WITHOUT_TREES} <= set(options) else max_pack_bytes
     reasons: list[str] = []
     for source in sources:
         try:
             async with contextlib.aclosing(relay([source], request, Course(), busy)) as pieces:
-                await quarantine.index(_pack(pieces), max_pack_bytes)
+                # What sources gave before in vain counts too: no number of them fills the disk.
+                await quarantine.index(_pack(pieces), min(limit, max_pack_bytes - quarantine.received_bytes))
             learned = await learn()
         except NoSourceAnswered as error:
             reasons += error.reasons
@@ -51,6 +56,8 @@ async def fetch_objects(
         else:
             if learned:
                 return
+            # An honest one says that it has not all of it.
+            await source.blame(BadGitAnswer("it leaves out some of what was asked for"))
             reasons.append(f"{source.name} leaves out some of what was asked for")
     raise NoSourceAnswered(reasons)
 
