@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # PyNaCl is loaded when something is to be signed
     from guts.identity import SigningKey
     from guts.ids import ObjectId
     from guts.trust.chain import IdentityChain
+    from guts.trust.signed_refs import Header
     from guts.trust.updates import Updates
 
 OVERTAKEN: Final = "OVERTAKEN"
@@ -84,13 +85,15 @@ class Push:
         committed, refused = self._publish(request, options, chain, key, reporter)
         if committed is None:
             return Outcome(refused)
+        header, followers = committed
         done = [command for command in request.commands if command.ref not in refused]
         pushed = Pushed(
             chain.repository,
             key.author_id,
-            committed.number("seq"),
+            header.seq,
+            header.hash,
             _words(done),
-            max(committed.number("followers", 0), self._target.replicas),
+            max(followers, self._target.replicas),
             begun,
         )
         status = wait_for_replicas(
@@ -167,8 +170,8 @@ class Push:
         chain: "IdentityChain",
         key: "SigningKey",
         reporter: Reporter,
-    ) -> tuple[Answer | None, dict[str, str]]:
-        """Return the node's word on what was committed (``None``: nothing had to be), and why refs were refused."""
+    ) -> "tuple[tuple[Header, int] | None, dict[str, str]]":
+        """Return what was committed and how many follow it (``None``: nothing had to be), and why refs were refused."""
         updates = _updates(request, options)
         header: dict[str, object] = {
             "genesis": None,
@@ -197,7 +200,8 @@ class Push:
                 if request.gone():
                     raise BrokenPipeError
                 try:
-                    return self._commit(name, signed, reporter), refused
+                    followers = self._commit(name, signed, reporter).number("followers", 0)
+                    return (signed.header, followers), refused
                 except ReportedError as error:
                     if error.told.code != OVERTAKEN or attempt == MAX_ATTEMPTS:
                         raise

@@ -1,5 +1,6 @@
 """The last line of a push: which replicas hold it, in their own signed words (receipts)."""
 
+import base64
 import os
 import time
 from collections.abc import Callable
@@ -35,6 +36,7 @@ class Pushed:
     """A record that the node has committed.
 
     Attributes:
+        seq, hash: of the signed record.
         followers: nodes that want the repository's news, by the node's own count.
         begun: monotonic seconds.
     """
@@ -42,6 +44,7 @@ class Pushed:
     repository: RepositoryId
     author: AuthorId
     seq: int
+    hash: bytes
     words: Words
     followers: int
     begun: float
@@ -81,7 +84,9 @@ def wait_for_replicas(
             before_last()
             reporter.warning(f"it is pushed, but the node does not say who holds it: {error}")
             return ExitStatus.FAILED if options.strict else ExitStatus.OK
-        peers = list(dict.fromkeys(receipt.text("peer") for receipt in told.objects("receipts")))
+        peers, invalid = _confirmed(told, pushed, str(Answer.of(client.get("/v1/status")).text("id")))
+        if invalid:
+            reporter.warning(f"{invalid} receipts that the node shows are none, and are not counted")
         _keep(told, pushed, reporter)
     seconds = time.monotonic() - pushed.begun
     before_last()
@@ -102,6 +107,32 @@ def wait_for_replicas(
         return ExitStatus.TIMED_OUT
     reporter.warning(f"{text}: {goes_on}")
     return ExitStatus.OK
+
+
+def _confirmed(told: Answer, pushed: Pushed, own_node: str) -> tuple[list[str], int]:
+    """Return which other nodes have signed that they hold the record, or a later one; and how many did not.
+
+    The node only passes their word on: each signature is checked here.
+    """
+    from guts.errors import PeerFault
+    from guts.records import CommitReceipt
+
+    peers: dict[str, None] = {}
+    invalid = 0
+    for receipt in told.objects("receipts"):
+        try:
+            claim = CommitReceipt.verify(base64.b64decode(receipt.text("receipt"))).claim
+        except (PeerFault, ValueError):
+            invalid += 1
+            continue
+        right = (claim.repository, claim.author) == (pushed.repository, pushed.author) and (
+            claim.seq > pushed.seq or (claim.seq, claim.hash) == (pushed.seq, pushed.hash)
+        )
+        if right and str(claim.peer) != own_node:
+            peers[str(claim.peer)] = None
+        else:
+            invalid += 1
+    return list(peers), invalid
 
 
 def _keep(told: Answer, pushed: Pushed, reporter: Reporter) -> None:
