@@ -80,11 +80,12 @@ def wait_for_replicas(
         )
         try:
             told = Answer.of(client.get(path, options.timeout))
+            own_node = Answer.of(client.get("/v1/status")).text("id")
+            peers, invalid = confirmed(told, pushed, own_node)
         except GutsError as error:
             before_last()
             reporter.warning(f"it is pushed, but the node does not say who holds it: {error}")
             return ExitStatus.FAILED if options.strict else ExitStatus.OK
-        peers, invalid = _confirmed(told, pushed, str(Answer.of(client.get("/v1/status")).text("id")))
         if invalid:
             reporter.warning(f"{invalid} receipts that the node shows are none, and are not counted")
         _keep(told, pushed, reporter)
@@ -109,10 +110,12 @@ def wait_for_replicas(
     return ExitStatus.OK
 
 
-def _confirmed(told: Answer, pushed: Pushed, own_node: str) -> tuple[list[str], int]:
+def confirmed(told: Answer, pushed: Pushed, own_node: str) -> tuple[list[str], int]:
     """Return which other nodes have signed that they hold the record, or a later one; and how many did not.
 
     The node only passes their word on: each signature is checked here.
+
+    Raises: ``BadAnswer``: these are no receipts.
     """
     from guts.errors import PeerFault
     from guts.records import CommitReceipt

@@ -8,7 +8,7 @@ from guts.cli.answer import Answer
 from guts.identity import SigningKey
 from guts.ids import AuthorId, RepositoryId
 from guts.records import CommitReceipt
-from guts.remote_helper.replicas import Pushed, Words, _confirmed
+from guts.remote_helper.replicas import Pushed, Words, confirmed
 
 REPOSITORY, OTHER = RepositoryId(bytes(32)), RepositoryId(b"\1" * 32)
 AUTHOR = AuthorId(b"\2" * 32)
@@ -21,17 +21,17 @@ def receipt(key: SigningKey, seq: int = 7, digest: bytes = HASH, repository: Rep
     return CommitReceipt.sign(key, repository, AUTHOR, seq, digest, 1).encoded
 
 
-def confirmed(*receipts: bytes) -> tuple[list[str], int]:
+def counted(*receipts: bytes) -> tuple[list[str], int]:
     shown = [{"peer": str(ONE.peer_id), "receipt": base64.b64encode(data).decode()} for data in receipts]
-    return _confirmed(Answer({"receipts": shown}), PUSHED, str(OWN.peer_id))
+    return confirmed(Answer({"receipts": shown}), PUSHED, str(OWN.peer_id))
 
 
 def test_each_node_that_signed_counts_once() -> None:
-    assert confirmed(receipt(ONE), receipt(TWO), receipt(ONE)) == ([str(ONE.peer_id), str(TWO.peer_id)], 0)
+    assert counted(receipt(ONE), receipt(TWO), receipt(ONE)) == ([str(ONE.peer_id), str(TWO.peer_id)], 0)
 
 
 def test_later_record_counts_for_this_one() -> None:
-    assert confirmed(receipt(ONE, 8, b"\4" * 32)) == ([str(ONE.peer_id)], 0)
+    assert counted(receipt(ONE, 8, b"\4" * 32)) == ([str(ONE.peer_id)], 0)
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_later_record_counts_for_this_one() -> None:
     ids=["nothing", "forged", "older", "another record", "another repository", "of the node itself"],
 )
 def test_what_is_no_receipt_of_another_node_for_the_push_is_not_counted(wrong: bytes) -> None:
-    assert confirmed(wrong, receipt(TWO)) == ([str(TWO.peer_id)], 1)
+    assert counted(wrong, receipt(TWO)) == ([str(TWO.peer_id)], 1)
