@@ -1,5 +1,6 @@
 """What all families of tests may ask for; and how long each family took, at the end of a run."""
 
+import signal
 from collections import defaultdict
 from pathlib import PurePosixPath
 
@@ -8,6 +9,9 @@ import pytest
 from tests.support.postgres import cutter, postgres_database, postgres_server
 
 __all__ = ["cutter", "postgres_database", "postgres_server"]
+
+# A shell has what it runs in the background ignore SIGINT, and so would all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

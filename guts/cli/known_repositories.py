@@ -226,13 +226,7 @@ def remember(paths: Paths, answer: Answer) -> list[str]:
         known, lines = None, [f"what was seen of {repository.short}… before can't be read: {error.strerror}"]
     if known is not None and known.says_the_same(shown):
         return lines
-    try:
-        new, told = _judge(repository, known, shown, answer)
-    except RolledBack as error:
-        if error.behind != {_own_author(paths)}:
-            raise
-        # Where nobody waited for replicas, or none could be reached: what is remembered stays.
-        return [*lines, "what you pushed last has not reached those who were asked: guts node start hands it on"]
+    new, told = _judge(repository, known, shown, answer)
     lines += told
     try:
         _store(note, known, new)
@@ -341,15 +335,18 @@ def _check_heads(repository: RepositoryId, known: Known, shown: Known, answer: A
     return excused
 
 
-def _own_author(paths: Paths) -> str | None:
-    """Return who the author key of this home is, if there is one that can be read."""
+def lacks_own_push(paths: Paths, error: RolledBack) -> bool:
+    """Tell whether all that is older is what the author of this home signed: a push that has reached nobody yet.
+
+    For who reads; who goes on from such a state signs a second history.
+    """
     from guts.errors import UsageError
     from guts.keystore import KeyKind, read_key_file
 
     try:
-        return read_key_file(paths.author_key, KeyKind.AUTHOR).public
+        return error.behind == {read_key_file(paths.author_key, KeyKind.AUTHOR).public}
     except (UsageError, StorageFault):
-        return None
+        return False
 
 
 def _cut_off(repository: RepositoryId, known: Known, author: str, now: tuple[int, str], answer: Answer) -> bool:

@@ -8,7 +8,7 @@ import guts
 from guts.addresses import RepositoryUrl
 from guts.cli.answer import Answer
 from guts.cli.client import ControlClient
-from guts.cli.known_repositories import remember
+from guts.cli.known_repositories import RolledBack, lacks_own_push, remember
 from guts.cli.session import Session, age_text
 from guts.errors import UsageError
 from guts.git.git_requests import MAX_FETCH_BYTES
@@ -82,12 +82,22 @@ class UploadPack:
         """Return the verified refs, after having said what is to be said of them."""
         query = _query(self._url, READ_TIMEOUT)
         answer = Answer.of(self._client.get(f"/v1/repositories/{self._url.repository}/refs{query}", READ_TIMEOUT))
-        for note in (*answer.texts("notes"), *remember(self._session.paths, answer)):
+        for note in (*answer.texts("notes"), *self._remembered(answer)):
             self._talk.note(note)
         self._talk.detail(_provenance(answer))
         if conflicts := sorted(answer.texts("conflicts")):
             self._talk.note(_in_conflict(conflicts, self._remote))
         return answer
+
+    def _remembered(self, answer: Answer) -> list[str]:
+        """Compare with what was seen before. Raises: as ``remember``."""
+        try:
+            return remember(self._session.paths, answer)
+        except RolledBack as error:
+            # Nobody waited for replicas, or none could be reached: what is remembered stays.
+            if not lacks_own_push(self._session.paths, error):
+                raise
+            return ["what you pushed last has not reached those who were asked: guts node start hands it on"]
 
     def _fetch(self, request: list[Packet]) -> None:
         path = f"/v1/repositories/{self._url.repository}/upload-pack{_query(self._url, READ_TIMEOUT)}"

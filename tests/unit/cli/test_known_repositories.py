@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from guts.cli.answer import Answer, BadAnswer
-from guts.cli.known_repositories import MAX_HEADS, Known, NotKnown, OwnerChanged, RolledBack, all_known, known_one
+from guts.cli.known_repositories import (
+    MAX_HEADS,
+    Known,
+    NotKnown,
+    OwnerChanged,
+    RolledBack,
+    all_known,
+    known_one,
+    lacks_own_push,
+)
 from guts.cli.known_repositories import remember as remember_in
 from guts.config import Paths
 from guts.errors import ExitStatus
@@ -101,15 +110,19 @@ def test_record_that_went_back_is_loud(paths: Paths) -> None:
     assert note(paths).read_bytes() == before
 
 
-def test_own_push_that_nobody_has_yet_is_told_and_stays_remembered(paths: Paths) -> None:
-    write_key_file(paths.author_key, KeyFile.of(KeyKind.AUTHOR, ALICE, None))
+def test_own_push_that_nobody_has_yet_is_told_from_other_records_that_went_back(paths: Paths) -> None:
     remember_in(paths, answer(ONE, SECOND))
-    before = note(paths).read_bytes()
-    (line,) = remember_in(paths, answer(ONE, FIRST))
-    assert line == "what you pushed last has not reached those who were asked: guts node start hands it on"
-    assert note(paths).read_bytes() == before
-    with pytest.raises(RolledBack):
+    with pytest.raises(RolledBack) as older:
+        remember_in(paths, answer(ONE, FIRST))
+    with pytest.raises(RolledBack) as another:
         remember_in(paths, answer(ONE, OTHER_SECOND))
+    assert not lacks_own_push(paths, older.value)
+    write_key_file(paths.author_key, KeyFile.of(KeyKind.AUTHOR, ALICE, None))
+    assert lacks_own_push(paths, older.value)
+    assert not lacks_own_push(paths, another.value)
+    paths.author_key.unlink()
+    write_key_file(paths.author_key, KeyFile.of(KeyKind.AUTHOR, BOB, None))
+    assert not lacks_own_push(paths, older.value)
 
 
 def test_other_record_of_the_same_seq_is_loud(paths: Paths) -> None:
