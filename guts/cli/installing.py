@@ -7,13 +7,12 @@ somebody else's, and neither replaced nor removed.
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
 from guts.errors import ExitStatus, UsageError
-from guts.git.files import disk_faults
+from guts.git.files import disk_faults, write_files
 
 MARK: Final = "made by guts install"
 _OURS: Final = re.compile(rf"""(?:(?:#compdef|\.|'\\")[^\n]*\n)?(?:#|\.\\") {MARK} [a-z]+(?:\n|\Z)""")
@@ -78,12 +77,5 @@ def _text(path: Path) -> str | None:
 
 
 def _replace(path: Path, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)  # for everybody, as programs install them
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_files(path.parent, {path.name: text.encode()})
+    path.chmod(0o644)  # for everybody, as programs install them
