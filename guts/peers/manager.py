@@ -67,7 +67,7 @@ class PeerManager:
         self.surroundings = Surroundings(own_ips)
         self.book = AddressBook(me.peer, stored, self.surroundings)
         self.connections: dict[ConnectionId, PeerConnection] = {}
-        self._rng = rng
+        self.rng = rng
         self._slots = Slots(limits.max_connections, self.surroundings, rng.randbytes(16))
         self._keepalive = KeepAlive(limits.keepalive_interval, rng)
         self._dialling = Dialling(bootstrap, self.book, self.surroundings, rng)
@@ -268,7 +268,7 @@ class PeerManager:
                 return [Disconnect(connection.id, goodbye)]
             old.ready = False
             effects.append(Disconnect(old.id, goodbye))
-        self.book.introduced(state, record, reached or state.good)
+        self.book.introduced(state, record, connection.address.ip, reached or state.good)
         state.reached = state.reached or reached is not None
         state.misses = 0
         state.capabilities = hello.capabilities

@@ -34,6 +34,7 @@ from guts.events import (
     Woke,
 )
 from guts.gossip.protocol import GossipProtocol, envelope
+from guts.peers.exchange import PeerExchange
 from guts.peers.keepalive import pong
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
@@ -49,6 +50,7 @@ from guts.wire.messages import (
     Error,
     ErrorCode,
     GetObjects,
+    GetPeers,
     GetReceipt,
     GetRefs,
     GitService,
@@ -61,6 +63,7 @@ from guts.wire.messages import (
     NewProof,
     NewRepository,
     Objects,
+    Peers,
     Ping,
     Pong,
     Receipt,
@@ -82,14 +85,15 @@ class Service:
         self.receipts = Receipts(sync.requests.next)
         self.serving = Serving(peers, sync, self.receipts)
         self._inquiries = (sync, sync.readings)
-        self._connections = Connections(peers, sync, self.receipts)
+        self.exchange = PeerExchange(peers, sync.requests.next, peers.rng)
+        self._connections = Connections(peers, sync, self.receipts, self.exchange)
         self.news = News(peers, gossip, sync, self.receipts)
         self._repositories = Repositories(peers, sync, self.receipts, self.news)
         self._commands = Commands(self._connections, sync, self.receipts, self.news)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
-        parts = (*self._inquiries, self.receipts, self._connections)
+        parts = (*self._inquiries, self.receipts, self.exchange, self._connections)
         return min(self.peers.deadline(now), *(part.deadline() for part in parts))
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
@@ -207,6 +211,11 @@ class Service:
                 return self.serving.get_receipt(connection, message)
             case Receipt():
                 return self.receipts.received(connection.id, connection.peer, message, self.sync.committed, now.mono)
+            case GetPeers():
+                return self.exchange.asked(connection, message, now)
+            case Peers():
+                self.exchange.told(connection, message, now)
+                return []
             case Gossip():
                 return self.news.gossip(connection, message, now)
             case NewCommit() | NewProof():
@@ -217,12 +226,13 @@ class Service:
                 return self.peers.goodbye(connection, message)
             case Error():
                 self.receipts.refused(connection.id, message.request)
+                self.exchange.refused(connection.id, message.request)
                 return [effect for part in self._inquiries for effect in part.refused(connection.id, message, now.mono)]
             case _:
                 assert_never(message)
 
     def _woke(self, now: Now) -> list[Effect]:
-        effects = self.peers.tick(now) + self.receipts.tick(now.mono)
+        effects = self.peers.tick(now) + self.receipts.tick(now.mono) + self.exchange.tick(now.mono)
         for part in self._inquiries:
             effects += part.tick(now.mono)
         return effects + self._connections.tick(now)
