@@ -72,8 +72,15 @@ class World:
     """
 
     def __init__(
-        self, hosts: int, seed: int, links: LinkProfile | None = None, settings: Settings | None = None
+        self,
+        hosts: int,
+        seed: int,
+        links: LinkProfile | None = None,
+        settings: Settings | None = None,
+        *,
+        running: bool = True,
     ) -> None:
+        """Args: ``running``: start a service on each host; else nothing runs there yet."""
         self.engine = Engine(seed)
         self.rng = self.engine.rng
         self.links = links or LinkProfile()
@@ -86,7 +93,9 @@ class World:
         self._encoder = self.wires.encoder
         self._last_command = 0
         for _ in range(hosts):
-            self.start(self.add_host())
+            host = self.add_host()
+            if running:
+                self.start(host)
 
     # --- hosts ----------------------------------------------------------------------------------------------
 
@@ -226,6 +235,17 @@ class World:
 
     def _commits(self, repository: RepositoryId) -> Commits:
         return self.projects[repository].commits
+
+    def place(self, project: Project, numbers: Iterable[int]) -> SignedRefs:
+        """Sign a first record, and put it on the disks of hosts on which nothing runs yet."""
+        record = project.push(None, project.maintainers[0], WALL)
+        encoded = EncodedRefs(record.header_bytes, record.entries_bytes)
+        verified = verify(project.id, None, project.chain.documents, (), (encoded,), WALL)
+        assert verified is not None, "what an honest maintainer signs is accepted"
+        for number in numbers:
+            assert self.hosts[number].program is None, "something runs there already"
+            self.transfers.commit(self.hosts[number], verified, project.commits.closure(record.tips()))
+        return record
 
     def publish(self, number: int, project: Project, author: int = 0, ref: str | None = None) -> SignedRefs:
         """Let a maintainer at a host add a commit to ``ref`` (the main branch), sign and commit."""
