@@ -17,6 +17,7 @@ from guts.config import Config
 from guts.discovery.contact import DhtContact
 from guts.discovery.endpoint import PortBusy, route_source
 from guts.discovery.server import Discovery
+from guts.effects import KeptScore
 from guts.errors import Unavailable
 from guts.events import AddressesChanged, Known
 from guts.git.command import Git
@@ -40,10 +41,11 @@ from guts.node.readings import Readings
 from guts.node.rebuilding import open_database
 from guts.node.recovery import recover
 from guts.node.repositories import Repositories
+from guts.node.running_time import RunningTime
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
 from guts.peers.manager import Limits, PeerManager, Self, StoredPeer
-from guts.peers.score import Scores, StoredFault
+from guts.peers.score import Scores
 from guts.records import MAX_ADDRESSES
 from guts.service.service import Service
 from guts.store import peers as peer_table
@@ -170,17 +172,17 @@ async def _start(
 
     presence = Presence(discovery, key, advertised, clock)
     capabilities = () if client else ("bootstrap",) if network.role == "bootstrap" else ("seed", CAPABILITY)
+    running_time = await RunningTime.load(database, clock)
     now = clock()
     peers = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
         Limits(network.max_connections, network.keepalive_interval),
         Scores(
-            [
-                StoredFault(s.peer, s.value, s.updated, s.banned_until or 0)
-                for s in await database.read(score_table.load_scores)
-            ],
+            [_kept(score) for score in await database.read(score_table.load_scores)],
             now,
+            running_time.ran(),
+            network.trusted_peers,
         ),
         [StoredPeer(p.id, p.addresses, p.last_seen, p.reached) for p in await database.read(peer_table.load_peers)],
         network.bootstrap_nodes,
@@ -197,7 +199,7 @@ async def _start(
     readings = Readings(repositories, clock, config.paths.data / "readings", config.seeding.repo_max, patience)
     await asyncio.to_thread(readings.clear)
     stack.callback(readings.clear)
-    persistence = Persistence(repositories)
+    persistence = Persistence(repositories, running_time.ran)
     driver = Driver(
         Service(peers, GossipProtocol(rng), sync),
         tasks,
@@ -222,9 +224,11 @@ async def _start(
     contacts = await dht_state.restore(discovery, database, now.wall)
     presence.provide_all(held)
     stack.push_async_callback(_save_dht, discovery, database, clock)
+    stack.push_async_callback(running_time.save, database)
     stack.push_async_callback(persistence.drain)
     stack.push_async_callback(driver.stop)
     tasks.create_task(persistence.run())
+    tasks.create_task(running_time.keep(database))
     tasks.create_task(driver.run())
     tasks.create_task(discovery.run())
     tasks.create_task(_join(presence, network.bootstrap_nodes, contacts))
@@ -249,6 +253,19 @@ async def _start(
         stop.set,
     )
     return Node(control, repositories)
+
+
+def _kept(score: score_table.StoredScore) -> KeptScore:
+    return KeptScore(
+        score.peer,
+        score.value,
+        score.ran,
+        score.barred_until,
+        score.banned,
+        score.shut_outs,
+        score.bans,
+        score.repeats_until,
+    )
 
 
 async def _listen(address: Address, listen: Callable[[Address], Awaitable[Listener]], discovery: Discovery) -> Listener:
