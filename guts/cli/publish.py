@@ -257,7 +257,7 @@ class _Publisher:
     def _begun(self, document: str | None, key: "SigningKey") -> _Subject | None:
         """Return the repository whose first publication was cut short; the node may have committed it, or not."""
         from guts.errors import PeerFault
-        from guts.service.service import NotFollowed
+        from guts.service.commands import NotFollowed
         from guts.trust.chain import IdentityChain
 
         try:

@@ -35,7 +35,7 @@ from guts.node.repositories import Repositories
 from guts.node.shown_refs import NOT_FOLLOWED, held_refs
 from guts.node.signing import make_ready
 from guts.records import Signed
-from guts.service.service import NotFollowed
+from guts.service.commands import NotFollowed
 from guts.store import objects as object_table
 from guts.store import repositories as repository_table
 from guts.store.repositories import StoredRepository

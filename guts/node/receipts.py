@@ -7,7 +7,7 @@ from guts.ids import AuthorId, RepositoryId
 from guts.node.driver import Driver
 from guts.node.persistence import stored_receipt
 from guts.node.repositories import Repositories
-from guts.service.service import NotFollowed
+from guts.service.commands import NotFollowed
 from guts.store import receipts as table
 from guts.store.repositories import NotHeld
 
@@ -60,7 +60,7 @@ async def told(
             }
             for row in sorted(wanted, key=lambda row: (row.author, -row.seq, row.time_ms, row.peer))
         ],
-        "known": len(driver.service.holders(repository)),
+        "known": len(driver.service.news.holders(repository)),
         "records": [
             {
                 "author": str(header.author),

@@ -18,7 +18,7 @@ SYNC_TIMEOUT: Final = 10.0
 """Seconds for replicas to tell what is new, before a push goes on without them."""
 
 NOT_FOLLOWED: Final = "NOT_SEEDED"
-"""The code of ``guts.service.service.NotFollowed``."""
+"""The code of ``guts.service.commands.NotFollowed``."""
 
 READ_TIMEOUT: Final = 120.0
 """Seconds for the refs of a repository that has to be found first."""

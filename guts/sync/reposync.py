@@ -77,6 +77,11 @@ class RepoSync(Inquiries[Goal]):
         goal = self.goals.get(repository)
         return goal is not None and goal.held
 
+    def committed(self, repository: RepositoryId) -> Known | None:
+        """Return what is committed here of ``repository``; ``None`` where it is not held."""
+        goal = self.goals.get(repository)
+        return goal.known if goal is not None and goal.held else None
+
     def listens(self, peer: PeerId, repository: RepositoryId, now: float) -> bool:
         """Tell whether news of ``peer`` about ``repository`` are listened to, if any of it are."""
         goal = self.goals.get(repository)

@@ -381,7 +381,7 @@ async def test_node_gives_up_on_a_request_whose_ids_never_come(world: World) -> 
             with pytest.raises(StreamFailed):
                 await stream.read(1)
         # The slots are free again.
-        await eventually(lambda: not node.node.control._service._admission._serves)
+        await eventually(lambda: not node.node.control._service.serving.admission._serves)
         answer, _ = await ask(peer, maintainer.repository, [maintainer.tip()], [], 99)
         assert answer.status is ObjectsStatus.PACK_FOLLOWS
     assert await node.reasons(peer.id) == []
@@ -396,7 +396,7 @@ async def test_node_makes_as_many_packs_at_a_time_as_it_may_and_no_more(world: W
             for request in range(1, MAX_SERVES_PER_PEER + 1):
                 stream = peer.connection.open_stream()
                 peer.send(GetObjects(request, maintainer.repository, stream.id, ALL, "", 1, 0))
-        serves = node.node.control._service._admission._serves
+        serves = node.node.control._service.serving.admission._serves
         await eventually(lambda: sum(serves.values()) == MAX_SERVES)
         async with intruder(node) as late:
             answer, _ = await ask(late, maintainer.repository, [maintainer.tip()], [])
@@ -437,7 +437,7 @@ async def test_node_gives_up_on_a_peer_that_does_not_read_the_pack(world: World,
         await stream.write(maintainer.tip())
         await stream.end()
         await peer.expect(Objects)
-        await eventually(lambda: not node.node.control._service._admission._serves)
+        await eventually(lambda: not node.node.control._service.serving.admission._serves)
         assert node.node.repositories.locks(maintainer.repository).idle
         with pytest.raises(StreamFailed):
             await stream.readexactly(size)
@@ -454,7 +454,7 @@ async def test_node_frees_the_slot_of_a_peer_that_hangs_up_in_the_pack(world: Wo
         await stream.write(maintainer.tip())
         await stream.end()
         await peer.expect(Objects)
-    await eventually(lambda: not node.node.control._service._admission._serves)
+    await eventually(lambda: not node.node.control._service.serving.admission._serves)
     assert node.node.repositories.locks(maintainer.repository).idle
     await still_serves(world, node, maintainer)
 

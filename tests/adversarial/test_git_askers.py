@@ -43,7 +43,7 @@ async def asked(peer: BadPeer, repository: RepositoryId, data: bytes, request: i
 
 async def still_answers(world: World, node: RunningNode, maintainer: Maintainer) -> None:
     """A stranger gets what it asks for, nothing is held back, and no child is left."""
-    await eventually(lambda: not node.node.control._service._admission._git)
+    await eventually(lambda: not node.node.control._service.serving.admission._git)
     async with intruder(node) as peer:
         answer, reset = await asked(peer, maintainer.repository, done(maintainer.tip()))
         assert reset is None
@@ -198,7 +198,7 @@ async def test_objects_that_failed_acceptance_are_not_given(world: World) -> Non
 
 async def test_idle_clients_cost_no_place_and_places_come_back(world: World) -> None:
     node, maintainer = await server(world, Patience(stall=0.5))
-    places = node.node.control._service._admission._git
+    places = node.node.control._service.serving.admission._git
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(MAX_GIT // MAX_GIT_PER_PEER):
             peer = await stack.enter_async_context(intruder(node))
@@ -222,7 +222,7 @@ async def test_client_that_does_not_read_loses_its_place(world: World) -> None:
     maintainer = world.maintainer()
     maintainer.commit("large", random.Random(7).randbytes(4 << 20))
     await maintainer.publish(node)
-    places = node.node.control._service._admission._git
+    places = node.node.control._service.serving.admission._git
     async with intruder(node) as peer:
         stream = peer.connection.open_stream()
         peer.send(GitService(1, maintainer.repository, stream.id, UPLOAD_PACK))

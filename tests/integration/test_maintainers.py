@@ -15,7 +15,7 @@ from guts.node import refs_reader
 from guts.node.identities import BadIdentity, IdentityMoved
 from guts.node.moves import NonFastForward
 from guts.node.publishing import Overtaken
-from guts.service.service import NotFollowed
+from guts.service.commands import NotFollowed
 from guts.trust.authoring import CannotPublish
 from guts.trust.chain import IdentityChain
 from guts.trust.identity_document import IdentityDocument

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from guts.addresses import RepositoryUrl
-from guts.service.service import NotFollowed
+from guts.service.commands import NotFollowed
 from guts.store import discovery as dht_table
 from guts.store import peers as peer_table
 from guts.sync.goal import NoProviders, ProvidersUnreachable

@@ -25,7 +25,7 @@ from guts.gossip.protocol import envelope
 from guts.identity import SigningKey
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.records import CommitReceipt, Signed
-from guts.service.service import NotFollowed
+from guts.service.commands import NotFollowed
 from guts.sync.receipts import MAX_OPEN, MAX_PEERS, MAX_RECENT, MAX_UNASKED, UNASKED_SECONDS, Receipts, ReceiptWaiter
 from guts.wire.messages import (
     Error,

@@ -63,7 +63,8 @@ from guts.service.admission import (
     MAX_SERVES_PER_PEER,
     Admission,
 )
-from guts.service.service import ALL_SLICES, NotFollowed
+from guts.service.commands import NotFollowed
+from guts.service.serving import ALL_SLICES
 from guts.sync.goal import SyncTimedOut
 from guts.wire.messages import (
     UPLOAD_PACK,

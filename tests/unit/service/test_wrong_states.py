@@ -36,7 +36,7 @@ from guts.events import (
     Woke,
 )
 from guts.gossip.protocol import envelope
-from guts.service.service import ALL_SLICES
+from guts.service.serving import ALL_SLICES
 from guts.sync.fetches import MAX_FETCHES
 from guts.wire.messages import (
     UPLOAD_PACK,
