@@ -26,6 +26,7 @@ from guts.gossip.protocol import GossipProtocol
 from guts.identity import SigningKey
 from guts.ids import PeerId, RepositoryId
 from guts.net.dial import dial
+from guts.net.handshake_limits import DEFAULT_HANDSHAKE_LIMITS, HandshakeLimits
 from guts.net.listener import Listener
 from guts.net.tcp import TcpConnection
 from guts.node import dht_state
@@ -92,12 +93,14 @@ async def running(
     stop: asyncio.Event,
     patience: Patience = DEFAULT_PATIENCE,
     clock: Callable[[], Now] = read_clock,
+    handshakes: HandshakeLimits = DEFAULT_HANDSHAKE_LIMITS,
 ) -> AsyncIterator[Node]:
     """Run a node for as long as the context lasts.
 
     Args:
         client: listen nowhere and answer nobody in the DHT: a node that lives for one command.
         stop: set when the operator asks for a graceful stop; the caller leaves the context then.
+        handshakes: how many strangers may begin one.
 
     Raises:
         UsageError: the operator can mend it (port in use, second node, newer database…).
@@ -112,7 +115,9 @@ async def running(
         repositories = Repositories(config.paths.repositories, database, git)
         held = await recover(repositories, clock().wall)
         tasks = await stack.enter_async_context(_tasks())
-        yield await _start(config, key, client, stop, patience, clock, database, repositories, held, tasks, stack)
+        yield await _start(
+            config, key, client, stop, patience, clock, handshakes, database, repositories, held, tasks, stack
+        )
 
 
 @contextlib.asynccontextmanager
@@ -141,6 +146,7 @@ async def _start(
     stop: asyncio.Event,
     patience: Patience,
     clock: Callable[[], Now],
+    handshakes: HandshakeLimits,
     database: Database,
     repositories: Repositories,
     held: dict[RepositoryId, Known],
@@ -163,7 +169,12 @@ async def _start(
         await discovery.listen("0.0.0.0", 0)  # noqa: S104 (asks only)
     else:
         listen = functools.partial(
-            Listener.start, key=key, network=network.network_name, static=static, on_connection=on_connection
+            Listener.start,
+            key=key,
+            network=network.network_name,
+            static=static,
+            on_connection=on_connection,
+            limits=handshakes,
         )
         listener = await _listen(network.listen_addr, listen, discovery)
         stack.callback(listener.close)
