@@ -87,18 +87,24 @@ class DialFailed:
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A well-formed message came."""
+    """A well-formed message came.
+
+    Attributes:
+        size: its bytes, and those that came since the last one on streams that the peer opened.
+    """
 
     connection: ConnectionId
     message: Message
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownMessageReceived:
-    """A message of a type that this version does not know came."""
+    """A message of a type that this version does not know came; ``size`` as in ``MessageReceived``."""
 
     connection: ConnectionId
     message_type: int
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
