@@ -38,6 +38,7 @@ from guts.events import (
 )
 from guts.gossip.protocol import GossipProtocol, envelope
 from guts.limits import Limits
+from guts.peers.keepalive import pong
 from guts.peers.manager import PeerManager
 from guts.peers.rates import Rates, checks_of
 from guts.peers.state import PeerConnection
@@ -84,6 +85,7 @@ class Service:
         self.peers = peers
         self.gossip = gossip
         self.sync = sync
+        peers.upkeep.followed = sync.goals.keys()
         self.receipts = Receipts(sync.requests.next)
         self.limits = limits or Limits()
         self.rates = Rates(self.limits, lambda ip, now: False)
@@ -176,8 +178,8 @@ class Service:
         routed: list[Effect] = []
         for effect in effects:
             match effect:
-                case Dial(target=target):
-                    routed += self.peers.connect(target)
+                case Dial():
+                    routed += self.peers.connect(effect)
                 case Disconnect():
                     routed += self.peers.closing(effect)
                 case _:
@@ -205,7 +207,7 @@ class Service:
             case Ping(nonce=nonce):
                 return [Send(connection.id, Pong(nonce))]
             case Pong() as message:
-                self.peers.pong(connection, message, now.mono)
+                pong(connection, message, now.mono)
                 return []
             case Subscribe() as message:
                 return self._repositories.subscribed(connection, admitted.of(message), now)
