@@ -56,6 +56,8 @@ from guts.events import (
     ProvidersFound,
     Published,
     RefsLoaded,
+    Vetted,
+    VettedRecord,
     Woke,
 )
 from guts.gossip.protocol import GossipProtocol
@@ -346,6 +348,12 @@ class World:
         return RefsAnswer(query.repository, RefsStatus.HELD, documents, (), (record(seq),))
 
     def _fetch(self, host: Host, effect: Fetch) -> None:
+        before = host.disk.get(effect.repository)
+        offered = [int(found.header) for found in effect.candidate.records]
+        if (before is not None or effect.candidate.documents) and all(seq > (before or 0) for seq in offered):
+            wall = self._reading().wall
+            vetted = tuple(VettedRecord(AUTHOR, Head(seq, header_hash(seq)), record(seq), wall) for seq in offered)
+            self._post(host, Vetted(effect.fetch, effect.repository, effect.connection, vetted), 0.001)
         self._later(2 * self._latency(), lambda: self._fetched(host, effect))
 
     def _fetched(self, host: Host, effect: Fetch) -> None:
