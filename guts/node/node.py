@@ -24,6 +24,7 @@ from guts.git.limits import DEFAULT_LIMITS
 from guts.gossip.protocol import GossipProtocol
 from guts.identity import SigningKey
 from guts.ids import PeerId, RepositoryId
+from guts.limits import Limits
 from guts.net.dial import dial
 from guts.net.listener import Listener
 from guts.net.tcp import TcpConnection
@@ -42,7 +43,8 @@ from guts.node.recovery import recover
 from guts.node.repositories import Repositories
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
-from guts.peers.manager import Limits, PeerManager, Self, StoredPeer
+from guts.peers.manager import Limits as PeerLimits
+from guts.peers.manager import PeerManager, Self, StoredPeer
 from guts.peers.score import Scores, StoredFault
 from guts.records import MAX_ADDRESSES
 from guts.service.service import Service
@@ -174,7 +176,7 @@ async def _start(
     peers = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
-        Limits(network.max_connections, network.keepalive_interval),
+        PeerLimits(network.max_connections, network.keepalive_interval),
         Scores(
             [
                 StoredFault(s.peer, s.value, s.updated, s.banned_until or 0)
@@ -199,7 +201,7 @@ async def _start(
     stack.callback(readings.clear)
     persistence = Persistence(repositories)
     driver = Driver(
-        Service(peers, GossipProtocol(rng), sync),
+        Service(peers, GossipProtocol(rng), sync, Limits(config.limits.values())),
         tasks,
         clock,
         dialler,

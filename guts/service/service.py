@@ -93,7 +93,7 @@ class Service:
         self._connections = Connections(peers, sync, self.receipts)
         self.news = News(peers, gossip, sync, self.receipts)
         self._repositories = Repositories(peers, sync, self.receipts, self.news)
-        self._commands = Commands(self._connections, sync, self.receipts, self.news)
+        self._commands = Commands(self._connections, sync, self.receipts, self.news, self.admission)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
