@@ -5,6 +5,7 @@ in an event are bounded and well-formed where they were made (the codec, the sto
 be believed is for the service to decide.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NewType
 
@@ -329,7 +330,14 @@ class AwaitReceipts:
     timeout: float
 
 
-Command = Seed | Unseed | SyncNow | Read | Connect | AwaitReceipts
+@dataclass(frozen=True, slots=True)
+class SetLimits:
+    """Go by these limits from now on; ``values`` has every one."""
+
+    values: Mapping[str, float]
+
+
+Command = Seed | Unseed | SyncNow | Read | Connect | AwaitReceipts | SetLimits
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,11 @@ def known_limit(name: str) -> Limit:
     return LIMITS[name]
 
 
+def read_limits(values: Mapping[str, object]) -> dict[str, float]:
+    """Return what ``values``, as they were written, say. Raises: ``BadLimit``: an unknown name, or a bad value."""
+    return {name: known_limit(name).parse(name, value) for name, value in values.items()}
+
+
 Source = Literal["default", "config file", "limits set", "environment", "command line"]
 
 ORDER: Final[tuple[Source, ...]] = ("config file", "limits set", "environment", "command line")

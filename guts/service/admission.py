@@ -15,7 +15,7 @@ else makes one, so what has not passed does not get there: the type checker says
 """
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, Generic, TypeVar, final
 
 from guts.addresses import Address
@@ -79,6 +79,11 @@ class Admission:
         self._loads: dict[ConnectionId, int] = {}
         self._serves: dict[ConnectionId, int] = {}
         self._git: list[tuple[ConnectionId, str]] = []
+
+    def change(self, values: Mapping[str, float]) -> None:
+        """Go by other limits from now on."""
+        self._limits.values = dict(values)
+        self._rates.changed()
 
     # --- messages -------------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class Service:
         self.news = News(peers, gossip, sync, self.receipts, self.serving)
         self._connections = Connections(peers, sync, self.receipts, self.serving, self.news)
         self._repositories = Repositories(peers, sync, self.receipts, self.news)
-        self._commands = Commands(self._connections, sync, self.receipts, self.news)
+        self._commands = Commands(self._connections, sync, self.receipts, self.news, self.admission)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
