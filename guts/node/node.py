@@ -17,6 +17,7 @@ from guts.config import Config
 from guts.discovery.contact import DhtContact
 from guts.discovery.endpoint import PortBusy, route_source
 from guts.discovery.server import Discovery
+from guts.effects import KeptScore
 from guts.errors import Unavailable
 from guts.events import AddressesChanged, Known
 from guts.git.command import Git
@@ -24,7 +25,9 @@ from guts.git.limits import DEFAULT_LIMITS
 from guts.gossip.protocol import GossipProtocol
 from guts.identity import SigningKey
 from guts.ids import PeerId, RepositoryId
+from guts.limits import Limits
 from guts.net.dial import dial
+from guts.net.handshake_limits import DEFAULT_HANDSHAKE_LIMITS, HandshakeLimits
 from guts.net.listener import Listener
 from guts.net.tcp import TcpConnection
 from guts.node import dht_state
@@ -41,12 +44,14 @@ from guts.node.readings import Readings
 from guts.node.rebuilding import open_database
 from guts.node.recovery import recover
 from guts.node.repositories import Repositories
+from guts.node.running_time import RunningTime
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
 from guts.peers.book import StoredPeer
 from guts.peers.greeting import Self
-from guts.peers.manager import Limits, PeerManager
-from guts.peers.score import Scores, StoredFault
+from guts.peers.manager import Limits as PeerLimits
+from guts.peers.manager import PeerManager
+from guts.peers.score import Scores
 from guts.records import MAX_ADDRESSES
 from guts.service.service import Service
 from guts.store import peers as peer_table
@@ -93,12 +98,14 @@ async def running(
     stop: asyncio.Event,
     patience: Patience = DEFAULT_PATIENCE,
     clock: Callable[[], Now] = read_clock,
+    handshakes: HandshakeLimits = DEFAULT_HANDSHAKE_LIMITS,
 ) -> AsyncIterator[Node]:
     """Run a node for as long as the context lasts.
 
     Args:
         client: listen nowhere and answer nobody in the DHT: a node that lives for one command.
         stop: set when the operator asks for a graceful stop; the caller leaves the context then.
+        handshakes: how many strangers may begin one.
 
     Raises:
         UsageError: the operator can mend it (port in use, second node, newer database…).
@@ -113,7 +120,9 @@ async def running(
         repositories = Repositories(config.paths.repositories, database, git)
         held = await recover(repositories, clock().wall)
         tasks = await stack.enter_async_context(_tasks())
-        yield await _start(config, key, client, stop, patience, clock, database, repositories, held, tasks, stack)
+        yield await _start(
+            config, key, client, stop, patience, clock, handshakes, database, repositories, held, tasks, stack
+        )
 
 
 @contextlib.asynccontextmanager
@@ -142,6 +151,7 @@ async def _start(
     stop: asyncio.Event,
     patience: Patience,
     clock: Callable[[], Now],
+    handshakes: HandshakeLimits,
     database: Database,
     repositories: Repositories,
     held: dict[RepositoryId, Known],
@@ -165,7 +175,12 @@ async def _start(
         await discovery.listen("0.0.0.0", 0)  # noqa: S104 (asks only)
     else:
         listen = functools.partial(
-            Listener.start, key=key, network=network.network_name, static=static, on_connection=on_connection
+            Listener.start,
+            key=key,
+            network=network.network_name,
+            static=static,
+            on_connection=on_connection,
+            limits=handshakes,
         )
         listener = await _listen(network.listen_addr, listen, discovery)
         stack.callback(listener.close)
@@ -174,17 +189,17 @@ async def _start(
 
     presence = Presence(discovery, key, advertised, clock)
     capabilities = () if client else ("bootstrap",) if network.role == "bootstrap" else ("seed", CAPABILITY)
+    running_time = await RunningTime.load(database, clock)
     now = clock()
     peers = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
-        Limits(network.max_connections, network.keepalive_interval),
+        PeerLimits(network.max_connections, network.keepalive_interval),
         Scores(
-            [
-                StoredFault(s.peer, s.value, s.updated, s.banned_until or 0)
-                for s in await database.read(score_table.load_scores)
-            ],
+            [_kept(score) for score in await database.read(score_table.load_scores)],
             now,
+            running_time.ran(),
+            network.trusted_peers,
         ),
         await _known_peers(database),
         network.bootstrap_nodes,
@@ -202,9 +217,9 @@ async def _start(
     readings = Readings(repositories, clock, config.paths.data / "readings", config.seeding.repo_max, patience)
     await asyncio.to_thread(readings.clear)
     stack.callback(readings.clear)
-    persistence = Persistence(repositories)
+    persistence = Persistence(repositories, running_time.ran)
     driver = Driver(
-        Service(peers, GossipProtocol(rng), sync),
+        Service(peers, GossipProtocol(rng), sync, Limits(config.limits.values())),
         tasks,
         clock,
         dialler,
@@ -227,9 +242,11 @@ async def _start(
     contacts = await dht_state.restore(discovery, database, now.wall)
     presence.provide_all(held)
     stack.push_async_callback(_save_dht, discovery, database, clock)
+    stack.push_async_callback(running_time.save, database)
     stack.push_async_callback(persistence.drain)
     stack.push_async_callback(driver.stop)
     tasks.create_task(persistence.run())
+    tasks.create_task(running_time.keep(database))
     tasks.create_task(driver.run())
     tasks.create_task(discovery.run())
     tasks.create_task(_join(presence, network.bootstrap_nodes, contacts))
@@ -254,6 +271,19 @@ async def _start(
         stop.set,
     )
     return Node(control, repositories)
+
+
+def _kept(score: score_table.StoredScore) -> KeptScore:
+    return KeptScore(
+        score.peer,
+        score.value,
+        score.ran,
+        score.barred_until,
+        score.banned,
+        score.shut_outs,
+        score.bans,
+        score.repeats_until,
+    )
 
 
 async def _listen(address: Address, listen: Callable[[Address], Awaitable[Listener]], discovery: Discovery) -> Listener:

@@ -22,6 +22,7 @@ from guts.wire.messages import (
     GitService,
     Goodbye,
     Gossip,
+    Graft,
     Hello,
     HelloAck,
     Message,
@@ -32,6 +33,7 @@ from guts.wire.messages import (
     Peers,
     Ping,
     Pong,
+    Prune,
     Receipt,
     Refs,
     Subscribe,
@@ -58,6 +60,8 @@ _TYPES: Final[dict[int, type[Message]]] = {
     18: Goodbye,
     19: Error,
     20: NewProof,
+    21: Prune,
+    22: Graft,
 }
 _NUMBERS: Final[dict[type[Layout], int]] = {message: number for number, message in _TYPES.items()}
 _MAX_BYTES: Final[dict[int, int]] = {

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from guts.effects import PeerMissed, PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
+from guts.effects import KeptScore, PeerMissed, PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
 from guts.events import Known
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.peers.book import StoredPeer
-from guts.peers.score import StoredFault
 from guts.records import PeerRecord
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import EncodedRefs, RecordQuery, RefsAnswer, RefsQuery, RefsStatus
@@ -37,7 +36,7 @@ class Disk:
 
     copies: dict[RepositoryId, Copy] = field(default_factory=dict)
     peers: dict[PeerId, StoredPeer] = field(default_factory=dict)
-    faults: dict[PeerId, StoredFault] = field(default_factory=dict)
+    faults: dict[PeerId, KeptScore] = field(default_factory=dict)
     ledger: list[tuple[PeerId, str, float]] = field(default_factory=list)
     receipts: set[tuple[RepositoryId, PeerId, int]] = field(default_factory=set)
 
@@ -57,11 +56,11 @@ class Disk:
                     addresses = tuple(dict.fromkeys((*before.addresses[:1], *addresses)))
                 self.peers[peer] = StoredPeer(peer, addresses, wall, good > 0, good, record=change.peer_record)
             case PeerMissed(peer=peer):
-                if (known := self.peers.get(peer)) is not None:
-                    self.peers[peer] = replace(known, failures=known.failures + 1)
-            case ScoreChanged(peer=peer):
-                self.ledger.append((peer, change.reason, change.change))
-                self.faults[peer] = StoredFault(peer, change.fault, change.wall, change.banned_until)
+                if (missed := self.peers.get(peer)) is not None:
+                    self.peers[peer] = replace(missed, failures=missed.failures + 1)
+            case ScoreChanged(score=score):
+                self.faults[score.peer] = score
+                self.ledger.append((score.peer, change.reason, change.change))
             case SeedingStopped(repository=repository):
                 if repository in self.copies:
                     self.copies[repository] = replace(self.copies[repository], seeding=False)

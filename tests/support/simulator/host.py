@@ -84,10 +84,11 @@ def make_service(host: Host, now: Now, rng: random.Random) -> Service:
         Self(host.key.peer_id, "guts/sim", capabilities, rng.randbytes(8)),
         record.encoded,
         Limits(settings.max_connections, settings.keepalive),
-        Scores(list(disk.faults.values()), now),
+        Scores(list(disk.faults.values()), now, int(now.mono * 1000)),
         list(disk.peers.values()),
         settings.doors,
         rng,
+        (host.address.ip,),
     )
     sync = RepoSync(
         disk.held(),
