@@ -43,7 +43,9 @@ from guts.node.recovery import recover
 from guts.node.repositories import Repositories
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
-from guts.peers.manager import Limits, PeerManager, Self, StoredPeer
+from guts.peers.book import StoredPeer
+from guts.peers.greeting import Self
+from guts.peers.manager import Limits, PeerManager
 from guts.peers.score import Scores, StoredFault
 from guts.records import MAX_ADDRESSES
 from guts.service.service import Service
@@ -163,6 +165,7 @@ async def _start(
 
     listener: Listener | None = None
     advertised: tuple[Address, ...] = ()
+    own_ips = await _own_ips(None if client else network.listen_addr.ip, network.bootstrap_nodes)
     if client:
         await discovery.listen("0.0.0.0", 0)  # noqa: S104 (asks only)
     else:
@@ -176,7 +179,7 @@ async def _start(
         )
         listener = await _listen(network.listen_addr, listen, discovery)
         stack.callback(listener.close)
-        advertised = network.advertise or await _own_addresses(listener.address, network.bootstrap_nodes)
+        advertised = network.advertise or tuple(Address(ip, listener.port) for ip in own_ips)[:MAX_ADDRESSES]
     stack.push_async_callback(discovery.close)
 
     presence = Presence(discovery, key, advertised, clock)
@@ -193,9 +196,10 @@ async def _start(
             ],
             now,
         ),
-        [StoredPeer(p.id, p.addresses, p.last_seen, p.reached) for p in await database.read(peer_table.load_peers)],
+        await _known_peers(database),
         network.bootstrap_nodes,
         rng,
+        (*own_ips, *(address.ip for address in network.advertise)),
     )
     sync = RepoSync(
         held,
@@ -277,16 +281,37 @@ async def _listen(address: Address, listen: Callable[[Address], Awaitable[Listen
     raise AssertionError("unreachable")
 
 
-async def _own_addresses(listening: Address, bootstrap: tuple[BootstrapAddress, ...]) -> tuple[Address, ...]:
-    """Return what others can dial, as far as this machine knows: the address it would call the doors from."""
-    if not ipaddress.ip_address(listening.ip).is_unspecified:
+async def _known_peers(database: Database) -> list[StoredPeer]:
+    """Return whom earlier runs met, with where and when each was reached last."""
+    good: dict[PeerId, peer_table.GoodAddress] = {}
+    for row in await database.read(peer_table.load_good_addresses):
+        good.setdefault(row.peer, row)
+    stored = []
+    for peer in await database.read(peer_table.load_peers):
+        known = StoredPeer(peer.id, peer.addresses, peer.last_seen, record=peer.record or b"")
+        if (where := good.get(peer.id)) is not None:
+            addresses = tuple(dict.fromkeys((where.address, *peer.addresses)))
+            known = dataclasses.replace(
+                known, addresses=addresses, reached=True, last_good=where.last_good, failures=where.failures
+            )
+        stored.append(known)
+    return stored
+
+
+async def _own_ips(listening: str | None, bootstrap: tuple[BootstrapAddress, ...]) -> tuple[str, ...]:
+    """Return this machine's own addresses, as far as it knows: those that it would call the doors from.
+
+    Args:
+        listening: ``None``: nowhere; then no name is looked up for it either.
+    """
+    if listening is not None and not ipaddress.ip_address(listening).is_unspecified:
         return (listening,)
     towards = list(SOMEWHERE)
     for target in bootstrap:
-        with contextlib.suppress(Unavailable):
-            towards.insert(0, (await resolve(target)).ip)
-    sources = [source for ip in towards if (source := route_source(ip)) is not None]
-    return tuple(Address(ip, listening.port) for ip in dict.fromkeys(sources))[:MAX_ADDRESSES]
+        with contextlib.suppress(Unavailable, ValueError):
+            numeric = listening is None and str(ipaddress.ip_address(target.host))
+            towards.insert(0, numeric or (await resolve(target)).ip)
+    return tuple(dict.fromkeys(source for ip in towards if (source := route_source(ip)) is not None))
 
 
 async def _join(presence: Presence, bootstrap: tuple[BootstrapAddress, ...], contacts: list[DhtContact]) -> None:
