@@ -1,7 +1,7 @@
-"""``SocketReader``: what comes from a socket, one piece after the other, and the end of one that is silent for too long.
+"""``SocketReader``: what comes from a socket, piece by piece, and the end of one that is silent for too long.
 
-The loop watches the socket from the first wait to the end, not from wait to wait, and one timer outlives many pieces: a
-message on an idle connection costs a poll, a read, and nothing else of the kernel.
+The loop watches the socket from the first wait to the end, not from wait to wait, and one timer outlives many pieces:
+a message on an idle connection costs few calls of the kernel.
 """
 
 import asyncio

@@ -17,6 +17,7 @@ from guts.config import Config
 from guts.discovery.contact import DhtContact
 from guts.discovery.endpoint import PortBusy, route_source
 from guts.discovery.server import Discovery
+from guts.effects import KeptScore
 from guts.errors import Unavailable
 from guts.events import AddressesChanged, Known
 from guts.git.command import Git
@@ -24,6 +25,7 @@ from guts.git.limits import DEFAULT_LIMITS
 from guts.gossip.protocol import GossipProtocol
 from guts.identity import SigningKey
 from guts.ids import PeerId, RepositoryId
+from guts.limits import Limits
 from guts.net.dial import dial
 from guts.net.handshake_limits import DEFAULT_HANDSHAKE_LIMITS, HandshakeLimits
 from guts.net.listener import Listener
@@ -41,12 +43,14 @@ from guts.node.readings import Readings
 from guts.node.rebuilding import open_database
 from guts.node.recovery import recover
 from guts.node.repositories import Repositories
+from guts.node.running_time import RunningTime
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
 from guts.peers.book import StoredPeer
 from guts.peers.greeting import Self
-from guts.peers.manager import Limits, PeerManager
-from guts.peers.score import Scores, StoredFault
+from guts.peers.manager import Limits as PeerLimits
+from guts.peers.manager import PeerManager
+from guts.peers.score import Scores
 from guts.records import MAX_ADDRESSES
 from guts.service.service import Service
 from guts.store import peers as peer_table
@@ -184,17 +188,17 @@ async def _start(
 
     presence = Presence(discovery, key, advertised, clock)
     capabilities = () if client else ("bootstrap",) if network.role == "bootstrap" else ("seed", CAPABILITY)
+    running_time = await RunningTime.load(database, clock)
     now = clock()
     peers = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
-        Limits(network.max_connections, network.keepalive_interval),
+        PeerLimits(network.max_connections, network.keepalive_interval),
         Scores(
-            [
-                StoredFault(s.peer, s.value, s.updated, s.banned_until or 0)
-                for s in await database.read(score_table.load_scores)
-            ],
+            [_kept(score) for score in await database.read(score_table.load_scores)],
             now,
+            running_time.ran(),
+            network.trusted_peers,
         ),
         await _known_peers(database),
         network.bootstrap_nodes,
@@ -212,9 +216,9 @@ async def _start(
     readings = Readings(repositories, clock, config.paths.data / "readings", config.seeding.repo_max, patience)
     await asyncio.to_thread(readings.clear)
     stack.callback(readings.clear)
-    persistence = Persistence(repositories)
+    persistence = Persistence(repositories, running_time.ran)
     driver = Driver(
-        Service(peers, GossipProtocol(rng), sync),
+        Service(peers, GossipProtocol(rng), sync, Limits(config.limits.values())),
         tasks,
         clock,
         dialler,
@@ -237,9 +241,11 @@ async def _start(
     contacts = await dht_state.restore(discovery, database, now.wall)
     presence.provide_all(held)
     stack.push_async_callback(_save_dht, discovery, database, clock)
+    stack.push_async_callback(running_time.save, database)
     stack.push_async_callback(persistence.drain)
     stack.push_async_callback(driver.stop)
     tasks.create_task(persistence.run())
+    tasks.create_task(running_time.keep(database))
     tasks.create_task(driver.run())
     tasks.create_task(discovery.run())
     tasks.create_task(_join(presence, network.bootstrap_nodes, contacts))
@@ -264,6 +270,19 @@ async def _start(
         stop.set,
     )
     return Node(control, repositories)
+
+
+def _kept(score: score_table.StoredScore) -> KeptScore:
+    return KeptScore(
+        score.peer,
+        score.value,
+        score.ran,
+        score.barred_until,
+        score.banned,
+        score.shut_outs,
+        score.bans,
+        score.repeats_until,
+    )
 
 
 async def _listen(address: Address, listen: Callable[[Address], Awaitable[Listener]], discovery: Discovery) -> Listener:

@@ -10,7 +10,7 @@ from typing import Final
 from guts.addresses import Address, BootstrapAddress
 from guts.clock import Now
 from guts.effects import Dial, Disconnect, Effect, PeerMissed, PeerSeen, Persist, Send
-from guts.errors import GutsError, PeerFault
+from guts.errors import GutsError, PeerFault, Severity
 from guts.events import Connected, ConnectionId
 from guts.ids import PeerId, RepositoryId
 from guts.peers.book import AddressBook, StoredPeer
@@ -18,11 +18,11 @@ from guts.peers.dialling import Dialling, Purpose
 from guts.peers.greeting import Self, UnexpectedMessage, introduce
 from guts.peers.keepalive import KeepAlive
 from guts.peers.networks import Surroundings, prefix
-from guts.peers.score import DISCONNECT_AT, Scores
+from guts.peers.score import Scores
 from guts.peers.slots import Slots
 from guts.peers.state import MAX_REPOSITORIES_PER_PEER, PeerConnection, PeerState, SaidGoodbye
 from guts.peers.upkeep import Upkeep
-from guts.wire.limits import PROTOCOL_VERSION
+from guts.wire.limits import MAX_RETRY_AFTER_S, PROTOCOL_VERSION
 from guts.wire.messages import Goodbye, GoodbyeCode, Hello, HelloAck, Message, Subscribe
 from guts.wire.secure import Direction
 
@@ -326,7 +326,7 @@ class PeerManager:
     def fault(self, peer: PeerId, error: PeerFault, now: Now) -> list[Effect]:
         """Count ``error`` against ``peer``; close its connections where it has had enough faults."""
         effects: list[Effect] = [*self.scores.count(peer, error, now)]
-        if self.scores.value(peer, now.mono) < DISCONNECT_AT:
+        if not (self.scores.banned(peer, now.mono) or error.severity is Severity.FATAL):
             return effects
         goodbye = Goodbye(GoodbyeCode.PROTOCOL_FAULT, "too many faults", self._ban_seconds(peer, now.mono))
         return effects + [
@@ -347,4 +347,4 @@ class PeerManager:
         return effects if self._stopping else [*effects, *self.upkeep.tick(now.mono)]
 
     def _ban_seconds(self, peer: PeerId, now: float) -> int:
-        return math.ceil(self.scores.ban_left(peer, now))
+        return min(math.ceil(self.scores.ban_left(peer, now)), MAX_RETRY_AFTER_S)
