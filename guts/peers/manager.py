@@ -69,7 +69,7 @@ class PeerManager:
         self.connections: dict[ConnectionId, PeerConnection] = {}
         self.rng = rng
         self._slots = Slots(limits.max_connections, self.surroundings, rng.randbytes(16))
-        self._keepalive = KeepAlive(limits.keepalive_interval, rng)
+        self._keepalive = KeepAlive(self.connections, limits.keepalive_interval, rng)
         self._dialling = Dialling(bootstrap, self.book, self.surroundings, rng)
         self.upkeep = Upkeep(
             me.peer,
@@ -139,7 +139,7 @@ class PeerManager:
 
     def deadline(self, now: float) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity where nothing is pending."""
-        return max(now, min(self.upkeep.due_at, *self._keepalive.times(self.upkeep.opened()), math.inf))
+        return max(now, min(self.upkeep.due_at, self._keepalive.deadline()))
 
     # --- connections ----------------------------------------------------------------------------------------
 
@@ -343,7 +343,7 @@ class PeerManager:
 
     def tick(self, now: Now) -> list[Effect]:
         """Send the Pings that are due, let go of the dead and the mute, dial where connections are missing."""
-        effects = self._keepalive.tick(self.upkeep.opened(), now.mono)
+        effects = self._keepalive.tick(now.mono)
         return effects if self._stopping else [*effects, *self.upkeep.tick(now.mono)]
 
     def _ban_seconds(self, peer: PeerId, now: float) -> int:
