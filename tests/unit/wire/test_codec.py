@@ -171,7 +171,7 @@ def test_codec_names_an_unknown_type() -> None:
 
 def test_codec_refuses_an_unknown_type_that_is_not_canonical() -> None:
     with pytest.raises(PeerFault) as caught:
-        decode(b"\x92\x15\xcc\x07")
+        decode(b"\x92\x63\xcc\x07")
     assert not isinstance(caught.value, UnknownMessage)
 
 
@@ -273,13 +273,13 @@ def _bombs() -> dict[str, bytes]:
     refs = limits.MAX_REFS_BYTES
     nested = b"\x93\x15\xdc\x03\xff" + (b"\xdc\x00\x3f" + b"\x90" * 63) * 992
     return {
-        "empty lists, unknown type": b"\x92\x15" + _array32(full - 7) + b"\x90" * (full - 7),
+        "empty lists, unknown type": b"\x92\x63" + _array32(full - 7) + b"\x90" * (full - 7),
         "empty lists in lists, unknown type": nested[:full],
-        "empty lists in lists, whole": b"\x92\x15\xdc\x03\xdf" + (b"\xdc\x00\x3e" + b"\x90" * 62) * 991,
-        "empty maps": b"\x92\x15" + _array32(full - 7) + b"\x80" * (full - 7),
-        "deep": b"\x92\x15" + b"\x91" * (full - 3) + b"\xc0",
-        "lists claimed, not there": b"\x92\x15" + _array32(2**32 - 1) * 1000,
-        "bytes claimed, not there": b"\x92\x15\xc6\xff\xff\xff\xff",
+        "empty lists in lists, whole": b"\x92\x63\xdc\x03\xdf" + (b"\xdc\x00\x3e" + b"\x90" * 62) * 991,
+        "empty maps": b"\x92\x63" + _array32(full - 7) + b"\x80" * (full - 7),
+        "deep": b"\x92\x63" + b"\x91" * (full - 3) + b"\xc0",
+        "lists claimed, not there": b"\x92\x63" + _array32(2**32 - 1) * 1000,
+        "bytes claimed, not there": b"\x92\x63\xc6\xff\xff\xff\xff",
         "empty lists as a nonce": b"\x92\x03" + _array32(full - 7) + b"\x90" * (full - 7),
         "empty lists as queries": b"\x94\x05\x01" + _array32(full - 8) + b"\x90" * (full - 8),
         "empty lists as answers": b"\x94\x06\x01" + _array32(refs - 8) + b"\x90" * (refs - 8),
