@@ -13,6 +13,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
 from guts.records import ExpiredRecord, PeerRecord, ProviderRecord
+from guts.service.admission import Admitted
 from guts.service.serving import SEEDS, Serving
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
@@ -44,13 +45,15 @@ class News:
 
     # --- what peers tell ------------------------------------------------------------------------------------
 
-    def gossip(self, connection: PeerConnection, message: Gossip, now: Now) -> list[Effect]:
+    def gossip(self, connection: PeerConnection, admitted: Admitted[Gossip], now: Now) -> list[Effect]:
         """Take news in their envelope.
 
         Raises:
             PeerFault: they are malformed, or were refused before.
         """
-        news = open_envelope(message)
+        message = admitted.message
+        opened = admitted.opened(open_envelope)
+        news = opened.message
         if isinstance(news, NewCommit):
             return self._commit(connection, message, news, now) if news.repository in self._sync.goals else []
         if not self._gossip.first_seen(message, now.mono):
@@ -59,10 +62,11 @@ class News:
             # Another peer, to whom we do listen, may tell the same.
             self._gossip.forget(message)
             return []
-        return self.told(connection, news, now)
+        return self.told(connection, opened.of(news), now)
 
-    def told(self, connection: PeerConnection, news: NewProof | NewRepository, now: Now) -> list[Effect]:
+    def told(self, connection: PeerConnection, admitted: Admitted[NewProof | NewRepository], now: Now) -> list[Effect]:
         """Act on news that are new."""
+        news = admitted.message
         if news.repository not in self._sync.goals:
             return []
         if isinstance(news, NewProof):
@@ -112,26 +116,26 @@ class News:
             return []
         return self._sync.news(connection.peer, connection.id, news, now.mono)
 
-    def pruned(self, connection: PeerConnection, message: Prune) -> None:
+    def pruned(self, connection: PeerConnection, admitted: Admitted[Prune]) -> None:
         """Tell a peer in short of what an author signs, from now on."""
-        goal = self._sync.goals.get(message.repository)
-        follows = message.repository in self._peers.state(connection.peer).subscriptions
-        if goal is not None and follows and goal.known.head(message.author) is not None:
-            self._gossip.trees.prune((message.repository, message.author), connection.id)
+        repository, author = admitted.message.repository, admitted.message.author
+        goal = self._sync.goals.get(repository)
+        follows = repository in self._peers.state(connection.peer).subscriptions
+        if goal is not None and follows and goal.known.head(author) is not None:
+            self._gossip.trees.prune((repository, author), connection.id)
 
-    def grafted(self, connection: PeerConnection, message: Graft) -> None:
+    def grafted(self, connection: PeerConnection, admitted: Admitted[Graft]) -> None:
         """Tell a peer in full of what an author signs, again."""
-        self._gossip.trees.graft((message.repository, message.author), connection.id)
+        self._gossip.trees.graft((admitted.message.repository, admitted.message.author), connection.id)
 
     def holder_found(self, repository: RepositoryId, record: PeerRecord | ProviderRecord, now: Now) -> list[Effect]:
         """Take the signed word of a node that it holds ``repository``."""
         if record.peer == self._peers.me.peer or self._peers.scores.banned(record.peer, now.mono):
             return []
         self._peers.state(record.peer).holds(repository)
+        where = [address for address in record.addresses if self._peers.surroundings.may_dial(address)]
         return [
-            effect
-            for part in self._inquiries
-            for effect in part.holder_found(repository, record.peer, record.addresses, now.mono)
+            effect for part in self._inquiries for effect in part.holder_found(repository, record.peer, where, now.mono)
         ]
 
     # --- what this node tells -------------------------------------------------------------------------------
