@@ -71,8 +71,12 @@ class Admission:
         _end(self._loads, connection)
 
     def begin_serve(self, connection: ConnectionId) -> bool:
-        """Count a GetObjects in; ``False`` where the peer or everybody has too many under way."""
-        return sum(self._serves.values()) < MAX_SERVES and _begin(self._serves, connection, MAX_SERVES_PER_PEER)
+        """Count a GetObjects in; ``False`` where the peer or everybody has too many under way.
+
+        The last free place is for a peer that has none: two identities with all they may have don't fill all.
+        """
+        places = MAX_SERVES - sum(self._serves.values()) - (connection in self._serves)
+        return places > 0 and _begin(self._serves, connection, MAX_SERVES_PER_PEER)
 
     def end_serve(self, connection: ConnectionId) -> None:
         """Count a GetObjects out."""
@@ -80,7 +84,7 @@ class Admission:
 
     def begin_git(self, connection: ConnectionId, address: Address) -> bool:
         """Count a GitService in; ``False`` where the peer, its network or everybody has too many under way."""
-        network = _network(address)
+        network = network_of(address)
         peers = sum(under_way == connection for under_way, _ in self._git)
         neighbours = sum(network == other for _, other in self._git) if network else 0
         if len(self._git) >= MAX_GIT or peers >= MAX_GIT_PER_PEER or neighbours >= MAX_GIT_PER_NETWORK:
@@ -93,7 +97,7 @@ class Admission:
         self._git.remove(next(place for place in self._git if place[0] == connection))
 
 
-def _network(address: Address) -> str:
+def network_of(address: Address) -> str:
     """Return the /24 or /48 of a global address; of others "": in a LAN, or on one machine, many share a range."""
     ip = ipaddress.ip_address(address.ip)
     return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 48), strict=False)) if ip.is_global else ""

@@ -31,9 +31,11 @@ from guts.events import (
     ServeFinished,
     SourceFailed,
     UnknownMessageReceived,
+    Vetted,
     Woke,
 )
-from guts.gossip.protocol import GossipProtocol, envelope
+from guts.gossip.envelope import envelope
+from guts.gossip.protocol import GossipProtocol
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
 from guts.service.admission import admit, admit_unknown
@@ -53,6 +55,7 @@ from guts.wire.messages import (
     GitService,
     Goodbye,
     Gossip,
+    Graft,
     Hello,
     HelloAck,
     Message,
@@ -62,6 +65,7 @@ from guts.wire.messages import (
     Objects,
     Ping,
     Pong,
+    Prune,
     Receipt,
     Refs,
     Subscribe,
@@ -80,14 +84,14 @@ class Service:
         self.receipts = Receipts(sync.requests.next)
         self.serving = Serving(peers, sync, self.receipts)
         self._inquiries = (sync, sync.readings)
-        self._connections = Connections(peers, sync, self.receipts)
-        self.news = News(peers, gossip, sync, self.receipts)
+        self.news = News(peers, gossip, sync, self.receipts, self.serving)
+        self._connections = Connections(peers, sync, self.receipts, self.serving, self.news)
         self._repositories = Repositories(peers, sync, self.receipts, self.news)
         self._commands = Commands(self._connections, sync, self.receipts, self.news)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
-        parts = (*self._inquiries, self.receipts, self._connections)
+        parts = (*self._inquiries, self.receipts, self._connections, self.serving, self.news)
         return min(self.peers.deadline(now), *(part.deadline() for part in parts))
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
@@ -132,13 +136,14 @@ class Service:
             case RefsLoaded(connection=connection, request=request, answers=answers, cursor=cursor):
                 self.serving.admission.end_load(connection)
                 return [Send(connection, Refs(request, answers, cursor))]
+            case Vetted():
+                return self.news.vetted(event, now)
             case FetchFinished():
                 return self._repositories.fetch_finished(event, now)
             case LookFinished():
                 return self._repositories.look_finished(event, now)
             case ServeFinished(connection=connection, error=error):
-                self.serving.admission.end_serve(connection)
-                return self._fault_of(connection, error, now)
+                return self._fault_of(connection, error, now) + self.serving.served(connection)
             case GitServed(connection=connection, error=error):
                 self.serving.admission.end_git(connection)
                 return self._fault_of(connection, error, now)
@@ -194,7 +199,7 @@ class Service:
             case Refs():
                 return self._repositories.refs(connection, message, now)
             case GetObjects():
-                return self.serving.get_objects(connection, message)
+                return self.serving.get_objects(connection, message, now.mono)
             case Objects():
                 # Status and stream say the same, and the worker that reads the stream acts on it; but for the time.
                 self.sync.fetches.busy(connection.id, message)
@@ -209,6 +214,12 @@ class Service:
                 return self.news.gossip(connection, message, now)
             case NewCommit() | NewProof():
                 return self.news.gossip(connection, envelope(message), now)
+            case Prune():
+                self.news.pruned(connection, message)
+                return []
+            case Graft():
+                self.news.grafted(connection, message)
+                return []
             case NewRepository():
                 return self.news.told(connection, message, now)
             case Goodbye():
@@ -223,4 +234,5 @@ class Service:
         effects = self.peers.tick(now) + self.receipts.tick(now.mono)
         for part in self._inquiries:
             effects += part.tick(now.mono)
+        effects += self.news.tick(now) + self.serving.tick(now.mono)
         return effects + self._connections.tick(now)

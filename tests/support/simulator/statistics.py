@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from guts.gossip.protocol import open_envelope
+from guts.gossip.envelope import open_envelope
 from guts.ids import RepositoryId
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import Gossip, Message, NewCommit, Refs

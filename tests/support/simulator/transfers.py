@@ -24,6 +24,8 @@ from guts.events import (
     LookFinished,
     NothingNew,
     ServeFinished,
+    Vetted,
+    VettedRecord,
 )
 from guts.git.ancestry import NotHeld
 from guts.git.faults import MissingObjects
@@ -34,6 +36,7 @@ from guts.node.acceptance import MissingContext, Verified, verify
 from guts.node.history import settle_at_hand
 from guts.node.limits import DEFAULT_PATIENCE
 from guts.node.transfers import ALL_SLICES, ForcedUnmarked, TransferStalled
+from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import EncodedRefs, GetObjects, Objects, ObjectsStatus
 from tests.support.simulator.commits import COMMIT_BYTES, Commits
 from tests.support.simulator.disk import Copy
@@ -118,6 +121,9 @@ class Transfers:
         if not isinstance(verified, Verified):
             self._finished(host, effect, verified)
             return
+        if verified.new:
+            vetted = tuple(_vetted(new.record) for new in verified.new)
+            self._handle(host, Vetted(effect.fetch, effect.repository, effect.connection, vetted))
         job = Job(host, program, effect, verified)
         missing = self._commits(effect.repository).missing(verified.tips, copy.commits if copy is not None else 0)
         if missing:
@@ -367,3 +373,8 @@ class Transfers:
 
     def _finished(self, host: Host, effect: Fetch, outcome: FetchOutcome) -> None:
         self._handle(host, FetchFinished(effect.fetch, effect.repository, effect.connection, outcome))
+
+
+def _vetted(record: SignedRefs) -> VettedRecord:
+    encoded = EncodedRefs(record.header_bytes, record.entries_bytes)
+    return VettedRecord(record.author, Head(record.seq, record.hash), encoded, record.header.time_ms)
