@@ -19,6 +19,7 @@ from typing import ClassVar, Final, Literal, Self, TypeVar
 
 from guts.addresses import Address, BadAddress, BootstrapAddress
 from guts.errors import ExitStatus, GutsError, UsageError
+from guts.ids import PeerId
 from guts.limits import LIMITS, BadLimit, LimitLayers, Source, read_limits
 
 MAX_CONFIG_BYTES: Final = 1 << 20
@@ -149,6 +150,7 @@ class NetworkConfig:
         connection_timeout: seconds for connect, handshake and hello together.
         keepalive_interval: seconds between pings.
         advertise: addresses told to others; empty: those of the interfaces.
+        trusted_peers: nodes of the operator's own, or of friends: their faults are counted and never shut them out.
         network_name: nodes of different names never talk to each other.
         role: ``bootstrap`` is a door only, and holds no repository.
     """
@@ -160,6 +162,7 @@ class NetworkConfig:
     connection_timeout: float = 10.0
     keepalive_interval: float = 30.0
     advertise: tuple[Address, ...] = ()
+    trusted_peers: frozenset[PeerId] = frozenset()
     network_name: str = "guts"
     role: Role = "node"
 
@@ -242,6 +245,7 @@ class Config:
                 connection_timeout=take("network.connection_timeout", _duration, network.connection_timeout),
                 keepalive_interval=take("network.keepalive_interval", _duration, network.keepalive_interval),
                 advertise=take("network.advertise", _list_of(_advertised), ()),
+                trusted_peers=take("network.trusted_peers", _peers, network.trusted_peers),
                 network_name=take("network.network_name", _network_name, network.network_name),
                 role=take("network.role", _role, network.role),
             ),
@@ -379,6 +383,10 @@ def _advertised(value: object) -> Address:
 
 def _bootstrap(value: object) -> BootstrapAddress:
     return BootstrapAddress.parse(_text(value))
+
+
+def _peers(value: object) -> frozenset[PeerId]:
+    return frozenset(_list_of(lambda item: PeerId.parse(_text(item)))(value))
 
 
 def _list_of(parse: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:

@@ -34,10 +34,13 @@ from guts.events import (
     ServeFinished,
     SourceFailed,
     UnknownMessageReceived,
+    Vetted,
     Woke,
 )
-from guts.gossip.protocol import GossipProtocol, envelope
+from guts.gossip.envelope import envelope
+from guts.gossip.protocol import GossipProtocol
 from guts.limits import Limits
+from guts.peers.keepalive import pong
 from guts.peers.manager import PeerManager
 from guts.peers.rates import Rates, checks_of
 from guts.peers.state import PeerConnection
@@ -58,6 +61,7 @@ from guts.wire.messages import (
     GitService,
     Goodbye,
     Gossip,
+    Graft,
     Hello,
     HelloAck,
     Message,
@@ -67,6 +71,7 @@ from guts.wire.messages import (
     Objects,
     Ping,
     Pong,
+    Prune,
     Receipt,
     Refs,
     Subscribe,
@@ -84,20 +89,21 @@ class Service:
         self.peers = peers
         self.gossip = gossip
         self.sync = sync
+        peers.upkeep.followed = sync.goals.keys()
         self.receipts = Receipts(sync.requests.next)
         self.limits = limits or Limits()
         self.rates = Rates(self.limits, lambda ip, now: False)
         self.admission = Admission(self.limits, self.rates)
         self.serving = Serving(peers, sync, self.receipts, self.admission)
         self._inquiries = (sync, sync.readings)
-        self._connections = Connections(peers, sync, self.receipts)
-        self.news = News(peers, gossip, sync, self.receipts)
+        self.news = News(peers, gossip, sync, self.receipts, self.serving)
+        self._connections = Connections(peers, sync, self.receipts, self.serving, self.news)
         self._repositories = Repositories(peers, sync, self.receipts, self.news)
         self._commands = Commands(self._connections, sync, self.receipts, self.news, self.admission)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
-        parts = (*self._inquiries, self.receipts, self._connections)
+        parts = (*self._inquiries, self.receipts, self._connections, self.serving, self.news)
         return min(self.peers.deadline(now), *(part.deadline() for part in parts))
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
@@ -142,13 +148,14 @@ class Service:
             case RefsLoaded(connection=connection, request=request, answers=answers, cursor=cursor):
                 self.admission.end_load(connection)
                 return [Send(connection, Refs(request, answers, cursor))]
+            case Vetted():
+                return self.news.vetted(event, now)
             case FetchFinished():
                 return self._repositories.fetch_finished(event, now)
             case LookFinished():
                 return self._repositories.look_finished(event, now)
             case ServeFinished(connection=connection, error=error):
-                self.admission.end_serve(connection)
-                return self._fault_of(connection, error, now)
+                return self._fault_of(connection, error, now) + self.serving.served(connection)
             case GitServed(connection=connection, error=error):
                 self.admission.end_git(connection)
                 return self._fault_of(connection, error, now)
@@ -176,8 +183,8 @@ class Service:
         routed: list[Effect] = []
         for effect in effects:
             match effect:
-                case Dial(target=target):
-                    routed += self.peers.connect(target)
+                case Dial():
+                    routed += self.peers.connect(effect)
                 case Disconnect():
                     routed += self.peers.closing(effect)
                 case _:
@@ -205,7 +212,7 @@ class Service:
             case Ping(nonce=nonce):
                 return [Send(connection.id, Pong(nonce))]
             case Pong() as message:
-                self.peers.pong(connection, message, now.mono)
+                pong(connection, message, now.mono)
                 return []
             case Subscribe() as message:
                 return self._repositories.subscribed(connection, admitted.of(message), now)
@@ -214,7 +221,7 @@ class Service:
             case Refs() as message:
                 return self._repositories.refs(connection, admitted.of(message), now)
             case GetObjects() as message:
-                return self.serving.get_objects(connection, admitted.of(message))
+                return self.serving.get_objects(connection, admitted.of(message), now.mono)
             case Objects() as message:
                 # Status and stream say the same, and the worker that reads the stream acts on it; but for the time.
                 self.sync.fetches.busy(connection.id, message)
@@ -229,6 +236,12 @@ class Service:
                 return self.news.gossip(connection, admitted.of(message), now)
             case NewCommit() | NewProof() as message:
                 return self.news.gossip(connection, admitted.of(message).opened(envelope), now)
+            case Prune() as message:
+                self.news.pruned(connection, admitted.of(message))
+                return []
+            case Graft() as message:
+                self.news.grafted(connection, admitted.of(message))
+                return []
             case NewRepository() as message:
                 return self.news.told(connection, admitted.of(message), now)
             case Goodbye() as message:
@@ -243,4 +256,5 @@ class Service:
         effects = self.peers.tick(now) + self.receipts.tick(now.mono)
         for part in self._inquiries:
             effects += part.tick(now.mono)
+        effects += self.news.tick(now) + self.serving.tick(now.mono)
         return effects + self._connections.tick(now)
