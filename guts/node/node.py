@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import guts
-from guts.addresses import Address, BootstrapAddress
+from guts.addresses import Address, BootstrapAddress, parse_subject
 from guts.clock import Now
 from guts.config import Config
 from guts.discovery.contact import DhtContact
 from guts.discovery.endpoint import PortBusy, route_source
 from guts.discovery.server import Discovery
-from guts.effects import KeptScore
+from guts.effects import BanKept, KeptScore
 from guts.errors import Unavailable
 from guts.events import AddressesChanged, Known
 from guts.git.command import Git
@@ -183,6 +183,10 @@ async def _start(
             now,
             running_time.ran(),
             network.trusted_peers,
+            [
+                BanKept(parse_subject(ban.subject), ban.until, ban.made, ban.reason)
+                for ban in await database.read(score_table.load_bans)
+            ],
         ),
         [StoredPeer(p.id, p.addresses, p.last_seen, p.reached) for p in await database.read(peer_table.load_peers)],
         network.bootstrap_nodes,
@@ -194,6 +198,7 @@ async def _start(
         rng,
         now.mono,
         config.seeding.sync_interval,
+        peers.preference,
     )
     transfers = Transfers(repositories, clock, config.seeding.repo_max, patience)
     readings = Readings(repositories, clock, config.paths.data / "readings", config.seeding.repo_max, patience)

@@ -14,8 +14,10 @@ from guts.errors import GutsError, PeerFault, Severity
 from guts.events import Connected, ConnectionId
 from guts.ids import PeerId, RepositoryId
 from guts.peers.dialling import Dialling
+from guts.peers.mass_fault import Evidence
 from guts.peers.score import Scores
 from guts.peers.state import MAX_REPOSITORIES_PER_PEER, PeerConnection, PeerState, SaidGoodbye
+from guts.peers.usefulness import UNKNOWN_RATE
 from guts.records import InvalidRecord, PeerRecord
 from guts.wire.limits import MAX_RETRY_AFTER_S, PROTOCOL_VERSION
 from guts.wire.messages import Goodbye, GoodbyeCode, Hello, HelloAck, Message, Ping, Pong, Subscribe
@@ -132,6 +134,13 @@ class PeerManager:
     def peers_with_repository(self, repository: RepositoryId) -> list[PeerState]:
         """Return the ready peers known to hold ``repository``."""
         return [state for c in self.ready() if (state := self.peers[c.peer]) and repository in state.repositories]
+
+    def preference(self, peer: PeerId, now: float) -> float:
+        """Return how gladly ``peer`` is asked for something; below 0: only where nobody else has it."""
+        if self.scores.grey(peer, now):
+            return -1.0
+        state = self.peers.get(peer)
+        return state.usefulness.value if state is not None else UNKNOWN_RATE
 
     def subscribers(self, repository: RepositoryId) -> list[PeerState]:
         """Return the ready peers that want the news of ``repository``."""
@@ -298,7 +307,7 @@ class PeerManager:
     ) -> tuple[PeerConnection, list[Effect]]:
         """Forget a connection; count the fault where its end was one."""
         connection = self.connections.pop(connection_id)
-        effects = self.fault(connection.peer, error, now) if isinstance(error, PeerFault) else []
+        effects = self.fault(connection.peer, error, now, connection) if isinstance(error, PeerFault) else []
         state = self.peers.get(connection.peer)
         if state is not None and state.connection is connection:
             state.connection = None
@@ -316,13 +325,31 @@ class PeerManager:
         self._upkeep_at = now.mono
         return connection, effects
 
-    def fault(self, peer: PeerId, error: PeerFault, now: Now) -> list[Effect]:
-        """Count ``error`` against ``peer``; close its connections where it has had enough faults."""
-        effects: list[Effect] = [*self.scores.count(peer, error, now)]
+    def fault(self, peer: PeerId, error: PeerFault, now: Now, ended: PeerConnection | None = None) -> list[Effect]:
+        """Count ``error`` against ``peer``; close its connections where it has had enough faults.
+
+        Args:
+            ended: the connection of the peer that ended in it.
+        """
+        everywhere = [*self.connections.values(), *([ended] if ended is not None else [])]
+        addresses = {connection.address for connection in everywhere if connection.peer == peer}
+        effects: list[Effect] = [*self.scores.count(peer, error, now, self._evidence(everywhere, now), addresses)]
         if not (self.scores.banned(peer, now.mono) or error.severity is Severity.FATAL):
             return effects
         goodbye = Goodbye(GoodbyeCode.PROTOCOL_FAULT, "too many faults", self._ban_seconds(peer, now.mono))
         return effects + [Disconnect(connection.id, goodbye) for connection in self._open() if connection.peer == peer]
+
+    def close_banned(self, now: float) -> list[Effect]:
+        """Say goodbye to everybody who is connected and is not to be: the operator has banned somebody."""
+        return [
+            Disconnect(connection.id, refusal)
+            for connection in self._open()
+            if (refusal := self._banned(connection.peer, connection.address, now)) is not None
+        ]
+
+    def _evidence(self, connections: Iterable[PeerConnection], now: Now) -> Evidence:
+        dialled = {c.peer for c in connections if c.was_ready and c.direction is Direction.OUTBOUND}
+        return Evidence(dialled, self.clock_offset(now))
 
     # --- messages -------------------------------------------------------------------------------------------
 
@@ -342,7 +369,7 @@ class PeerManager:
 
     def tick(self, now: Now) -> list[Effect]:
         """Send the Pings that are due, let go of the dead and the mute, dial where connections are missing."""
-        effects: list[Effect] = []
+        effects: list[Effect] = [*self.scores.look(self._evidence(self.connections.values(), now), now)]
         for connection in self._open():
             silent = now.mono - connection.last_heard
             if silent >= self._dead_after:
@@ -387,8 +414,8 @@ class PeerManager:
         return self._limits.keepalive_interval * self._rng.uniform(1 - PING_JITTER, 1 + PING_JITTER)
 
     def _refusal(self, event: Connected, now: float) -> Goodbye | None:
-        if self.scores.banned(event.peer, now):
-            return Goodbye(GoodbyeCode.BANNED, "banned", self._ban_seconds(event.peer, now))
+        if (banned := self._banned(event.peer, event.address, now)) is not None:
+            return banned
         maximum = self._limits.max_connections
         if event.direction is Direction.INBOUND:
             # Room is kept for those that we dial; a small table keeps half.
@@ -398,8 +425,15 @@ class PeerManager:
             taken = len(self.connections)
         return Goodbye(GoodbyeCode.FULL, "no free connection", FULL_RETRY_AFTER) if taken >= maximum else None
 
+    def _banned(self, peer: PeerId, address: Address, now: float) -> Goodbye | None:
+        if self.scores.banned(peer, now):
+            return Goodbye(GoodbyeCode.BANNED, "banned", self._ban_seconds(peer, now))
+        if self.scores.refuses(address, now) and peer not in self.scores.trusted:
+            return Goodbye(GoodbyeCode.BANNED, "banned", MAX_RETRY_AFTER_S)
+        return None
+
     def _ban_seconds(self, peer: PeerId, now: float) -> int:
-        return min(math.ceil(self.scores.ban_left(peer, now)), MAX_RETRY_AFTER_S)
+        return math.ceil(min(self.scores.ban_left(peer, now), MAX_RETRY_AFTER_S))
 
     def _forget_one(self) -> None:
         """Forget the peer that is least use: not connected, never reached, seen the longest ago.

@@ -5,8 +5,9 @@ from typing import ClassVar, assert_never
 from guts.clock import Now
 from guts.effects import Effect, Persist, Reply, SeedingStopped, Withdraw
 from guts.errors import ExitStatus, UsageError
-from guts.events import AwaitReceipts, CommandId, CommandReceived, Connect, Read, Seed, SyncNow, Unseed
+from guts.events import AwaitReceipts, Ban, CommandId, CommandReceived, Connect, Read, Seed, SyncNow, Unban, Unseed
 from guts.ids import RepositoryId
+from guts.service.banning import Banning
 from guts.service.connections import Connections
 from guts.service.news import News
 from guts.sync.goal import Waiter
@@ -27,8 +28,11 @@ class NotFollowed(UsageError):
 class Commands:
     """Carries commands out; each ends in one ``Reply``."""
 
-    def __init__(self, connections: Connections, sync: RepoSync, receipts: Receipts, news: News) -> None:
+    def __init__(
+        self, connections: Connections, banning: Banning, sync: RepoSync, receipts: Receipts, news: News
+    ) -> None:
         self._connections = connections
+        self._banning = banning
         self._sync = sync
         self._receipts = receipts
         self._news = news
@@ -54,6 +58,10 @@ class Commands:
                 return self._await_receipts(event.command_id, command, now)
             case Connect():
                 return self._connections.connect(event.command_id, command, now)
+            case Ban():
+                return self._banning.ban(event.command_id, command, now)
+            case Unban():
+                return self._banning.unban(event.command_id, command, now)
             case _:
                 assert_never(command)
 

@@ -1,7 +1,7 @@
 """``Service``: dispatch of events to the components; see the package's docstring."""
 
 import logging
-from typing import assert_never
+from typing import Final, assert_never
 
 from guts.clock import Now
 from guts.effects import (
@@ -37,6 +37,7 @@ from guts.gossip.protocol import GossipProtocol, envelope
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
 from guts.service.admission import admit, admit_unknown
+from guts.service.banning import Banning
 from guts.service.commands import Commands
 from guts.service.connections import Connections
 from guts.service.news import News
@@ -69,6 +70,9 @@ from guts.wire.messages import (
 
 log = logging.getLogger(__name__)
 
+GOSSIP: Final = (Gossip, NewCommit, NewProof, NewRepository)
+"""What is not listened to from a peer that is grey."""
+
 
 class Service:
     """The state of a node, as far as decisions need it."""
@@ -83,7 +87,7 @@ class Service:
         self._connections = Connections(peers, sync, self.receipts)
         self.news = News(peers, gossip, sync, self.receipts)
         self._repositories = Repositories(peers, sync, self.receipts, self.news)
-        self._commands = Commands(self._connections, sync, self.receipts, self.news)
+        self._commands = Commands(self._connections, Banning(peers), sync, self.receipts, self.news)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
@@ -177,6 +181,8 @@ class Service:
     def _message(self, connection: PeerConnection, message: Message, now: Now) -> list[Effect]:
         admit(connection, message)
         connection.last_heard = now.mono
+        if isinstance(message, GOSSIP) and self.peers.scores.grey(connection.peer, now.mono):
+            return []
         match message:
             case Hello():
                 return self._connections.introduced(connection, self.peers.hello(connection, message, now), now)
