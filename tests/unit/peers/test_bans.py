@@ -60,7 +60,7 @@ def test_slip_in_a_network_is_mended_in_the_hint_and_a_mistyped_id_is_told() -> 
         ("192.0.2.0", True),
         ("192.0.2.255", True),
         ("192.0.3.0", False),
-        ("::ffff:192.0.2.9", True),
+        (str(ipaddress.ip_address("::ffff:192.0.2.9")), True),
         ("2001:db8::1", False),
     ],
 )
