@@ -23,9 +23,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Try ``target``; ends in ``Connected`` or ``DialFailed``."""
+    """Try ``target``, and soon beside it the ``others``, of the same peer; ends in ``Connected`` or ``DialFailed``."""
 
     target: BootstrapAddress
+    others: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,15 @@ class PeerSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerMissed:
+    """A peer did not answer at ``wall`` (Unix ms) where it was reached before."""
+
+    peer: PeerId
+    address: Address
+    wall: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeptScore:
     """What is remembered of a peer's faults. Times are ms of the node's running time: see ``guts.peers.score``.
 
@@ -230,7 +240,7 @@ class ReceiptKept:
 class Persist:
     """Keep ``change`` in the database; nobody waits for it."""
 
-    change: PeerSeen | ScoreChanged | BanKept | BanLifted | SeedingStopped | ReceiptKept
+    change: PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted | SeedingStopped | ReceiptKept
 
 
 Result = dict[str, str | int | float | list[str] | None]

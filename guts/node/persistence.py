@@ -8,7 +8,7 @@ from typing import Final, assert_never
 from sqlalchemy import Connection
 
 from guts.addresses import subject_text
-from guts.effects import BanKept, BanLifted, PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
+from guts.effects import BanKept, BanLifted, PeerMissed, PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
 from guts.errors import StorageFault
 from guts.node.repositories import Repositories
 from guts.records import CommitReceipt, PeerRecord
@@ -24,7 +24,7 @@ QUEUE_LIMIT: Final = 1024
 PRUNE_EVERY: Final = 1000
 """Meetings and faults between two looks at what there is too much of; the first is at the first of them."""
 
-Change = PeerSeen | ScoreChanged | BanKept | BanLifted | SeedingStopped | ReceiptKept
+Change = PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted | SeedingStopped | ReceiptKept
 
 
 class Persistence:
@@ -91,10 +91,12 @@ def stored_receipt(receipt: CommitReceipt) -> receipt_table.StoredReceipt:
     )
 
 
-def _apply(connection: Connection, change: PeerSeen | ScoreChanged | BanKept | BanLifted) -> None:
+def _apply(connection: Connection, change: PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted) -> None:
     match change:
         case PeerSeen():
             _peer_seen(connection, change)
+        case PeerMissed():
+            peer_table.mark_failed(connection, change.peer, change.address)
         case ScoreChanged():
             _score_changed(connection, change)
         case BanKept(subject=subject, until=until, made=made, reason=reason):

@@ -7,14 +7,10 @@ more.
 
 from typing import Final
 
-from guts.addresses import Address, Network
-from guts.peers.bans import ALL_BITS, network_around
+from guts.addresses import Address, non_global_range
+from guts.peers.networks import host, prefix
 
 PENALTY_SECONDS: Final = 3600.0
-V4_PREFIX: Final = 24
-V6_PREFIX: Final = 48
-"""Bits: what one customer gets at the least; of /48 networks nobody has many."""
-
 MAX_PENALTIES: Final = 10_000
 """Networks remembered; the ones whose penalty ends first are forgotten first."""
 
@@ -23,23 +19,22 @@ class Penalties:
     """When the penalty of which network ends, in monotonic seconds."""
 
     def __init__(self) -> None:
-        self._until: dict[Network, float] = {}
+        self._until: dict[str, float] = {}
 
     def add(self, address: Address, now: float) -> None:
         """Penalise ``address``, and its network where that is one of the internet: in a LAN many share a range."""
-        for network in _networks(address):
-            self._until.pop(network, None)
-            self._until[network] = now + PENALTY_SECONDS
+        for place in _places(address):
+            self._until.pop(place, None)
+            self._until[place] = now + PENALTY_SECONDS
         while len(self._until) > MAX_PENALTIES:
             # Every penalty is as long, so the first one in is the first to end.
             del self._until[next(iter(self._until))]
 
     def penalised(self, address: Address, now: float) -> bool:
         """Tell whether who comes from ``address`` at ``now`` is to be served more slowly."""
-        return any(self._until.get(network, now) > now for network in _networks(address))
+        return any(self._until.get(place, now) > now for place in _places(address))
 
 
-def _networks(address: Address) -> list[Network]:
-    alone = network_around(address.ip, ALL_BITS)
-    around = network_around(address.ip, V4_PREFIX if alone.version == 4 else V6_PREFIX)
-    return [alone, around] if alone.is_global else [alone]
+def _places(address: Address) -> list[str]:
+    alone = [host(address.ip)]
+    return [*alone, prefix(address.ip)] if non_global_range(address.ip) is None else alone

@@ -57,10 +57,9 @@ class News:
         if record.peer == self._peers.me.peer or self._peers.scores.banned(record.peer, now.mono):
             return []
         self._peers.state(record.peer).holds(repository)
+        where = [address for address in record.addresses if self._peers.surroundings.may_dial(address)]
         return [
-            effect
-            for part in self._inquiries
-            for effect in part.holder_found(repository, record.peer, record.addresses, now.mono)
+            effect for part in self._inquiries for effect in part.holder_found(repository, record.peer, where, now.mono)
         ]
 
     def published(self, repository: RepositoryId, accepted: Accepted, now: Now) -> list[Effect]:

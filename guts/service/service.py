@@ -34,6 +34,7 @@ from guts.events import (
     Woke,
 )
 from guts.gossip.protocol import GossipProtocol, envelope
+from guts.peers.keepalive import pong
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
 from guts.service.admission import admit, admit_unknown
@@ -81,6 +82,7 @@ class Service:
         self.peers = peers
         self.gossip = gossip
         self.sync = sync
+        peers.upkeep.followed = sync.goals.keys()
         self.receipts = Receipts(sync.requests.next)
         self.serving = Serving(peers, sync, self.receipts)
         self._inquiries = (sync, sync.readings)
@@ -170,8 +172,8 @@ class Service:
         routed: list[Effect] = []
         for effect in effects:
             match effect:
-                case Dial(target=target):
-                    routed += self.peers.connect(target)
+                case Dial():
+                    routed += self.peers.connect(effect)
                 case Disconnect():
                     routed += self.peers.closing(effect)
                 case _:
@@ -191,7 +193,7 @@ class Service:
             case Ping(nonce=nonce):
                 return [Send(connection.id, Pong(nonce))]
             case Pong():
-                self.peers.pong(connection, message, now.mono)
+                pong(connection, message, now.mono)
                 return []
             case Subscribe():
                 return self._repositories.subscribed(connection, message, now)

@@ -1,6 +1,7 @@
 """Who is being asked for refs, about what: a few GetRefs under way with each peer, the rest waits here."""
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -91,6 +92,9 @@ class Questions:
         self._query = query
         self._next_request = next_request
         self._lines: dict[PeerId, _Line] = {}
+        # Of every question since the oldest open one, in the order of their deadlines: a thousand idle peers cost
+        # nothing per event.
+        self._due: deque[tuple[float, PeerId, int]] = deque()
 
     def connections(self) -> list[ConnectionId]:
         """Return the connections of the ready peers."""
@@ -139,6 +143,7 @@ class Questions:
                 request = self._next_request()
                 repositories = tuple(query.repository for query in queries)
                 line.asked[request] = Question(peer, repositories, now + ANSWER_TIMEOUT)
+                self._due.append((now + ANSWER_TIMEOUT, peer, request))
                 sends.append(Send(line.connection, GetRefs(request, queries)))
         return sends
 
@@ -170,17 +175,27 @@ class Questions:
     def overdue(self, now: float) -> list[tuple[PeerId, tuple[RepositoryId, ...]]]:
         """Return what has become overdue since the last call, with what waits behind it for good."""
         found: list[tuple[PeerId, tuple[RepositoryId, ...]]] = []
-        for peer, line in self._lines.items():
-            late = [question for question in line.asked.values() if question.deadline <= now]
-            for question in late:
-                question.deadline = math.inf
-                found.append((peer, question.repositories))
-            if late and line.silent:
+        late: dict[PeerId, None] = {}
+        while self.deadline() <= now:
+            _, peer, request = self._due.popleft()
+            question = self._lines[peer].asked[request]
+            question.deadline = math.inf
+            found.append((peer, question.repositories))
+            late[peer] = None
+        for peer in late:
+            line = self._lines[peer]
+            if line.silent:
                 found.append((peer, tuple(line.waiting)))
                 line.waiting.clear()
         return found
 
     def deadline(self) -> float:
         """Return when the next question is overdue (monotonic seconds); infinity for never."""
-        questions = (question for line in self._lines.values() for question in line.asked.values())
-        return min((question.deadline for question in questions), default=math.inf)
+        while self._due and not self._open(*self._due[0]):
+            self._due.popleft()
+        return self._due[0][0] if self._due else math.inf
+
+    def _open(self, deadline: float, peer: PeerId, request: int) -> bool:
+        line = self._lines.get(peer)
+        question = line.asked.get(request) if line is not None else None
+        return question is not None and question.deadline == deadline

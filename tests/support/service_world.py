@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from guts.addresses import BootstrapAddress
+from guts.addresses import Address, BootstrapAddress
 from guts.clock import Now
 from guts.effects import (
     Dial,
@@ -61,7 +61,8 @@ from guts.events import (
 from guts.gossip.protocol import GossipProtocol
 from guts.identity import SigningKey
 from guts.ids import AuthorId, PeerId, RepositoryId
-from guts.peers.manager import Limits, PeerManager, Self
+from guts.peers.greeting import Self
+from guts.peers.manager import Limits, PeerManager
 from guts.peers.score import Scores
 from guts.records import CommitReceipt, PeerRecord, ProviderRecord
 from guts.service.service import Service
@@ -69,12 +70,17 @@ from guts.sync.reposync import RepoSync
 from guts.wire import codec
 from guts.wire.messages import EncodedRefs, Gossip, Message, Receipt, RecordQuery, RefsAnswer, RefsQuery, RefsStatus
 from guts.wire.secure import Direction
-from tests.support.peers import WALL, address
+from tests.support.peers import WALL
 
 AUTHOR = AuthorId(b"a" * 32)
 DOCUMENT = b"identity"
 LIFE_MS = 24 * 3_600_000
 MIN_LATENCY, MAX_LATENCY = 0.005, 0.05
+
+
+def address(number: int) -> Address:
+    """Return where a host listens: all are in one LAN."""
+    return Address(f"10.0.0.{number}", 9000)
 
 
 def header_hash(seq: int) -> bytes:
@@ -152,7 +158,9 @@ class World:
         peer_record = PeerRecord.sign(key, (address(number),), ("seed",), 1, WALL + LIFE_MS).encoded
         rng = random.Random(self.rng.getrandbits(64))
         me = Self(key.peer_id, "guts/sim", ("seed",), rng.randbytes(8))
-        peers = PeerManager(me, peer_record, Limits(50, keepalive), Scores([], self._reading()), (), (), rng)
+        peers = PeerManager(
+            me, peer_record, Limits(50, keepalive), Scores([], self._reading()), (), (), rng, (address(number).ip,)
+        )
         sync = RepoSync(
             {}, lambda wanted: [state.id for state in peers.peers_with_repository(wanted)], rng, 0.0, ask_interval
         )
