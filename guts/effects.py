@@ -38,6 +38,19 @@ class Disconnect:
 
 
 @dataclass(frozen=True, slots=True)
+class Withhold:
+    """Take no further message of ``connection`` for so many seconds; its credit for messages stays out.
+
+    Pings, Pongs and Goodbyes pass, unless ``pause``: they are what the peer sends too many of, and since they travel
+    outside credit the socket is not read at all.
+    """
+
+    connection: ConnectionId
+    seconds: float
+    pause: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ResetStream:
     """Refuse a stream that the peer opened."""
 
@@ -259,6 +272,7 @@ Effect = (
     Send
     | Dial
     | Disconnect
+    | Withhold
     | ResetStream
     | FindProviders
     | Provide

@@ -25,6 +25,7 @@ from guts.git.limits import DEFAULT_LIMITS
 from guts.gossip.protocol import GossipProtocol
 from guts.identity import SigningKey
 from guts.ids import PeerId, RepositoryId
+from guts.limits import Limits
 from guts.net.dial import dial
 from guts.net.handshake_limits import DEFAULT_HANDSHAKE_LIMITS, HandshakeLimits
 from guts.net.listener import Listener
@@ -47,7 +48,8 @@ from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
 from guts.peers.book import StoredPeer
 from guts.peers.greeting import Self
-from guts.peers.manager import Limits, PeerManager
+from guts.peers.manager import Limits as PeerLimits
+from guts.peers.manager import PeerManager
 from guts.peers.score import Scores
 from guts.records import MAX_ADDRESSES
 from guts.service.service import Service
@@ -191,7 +193,7 @@ async def _start(
     peers = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
-        Limits(network.max_connections, network.keepalive_interval),
+        PeerLimits(network.max_connections, network.keepalive_interval),
         Scores(
             [_kept(score) for score in await database.read(score_table.load_scores)],
             now,
@@ -221,7 +223,7 @@ async def _start(
     stack.callback(readings.clear)
     persistence = Persistence(repositories, running_time.ran)
     driver = Driver(
-        Service(peers, GossipProtocol(rng), sync),
+        Service(peers, GossipProtocol(rng), sync, Limits(config.limits.values())),
         tasks,
         clock,
         dialler,

@@ -122,6 +122,13 @@ class PeerManager:
         state = self.peers.get(peer)
         return state.usefulness.value if state is not None else UNKNOWN_RATE
 
+    def penalised(self, peer: PeerId, ip: str, now: float) -> bool:
+        """Tell whether ``peer``, who speaks to us from ``ip``, is to be served more slowly than others."""
+        state = self.peers.get(peer)
+        connection = state.connection if state is not None else None
+        since = connection.opened_at if connection is not None else now
+        return peer not in self.scores.trusted and self.scores.penalised(ip, since, now)
+
     def subscribers(self, repository: RepositoryId) -> list[PeerState]:
         """Return the ready peers that want the news of ``repository``."""
         return [state for c in self.ready() if (state := self.peers[c.peer]) and repository in state.subscriptions]
@@ -377,7 +384,7 @@ class PeerManager:
     def _banned(self, peer: PeerId, address: Address, now: float) -> Goodbye | None:
         if self.scores.banned(peer, now):
             return Goodbye(GoodbyeCode.BANNED, "banned", self._ban_seconds(peer, now))
-        if self.scores.refuses(address, now) and peer not in self.scores.trusted:
+        if self.scores.refuses(address, now):
             return Goodbye(GoodbyeCode.BANNED, "banned", MAX_RETRY_AFTER_S)
         return None
 

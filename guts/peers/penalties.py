@@ -5,9 +5,10 @@ of the internet, gets a tenth of the rates: a neighbour behind one address suffe
 more.
 """
 
+import math
 from typing import Final
 
-from guts.addresses import Address, non_global_range
+from guts.addresses import non_global_range
 from guts.peers.networks import host, prefix
 
 PENALTY_SECONDS: Final = 3600.0
@@ -21,20 +22,25 @@ class Penalties:
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
 
-    def add(self, address: Address, now: float) -> None:
-        """Penalise ``address``, and its network where that is one of the internet: in a LAN many share a range."""
-        for place in _places(address):
+    def add(self, ip: str, now: float) -> None:
+        """Penalise ``ip``, and its network where that is one of the internet: in a LAN many share a range."""
+        for place in _places(ip):
             self._until.pop(place, None)
             self._until[place] = now + PENALTY_SECONDS
         while len(self._until) > MAX_PENALTIES:
             # Every penalty is as long, so the first one in is the first to end.
             del self._until[next(iter(self._until))]
 
-    def penalised(self, address: Address, now: float) -> bool:
-        """Tell whether who comes from ``address`` at ``now`` is to be served more slowly."""
-        return any(self._until.get(place, now) > now for place in _places(address))
+    def penalised(self, ip: str, since: float, now: float) -> bool:
+        """Tell whether who has come from ``ip`` at ``since`` is to be served more slowly at ``now``.
+
+        Who was here before somebody from there was banned is not the one who came back under another key.
+        """
+        return any(now < until <= since + PENALTY_SECONDS for until in map(self._end, _places(ip)))
+
+    def _end(self, place: str) -> float:
+        return self._until.get(place, -math.inf)
 
 
-def _places(address: Address) -> list[str]:
-    alone = [host(address.ip)]
-    return [*alone, prefix(address.ip)] if non_global_range(address.ip) is None else alone
+def _places(ip: str) -> list[str]:
+    return [host(ip), prefix(ip)] if non_global_range(ip) is None else [host(ip)]

@@ -171,9 +171,12 @@ class Scores:
         """Tell whether the operator lets nobody in from ``address``."""
         return self.bans.of_address(address, now) is not None
 
-    def penalised(self, address: Address, now: float) -> bool:
-        """Tell whether who comes from ``address`` is to be served more slowly: somebody from there was banned."""
-        return self._penalties.penalised(address, now)
+    def penalised(self, ip: str, since: float, now: float) -> bool:
+        """Tell whether who has come from ``ip`` at ``since`` is to be served more slowly at ``now``.
+
+        Somebody from there, or from near it, was banned lately. All times are monotonic seconds.
+        """
+        return self._penalties.penalised(ip, since, now)
 
     def standing(self, peer: PeerId, now: float) -> Standing:
         """Return how this node sees ``peer``."""
@@ -231,7 +234,7 @@ class Scores:
         seconds = 0.0 if suspended or peer in self.trusted else _bar(fault, now.mono)
         if seconds:
             for address in addresses:
-                self._penalties.add(address, now.mono)
+                self._penalties.add(address.ip, now.mono)
         self._keep(peer, fault, now.mono)
         return [*effects, self._changed(peer, fault, cost, error.code, seconds, now)]
 

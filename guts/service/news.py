@@ -9,6 +9,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
 from guts.records import ExpiredRecord, PeerRecord, ProviderRecord
+from guts.service.admission import Admitted
 from guts.service.serving import SEEDS
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
@@ -25,19 +26,22 @@ class News:
         self._inquiries = (sync, sync.readings)
         self._receipts = receipts
 
-    def gossip(self, connection: PeerConnection, message: Gossip, now: Now) -> list[Effect]:
+    def gossip(self, connection: PeerConnection, admitted: Admitted[Gossip], now: Now) -> list[Effect]:
         """Take news in their envelope."""
+        message = admitted.message
         if not self._gossip.first_seen(message, now.mono):
             return []
-        news = open_envelope(message)
+        opened = admitted.opened(open_envelope)
+        news = opened.message
         if not (isinstance(news, NewRepository) or self._sync.listens(connection.peer, news.repository, now.mono)):
             # Another peer, to whom we do listen, may tell the same.
             self._gossip.forget(message)
             return []
-        return self.told(connection, news, now)
+        return self.told(connection, opened, now)
 
-    def told(self, connection: PeerConnection, news: AnyNews, now: Now) -> list[Effect]:
+    def told(self, connection: PeerConnection, admitted: Admitted[AnyNews], now: Now) -> list[Effect]:
         """Act on news that are new."""
+        news = admitted.message
         if news.repository not in self._sync.goals:
             return []
         if isinstance(news, NewProof):

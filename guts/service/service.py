@@ -8,7 +8,10 @@ from guts.effects import (
     Dial,
     Disconnect,
     Effect,
+    Fetch,
+    Look,
     Send,
+    Withhold,
 )
 from guts.errors import GutsError, PeerFault
 from guts.events import (
@@ -34,10 +37,12 @@ from guts.events import (
     Woke,
 )
 from guts.gossip.protocol import GossipProtocol, envelope
+from guts.limits import Limits
 from guts.peers.keepalive import pong
 from guts.peers.manager import PeerManager
+from guts.peers.rates import Rates, checks_of
 from guts.peers.state import PeerConnection
-from guts.service.admission import admit, admit_unknown
+from guts.service.admission import Admission, Admitted
 from guts.service.banning import Banning
 from guts.service.commands import Commands
 from guts.service.connections import Connections
@@ -78,18 +83,23 @@ GOSSIP: Final = (Gossip, NewCommit, NewProof, NewRepository)
 class Service:
     """The state of a node, as far as decisions need it."""
 
-    def __init__(self, peers: PeerManager, gossip: GossipProtocol, sync: RepoSync) -> None:
+    def __init__(
+        self, peers: PeerManager, gossip: GossipProtocol, sync: RepoSync, limits: Limits | None = None
+    ) -> None:
         self.peers = peers
         self.gossip = gossip
         self.sync = sync
         peers.upkeep.followed = sync.goals.keys()
         self.receipts = Receipts(sync.requests.next)
-        self.serving = Serving(peers, sync, self.receipts)
+        self.limits = limits or Limits()
+        self.rates = Rates(self.limits, peers.penalised)
+        self.admission = Admission(self.limits, self.rates)
+        self.serving = Serving(peers, sync, self.receipts, self.admission)
         self._inquiries = (sync, sync.readings)
         self._connections = Connections(peers, sync, self.receipts)
         self.news = News(peers, gossip, sync, self.receipts)
         self._repositories = Repositories(peers, sync, self.receipts, self.news)
-        self._commands = Commands(self._connections, Banning(peers), sync, self.receipts, self.news)
+        self._commands = Commands(self._connections, Banning(peers), sync, self.receipts, self.news, self.admission)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
@@ -112,10 +122,10 @@ class Service:
         """Act on what a peer said: the only events whose handling may find a fault."""
         try:
             if isinstance(event, UnknownMessageReceived):
-                admit_unknown(connection, event.message_type)
+                effects = self.admission.admit_unknown(connection, event, now.mono)
                 connection.last_heard = now.mono
-                return [Send(connection.id, Error(0, ErrorCode.UNSUPPORTED, "unknown message type"))]
-            return self._message(connection, event.message, now)
+                return [Send(connection.id, Error(0, ErrorCode.UNSUPPORTED, "unknown message type")), *effects]
+            return self._message(connection, event, now)
         except PeerFault as error:
             log.debug("%s: %s", connection.peer.short, error)
             return self.peers.fault(connection.peer, error, now)
@@ -136,17 +146,17 @@ class Service:
             case LookupFinished():
                 return [effect for part in self._inquiries for effect in part.lookup_finished(event, now.mono)]
             case RefsLoaded(connection=connection, request=request, answers=answers, cursor=cursor):
-                self.serving.admission.end_load(connection)
+                self.admission.end_load(connection)
                 return [Send(connection, Refs(request, answers, cursor))]
             case FetchFinished():
                 return self._repositories.fetch_finished(event, now)
             case LookFinished():
                 return self._repositories.look_finished(event, now)
             case ServeFinished(connection=connection, error=error):
-                self.serving.admission.end_serve(connection)
+                self.admission.end_serve(connection)
                 return self._fault_of(connection, error, now)
             case GitServed(connection=connection, error=error):
-                self.serving.admission.end_git(connection)
+                self.admission.end_git(connection)
                 return self._fault_of(connection, error, now)
             case SourceFailed(connection=connection, error=error):
                 return self._fault_of(connection, error, now)
@@ -180,51 +190,61 @@ class Service:
                     routed.append(effect)
         return routed
 
-    def _message(self, connection: PeerConnection, message: Message, now: Now) -> list[Effect]:
-        admit(connection, message)
+    def _message(self, connection: PeerConnection, event: MessageReceived, now: Now) -> list[Effect]:
+        admitted, waits = self.admission.admit(connection, event, now.mono)
         connection.last_heard = now.mono
-        if isinstance(message, GOSSIP) and self.peers.scores.grey(connection.peer, now.mono):
-            return []
-        match message:
-            case Hello():
+        if isinstance(event.message, GOSSIP) and self.peers.scores.grey(connection.peer, now.mono):
+            return [*waits]
+        effects = self._act(connection, admitted, now)
+        return [*effects, *waits, *self._checks(connection, effects, now)]
+
+    def _checks(self, connection: PeerConnection, effects: list[Effect], now: Now) -> list[Effect]:
+        """Count the signatures that a message makes workers check; who brings too many has to wait."""
+        count = sum(checks_of(effect.candidate) for effect in effects if isinstance(effect, Fetch | Look))
+        seconds = self.rates.spend_checks(count, now.mono) if count else 0.0
+        return [Withhold(connection.id, seconds)] if seconds else []
+
+    def _act(self, connection: PeerConnection, admitted: Admitted[Message], now: Now) -> list[Effect]:
+        match admitted.message:
+            case Hello() as message:
                 return self._connections.introduced(connection, self.peers.hello(connection, message, now), now)
-            case HelloAck():
+            case HelloAck() as message:
                 return self._connections.introduced(connection, self.peers.hello_ack(connection, message, now), now)
             case Ping(nonce=nonce):
                 return [Send(connection.id, Pong(nonce))]
-            case Pong():
+            case Pong() as message:
                 pong(connection, message, now.mono)
                 return []
-            case Subscribe():
-                return self._repositories.subscribed(connection, message, now)
-            case GetRefs():
-                return self.serving.get_refs(connection, message)
-            case Refs():
-                return self._repositories.refs(connection, message, now)
-            case GetObjects():
-                return self.serving.get_objects(connection, message)
-            case Objects():
+            case Subscribe() as message:
+                return self._repositories.subscribed(connection, admitted.of(message), now)
+            case GetRefs() as message:
+                return self.serving.get_refs(connection, admitted.of(message))
+            case Refs() as message:
+                return self._repositories.refs(connection, admitted.of(message), now)
+            case GetObjects() as message:
+                return self.serving.get_objects(connection, admitted.of(message))
+            case Objects() as message:
                 # Status and stream say the same, and the worker that reads the stream acts on it; but for the time.
                 self.sync.fetches.busy(connection.id, message)
                 return []
-            case GitService():
-                return self.serving.git_service(connection, message)
-            case GetReceipt():
-                return self.serving.get_receipt(connection, message)
-            case Receipt():
+            case GitService() as message:
+                return self.serving.git_service(connection, admitted.of(message))
+            case GetReceipt() as message:
+                return self.serving.get_receipt(connection, admitted.of(message))
+            case Receipt() as message:
                 return self.receipts.received(connection.id, connection.peer, message, self.sync.committed, now.mono)
-            case Gossip():
-                return self.news.gossip(connection, message, now)
-            case NewCommit() | NewProof():
-                return self.news.gossip(connection, envelope(message), now)
-            case NewRepository():
-                return self.news.told(connection, message, now)
-            case Goodbye():
+            case Gossip() as message:
+                return self.news.gossip(connection, admitted.of(message), now)
+            case NewCommit() | NewProof() as message:
+                return self.news.gossip(connection, admitted.of(message).opened(envelope), now)
+            case NewRepository() as message:
+                return self.news.told(connection, admitted.of(message), now)
+            case Goodbye() as message:
                 return self.peers.goodbye(connection, message)
-            case Error():
+            case Error() as message:
                 self.receipts.refused(connection.id, message.request)
                 return [effect for part in self._inquiries for effect in part.refused(connection.id, message, now.mono)]
-            case _:
+            case message:
                 assert_never(message)
 
     def _woke(self, now: Now) -> list[Effect]:

@@ -6,7 +6,7 @@ from guts.effects import Effect, LoadRefs, ResetStream, Send, Serve, ServeGit
 from guts.events import Known
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
-from guts.service.admission import BUSY_RETRY_AFTER, Admission
+from guts.service.admission import BUSY_RETRY_AFTER, Admission, Admitted
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
 from guts.wire.limits import SLICES_BYTES
@@ -36,21 +36,23 @@ class Serving:
         admission: how many are being worked on.
     """
 
-    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts) -> None:
-        self.admission = Admission()
+    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts, admission: Admission) -> None:
+        self.admission = admission
         self._peers = peers
         self._sync = sync
         self._receipts = receipts
 
-    def get_refs(self, connection: PeerConnection, message: GetRefs) -> list[Effect]:
+    def get_refs(self, connection: PeerConnection, admitted: Admitted[GetRefs]) -> list[Effect]:
         """Have what is asked for read from the store."""
+        message = admitted.message
         if not self.admission.begin_load(connection.id):
             busy = Error(message.request, ErrorCode.BUSY, "too many requests under way", BUSY_RETRY_AFTER)
             return [Send(connection.id, busy)]
         return [LoadRefs(connection.id, message.request, message.queries, message.cursor)]
 
-    def get_objects(self, connection: PeerConnection, message: GetObjects) -> list[Effect]:
+    def get_objects(self, connection: PeerConnection, admitted: Admitted[GetObjects]) -> list[Effect]:
         """Have a pack made."""
+        message = admitted.message
         if message.slices != ALL_SLICES or message.filter:
             status, code, wait = ObjectsStatus.UNSUPPORTED, ResetCode.REFUSED, 0
         elif not self._sync.holds(message.repository):
@@ -62,8 +64,9 @@ class Serving:
         refusal = Send(connection.id, Objects(message.request, status, wait))
         return [refusal, ResetStream(connection.id, message.stream, code)]
 
-    def git_service(self, connection: PeerConnection, message: GitService) -> list[Effect]:
+    def git_service(self, connection: PeerConnection, admitted: Admitted[GitService]) -> list[Effect]:
         """Have git answer on a stream."""
+        message = admitted.message
         if message.service != UPLOAD_PACK:
             error, code, text, wait = ErrorCode.UNSUPPORTED, ResetCode.REFUSED, "unknown service", 0
         elif not self._sync.holds(message.repository):
@@ -75,8 +78,9 @@ class Serving:
         refusal = Send(connection.id, Error(message.request, error, text, wait))
         return [refusal, ResetStream(connection.id, message.stream, code)]
 
-    def get_receipt(self, connection: PeerConnection, message: GetReceipt) -> list[Effect]:
+    def get_receipt(self, connection: PeerConnection, admitted: Admitted[GetReceipt]) -> list[Effect]:
         """Give a receipt, now or when the record is here."""
+        message = admitted.message
         goal = self._sync.goals.get(message.repository)
         if SEEDS not in self._peers.me.capabilities:
             refusal = Error(message.request, ErrorCode.REFUSED, "this node keeps nothing")

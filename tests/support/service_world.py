@@ -32,6 +32,7 @@ from guts.effects import (
     Serve,
     ServeGit,
     Withdraw,
+    Withhold,
 )
 from guts.errors import Unavailable
 from guts.events import (
@@ -276,7 +277,7 @@ class World:
                 self._send(host, effect.connection, Receipt(effect.request, receipt.encoded))
             case Reply():
                 host.replies[effect.command_id] = effect
-            case Persist() | ResetStream() | Serve() | ServeGit():
+            case Persist() | ResetStream() | Serve() | ServeGit() | Withhold():
                 pass
             case _:
                 assert_never(effect)

@@ -182,19 +182,21 @@ def test_address_of_a_banned_peer_is_penalised_for_an_hour_and_its_network_on_th
 ) -> None:
     scores = Scores([], at(0))
     scores.count(IDS[0], Minor("x"), at(0), addresses=[Address(came_from, 1)])
-    assert not scores.penalised(Address(asked_about, 9), 0)
-    scores.count(IDS[0], Fatal("x"), at(0), addresses=[Address(came_from, 1)])
-    assert scores.penalised(Address(asked_about, 9), 0) is penalised
-    assert scores.penalised(Address(asked_about, 9), PENALTY_SECONDS - 1) is penalised
-    assert not scores.penalised(Address(asked_about, 9), PENALTY_SECONDS)
+    assert not scores.penalised(asked_about, 0, 0)
+    scores.count(IDS[0], Fatal("x"), at(5), addresses=[Address(came_from, 1)])
+    assert scores.penalised(asked_about, 5, 5) is penalised
+    assert scores.penalised(asked_about, 7, 5 + PENALTY_SECONDS - 1) is penalised
+    assert not scores.penalised(asked_about, 7, 5 + PENALTY_SECONDS)
+    # Who was connected before is a neighbour, and suffers nothing.
+    assert not scores.penalised(asked_about, 4.9, 5)
 
 
 def test_so_many_penalties_are_remembered_and_the_first_ends_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(penalties_module, "MAX_PENALTIES", 2)
     penalties = Penalties()
-    addresses = [Address(f"10.0.0.{number}", 1) for number in range(3)]
-    penalties.add(addresses[0], 0.0)
-    penalties.add(addresses[1], 1.0)
-    penalties.add(addresses[0], 2.0)
-    penalties.add(addresses[2], 3.0)
-    assert [penalties.penalised(address, 3.0) for address in addresses] == [True, False, True]
+    ips = [f"10.0.0.{number}" for number in range(3)]
+    penalties.add(ips[0], 0.0)
+    penalties.add(ips[1], 1.0)
+    penalties.add(ips[0], 2.0)
+    penalties.add(ips[2], 3.0)
+    assert [penalties.penalised(ip, 3.0, 3.0) for ip in ips] == [True, False, True]

@@ -51,17 +51,9 @@ from guts.events import (
     Woke,
 )
 from guts.gossip.protocol import envelope
+from guts.limits import DEFAULTS
 from guts.records import ProviderRecord
-from guts.service.admission import (
-    BUSY_RETRY_AFTER,
-    MAX_GIT,
-    MAX_GIT_PER_NETWORK,
-    MAX_GIT_PER_PEER,
-    MAX_LOADS_PER_PEER,
-    MAX_SERVES,
-    MAX_SERVES_PER_PEER,
-    Admission,
-)
+from guts.service.admission import BUSY_RETRY_AFTER
 from guts.service.commands import NotFollowed
 from guts.service.serving import ALL_SLICES
 from guts.sync.goal import SyncTimedOut
@@ -108,6 +100,13 @@ from tests.support.peers import (
     target,
 )
 from tests.unit.service.bench import AUTHOR, ME, RECORD, Bench, R, S, accepted, known
+
+MAX_GIT = int(DEFAULTS["git"])
+MAX_GIT_PER_NETWORK = int(DEFAULTS["git_per_network"])
+MAX_GIT_PER_PEER = int(DEFAULTS["git_per_peer"])
+MAX_LOADS_PER_PEER = int(DEFAULTS["requests_per_peer"])
+MAX_SERVES = int(DEFAULTS["serves"])
+MAX_SERVES_PER_PEER = int(DEFAULTS["serves_per_peer"])
 
 C1, C2, C3 = ConnectionId(1), ConnectionId(2), ConnectionId(3)
 QUERY = RefsQuery(R, 1, b"i" * 32, (KnownHead(AUTHOR, 1, b"h" * 32),))
@@ -426,7 +425,7 @@ def test_so_many_requests_of_git_are_answered_for_one_peer_and_for_all() -> None
     ],
 )
 def test_one_network_of_the_internet_has_not_all_places(addresses: list[str], more: str) -> None:
-    admission = Admission()
+    admission = Bench().service.admission
     assert 2 * MAX_GIT_PER_PEER <= MAX_GIT_PER_NETWORK < MAX_GIT
     for number in range(MAX_GIT_PER_NETWORK):
         assert admission.begin_git(ConnectionId(number), Address(addresses[number % 3], 9))
@@ -440,7 +439,7 @@ def test_one_network_of_the_internet_has_not_all_places(addresses: list[str], mo
 
 @pytest.mark.parametrize("ip", ["127.0.0.1", "10.1.2.3", "fd00::1"])
 def test_nodes_of_one_lan_or_machine_are_not_one_network(ip: str) -> None:
-    admission = Admission()
+    admission = Bench().service.admission
     for number in range(MAX_GIT):
         assert admission.begin_git(ConnectionId(number), Address(ip, 9))
     assert not admission.begin_git(ConnectionId(MAX_GIT), Address(ip, 9))
