@@ -40,11 +40,12 @@ MIN_BYTES_PER_SECOND: Final = 1024
 class ForcedUnmarked(PeerFault):
     """A record moves a branch to a commit that does not contain the old one, and does not say that it means to.
 
-    The relaying peer may lack the older record and cannot know.
+    Only its author is to blame. News are passed on before their objects are here, and who lacks the older record takes
+    this one: an author of many repositories could otherwise have every honest replica shut out.
     """
 
     code: ClassVar[str] = "FORCED_UNMARKED"
-    severity: ClassVar[Severity] = Severity.MINOR
+    severity: ClassVar[Severity] = Severity.NETWORK
 
 
 class TooManyWants(Unavailable):

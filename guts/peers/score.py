@@ -47,6 +47,10 @@ MAX_BAN_SECONDS: Final = 30 * 24 * 3600.0
 REPEATS_KEPT: Final = 7 * 24 * 3600.0
 """Seconds after the end of a shut-out or ban in which the next one counts as a repeat."""
 
+MINOR_UP_TO: Final = 15.0
+"""Minor faults add nothing above it: a relay may not know better, and whoever signs bad records for many repositories
+must not be able to make those who pass them on grey."""
+
 MAX_TRACKED: Final = 10_000
 """Peers with a fault that are remembered in memory; the lowest is forgotten first, the banned last."""
 
@@ -199,11 +203,11 @@ class Scores:
             fault.bans if repeats else 0,
         )
 
-    def banned_for_faults(self, now: float) -> Iterator[tuple[PeerId, float]]:
-        """Yield who is banned for faults, and for how many seconds yet."""
+    def barred(self, now: float) -> Iterator[tuple[PeerId, Bar, float]]:
+        """Yield who is shut out or banned for faults, and for how many seconds yet."""
         for peer, fault in self._faults.items():
-            if fault.banned and fault.barred_until > now and peer not in self.trusted:
-                yield peer, fault.barred_until - now
+            if fault.barred_until > now and peer not in self.trusted:
+                yield peer, Bar.BANNED if fault.banned else Bar.SHUT_OUT, fault.barred_until - now
 
     # --- changes --------------------------------------------------------------------------------------------
 
@@ -227,8 +231,11 @@ class Scores:
         effects = self.look(evidence, now)
         suspended = self.guard.up(now.mono)
         before = self._faults.get(peer, _Fault())
+        value = before.at_time(now.mono)
         cost = 0.0 if suspended else float(error.severity)
-        fault = _Fault(before.at_time(now.mono) + cost, now.mono, before.barred_until, before.banned)
+        if error.severity is Severity.MINOR:
+            cost = min(cost, max(0.0, MINOR_UP_TO - value))
+        fault = _Fault(value + cost, now.mono, before.barred_until, before.banned)
         if now.mono < before.repeats_until:
             fault.shut_outs, fault.bans, fault.repeats_until = before.shut_outs, before.bans, before.repeats_until
         seconds = 0.0 if suspended or peer in self.trusted else _bar(fault, now.mono)
