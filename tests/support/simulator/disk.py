@@ -32,13 +32,13 @@ class Disk:
     """One per host.
 
     Attributes:
-        ledger: every fault that was counted: against whom, why, and what it cost.
+        ledger: every fault that was counted: against whom, why, what it cost, and the fault then.
     """
 
     copies: dict[RepositoryId, Copy] = field(default_factory=dict)
     peers: dict[PeerId, StoredPeer] = field(default_factory=dict)
     faults: dict[PeerId, StoredFault] = field(default_factory=dict)
-    ledger: list[tuple[PeerId, str, float]] = field(default_factory=list)
+    ledger: list[tuple[PeerId, str, float, float]] = field(default_factory=list)
     receipts: set[tuple[RepositoryId, PeerId, int]] = field(default_factory=set)
 
     def held(self) -> dict[RepositoryId, Known]:
@@ -55,7 +55,7 @@ class Disk:
                 reached = address is not None or (before is not None and before.reached)
                 self.peers[peer] = StoredPeer(peer, addresses, wall, reached)
             case ScoreChanged(peer=peer):
-                self.ledger.append((peer, change.reason, change.change))
+                self.ledger.append((peer, change.reason, change.change, change.fault))
                 self.faults[peer] = StoredFault(peer, change.fault, change.wall, change.banned_until)
             case SeedingStopped(repository=repository):
                 if repository in self.copies:
