@@ -23,9 +23,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Try ``target``; ends in ``Connected`` or ``DialFailed``."""
+    """Try ``target``, and soon beside it the ``others``, of the same peer; ends in ``Connected`` or ``DialFailed``."""
 
     target: BootstrapAddress
+    others: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,19 @@ class Disconnect:
 
     connection: ConnectionId
     goodbye: Goodbye | None
+
+
+@dataclass(frozen=True, slots=True)
+class Withhold:
+    """Take no further message of ``connection`` for so many seconds; its credit for messages stays out.
+
+    Pings, Pongs and Goodbyes pass, unless ``pause``: they are what the peer sends too many of, and since they travel
+    outside credit the socket is not read at all.
+    """
+
+    connection: ConnectionId
+    seconds: float
+    pause: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,21 +164,52 @@ class PeerSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreChanged:
-    """A fault was counted.
+class PeerMissed:
+    """A peer did not answer at ``wall`` (Unix ms) where it was reached before."""
+
+    peer: PeerId
+    address: Address
+    wall: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptScore:
+    """What is remembered of a peer's faults. Times are ms of the node's running time: see ``guts.peers.score``.
 
     Attributes:
-        fault: the value after it.
-        change: what it added.
-        reason: the fault's code.
-        banned_until: Unix ms; 0 = not banned.
+        value: the fault when the node had run for ``ran``; it decays from there.
+        barred_until: the peer is not let in before then; ``None``: it is.
+        banned: that is a ban, not a shut-out.
+        shut_outs, bans: how many there were in a row, each twice as long as the one before.
+        repeats_until: when those are forgotten.
     """
 
     peer: PeerId
-    fault: float
+    value: float
+    ran: int
+    barred_until: int | None = None
+    banned: bool = False
+    shut_outs: int = 0
+    bans: int = 0
+    repeats_until: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreChanged:
+    """A peer's fault became another one.
+
+    Attributes:
+        score: as it is now.
+        change: what was added to it; less than 0 where a fault is forgiven.
+        reason: the fault's code.
+        barred_ms: for how long the peer is shut out or banned for it, beginning now; 0 = it is not.
+        wall: what the clock says, Unix ms, for people.
+    """
+
+    score: KeptScore
     change: float
     reason: str
-    banned_until: int
+    barred_ms: int
     wall: int
 
 
@@ -186,7 +231,7 @@ class ReceiptKept:
 class Persist:
     """Keep ``change`` in the database; nobody waits for it."""
 
-    change: PeerSeen | ScoreChanged | SeedingStopped | ReceiptKept
+    change: PeerSeen | PeerMissed | ScoreChanged | SeedingStopped | ReceiptKept
 
 
 Result = dict[str, str | int | float | list[str] | None]
@@ -205,6 +250,7 @@ Effect = (
     Send
     | Dial
     | Disconnect
+    | Withhold
     | ResetStream
     | FindProviders
     | Provide

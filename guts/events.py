@@ -5,6 +5,7 @@ in an event are bounded and well-formed where they were made (the codec, the sto
 be believed is for the service to decide.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NewType
 
@@ -87,18 +88,24 @@ class DialFailed:
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A well-formed message came."""
+    """A well-formed message came.
+
+    Attributes:
+        size: its bytes, and those that came since the last one on streams that the peer opened.
+    """
 
     connection: ConnectionId
     message: Message
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownMessageReceived:
-    """A message of a type that this version does not know came."""
+    """A message of a type that this version does not know came; ``size`` as in ``MessageReceived``."""
 
     connection: ConnectionId
     message_type: int
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +330,14 @@ class AwaitReceipts:
     timeout: float
 
 
-Command = Seed | Unseed | SyncNow | Read | Connect | AwaitReceipts
+@dataclass(frozen=True, slots=True)
+class SetLimits:
+    """Go by these limits from now on; ``values`` has every one."""
+
+    values: Mapping[str, float]
+
+
+Command = Seed | Unseed | SyncNow | Read | Connect | AwaitReceipts | SetLimits
 
 
 @dataclass(frozen=True, slots=True)

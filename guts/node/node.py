@@ -17,6 +17,7 @@ from guts.config import Config
 from guts.discovery.contact import DhtContact
 from guts.discovery.endpoint import PortBusy, route_source
 from guts.discovery.server import Discovery
+from guts.effects import KeptScore
 from guts.errors import Unavailable
 from guts.events import AddressesChanged, Known
 from guts.git.command import Git
@@ -24,7 +25,9 @@ from guts.git.limits import DEFAULT_LIMITS
 from guts.gossip.protocol import GossipProtocol
 from guts.identity import SigningKey
 from guts.ids import PeerId, RepositoryId
+from guts.limits import Limits
 from guts.net.dial import dial
+from guts.net.handshake_limits import DEFAULT_HANDSHAKE_LIMITS, HandshakeLimits
 from guts.net.listener import Listener
 from guts.net.tcp import TcpConnection
 from guts.node import dht_state
@@ -40,10 +43,14 @@ from guts.node.readings import Readings
 from guts.node.rebuilding import open_database
 from guts.node.recovery import recover
 from guts.node.repositories import Repositories
+from guts.node.running_time import RunningTime
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
-from guts.peers.manager import Limits, PeerManager, Self, StoredPeer
-from guts.peers.score import Scores, StoredFault
+from guts.peers.book import StoredPeer
+from guts.peers.greeting import Self
+from guts.peers.manager import Limits as PeerLimits
+from guts.peers.manager import PeerManager
+from guts.peers.score import Scores
 from guts.records import MAX_ADDRESSES
 from guts.service.service import Service
 from guts.store import peers as peer_table
@@ -90,12 +97,14 @@ async def running(
     stop: asyncio.Event,
     patience: Patience = DEFAULT_PATIENCE,
     clock: Callable[[], Now] = read_clock,
+    handshakes: HandshakeLimits = DEFAULT_HANDSHAKE_LIMITS,
 ) -> AsyncIterator[Node]:
     """Run a node for as long as the context lasts.
 
     Args:
         client: listen nowhere and answer nobody in the DHT: a node that lives for one command.
         stop: set when the operator asks for a graceful stop; the caller leaves the context then.
+        handshakes: how many strangers may begin one.
 
     Raises:
         UsageError: the operator can mend it (port in use, second node, newer database…).
@@ -110,7 +119,9 @@ async def running(
         repositories = Repositories(config.paths.repositories, database, git)
         held = await recover(repositories, clock().wall)
         tasks = await stack.enter_async_context(_tasks())
-        yield await _start(config, key, client, stop, patience, clock, database, repositories, held, tasks, stack)
+        yield await _start(
+            config, key, client, stop, patience, clock, handshakes, database, repositories, held, tasks, stack
+        )
 
 
 @contextlib.asynccontextmanager
@@ -139,6 +150,7 @@ async def _start(
     stop: asyncio.Event,
     patience: Patience,
     clock: Callable[[], Now],
+    handshakes: HandshakeLimits,
     database: Database,
     repositories: Repositories,
     held: dict[RepositoryId, Known],
@@ -157,34 +169,41 @@ async def _start(
 
     listener: Listener | None = None
     advertised: tuple[Address, ...] = ()
+    own_ips = await _own_ips(None if client else network.listen_addr.ip, network.bootstrap_nodes)
     if client:
         await discovery.listen("0.0.0.0", 0)  # noqa: S104 (asks only)
     else:
         listen = functools.partial(
-            Listener.start, key=key, network=network.network_name, static=static, on_connection=on_connection
+            Listener.start,
+            key=key,
+            network=network.network_name,
+            static=static,
+            on_connection=on_connection,
+            limits=handshakes,
         )
         listener = await _listen(network.listen_addr, listen, discovery)
         stack.callback(listener.close)
-        advertised = network.advertise or await _own_addresses(listener.address, network.bootstrap_nodes)
+        advertised = network.advertise or tuple(Address(ip, listener.port) for ip in own_ips)[:MAX_ADDRESSES]
     stack.push_async_callback(discovery.close)
 
     presence = Presence(discovery, key, advertised, clock)
     capabilities = () if client else ("bootstrap",) if network.role == "bootstrap" else ("seed", CAPABILITY)
+    running_time = await RunningTime.load(database, clock)
     now = clock()
     peers = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
-        Limits(network.max_connections, network.keepalive_interval),
+        PeerLimits(network.max_connections, network.keepalive_interval),
         Scores(
-            [
-                StoredFault(s.peer, s.value, s.updated, s.banned_until or 0)
-                for s in await database.read(score_table.load_scores)
-            ],
+            [_kept(score) for score in await database.read(score_table.load_scores)],
             now,
+            running_time.ran(),
+            network.trusted_peers,
         ),
-        [StoredPeer(p.id, p.addresses, p.last_seen, p.reached) for p in await database.read(peer_table.load_peers)],
+        await _known_peers(database),
         network.bootstrap_nodes,
         rng,
+        (*own_ips, *(address.ip for address in network.advertise)),
     )
     sync = RepoSync(
         held,
@@ -197,9 +216,9 @@ async def _start(
     readings = Readings(repositories, clock, config.paths.data / "readings", config.seeding.repo_max, patience)
     await asyncio.to_thread(readings.clear)
     stack.callback(readings.clear)
-    persistence = Persistence(repositories)
+    persistence = Persistence(repositories, running_time.ran)
     driver = Driver(
-        Service(peers, GossipProtocol(rng), sync),
+        Service(peers, GossipProtocol(rng), sync, Limits(config.limits.values())),
         tasks,
         clock,
         dialler,
@@ -222,9 +241,11 @@ async def _start(
     contacts = await dht_state.restore(discovery, database, now.wall)
     presence.provide_all(held)
     stack.push_async_callback(_save_dht, discovery, database, clock)
+    stack.push_async_callback(running_time.save, database)
     stack.push_async_callback(persistence.drain)
     stack.push_async_callback(driver.stop)
     tasks.create_task(persistence.run())
+    tasks.create_task(running_time.keep(database))
     tasks.create_task(driver.run())
     tasks.create_task(discovery.run())
     tasks.create_task(_join(presence, network.bootstrap_nodes, contacts))
@@ -251,6 +272,19 @@ async def _start(
     return Node(control, repositories)
 
 
+def _kept(score: score_table.StoredScore) -> KeptScore:
+    return KeptScore(
+        score.peer,
+        score.value,
+        score.ran,
+        score.barred_until,
+        score.banned,
+        score.shut_outs,
+        score.bans,
+        score.repeats_until,
+    )
+
+
 async def _listen(address: Address, listen: Callable[[Address], Awaitable[Listener]], discovery: Discovery) -> Listener:
     """Listen on one port number, TCP and UDP. Raises: ``UsageError``: it is in use."""
     for attempt in range(PORT_TRIES):
@@ -266,16 +300,37 @@ async def _listen(address: Address, listen: Callable[[Address], Awaitable[Listen
     raise AssertionError("unreachable")
 
 
-async def _own_addresses(listening: Address, bootstrap: tuple[BootstrapAddress, ...]) -> tuple[Address, ...]:
-    """Return what others can dial, as far as this machine knows: the address it would call the doors from."""
-    if not ipaddress.ip_address(listening.ip).is_unspecified:
+async def _known_peers(database: Database) -> list[StoredPeer]:
+    """Return whom earlier runs met, with where and when each was reached last."""
+    good: dict[PeerId, peer_table.GoodAddress] = {}
+    for row in await database.read(peer_table.load_good_addresses):
+        good.setdefault(row.peer, row)
+    stored = []
+    for peer in await database.read(peer_table.load_peers):
+        known = StoredPeer(peer.id, peer.addresses, peer.last_seen, record=peer.record or b"")
+        if (where := good.get(peer.id)) is not None:
+            addresses = tuple(dict.fromkeys((where.address, *peer.addresses)))
+            known = dataclasses.replace(
+                known, addresses=addresses, reached=True, last_good=where.last_good, failures=where.failures
+            )
+        stored.append(known)
+    return stored
+
+
+async def _own_ips(listening: str | None, bootstrap: tuple[BootstrapAddress, ...]) -> tuple[str, ...]:
+    """Return this machine's own addresses, as far as it knows: those that it would call the doors from.
+
+    Args:
+        listening: ``None``: nowhere; then no name is looked up for it either.
+    """
+    if listening is not None and not ipaddress.ip_address(listening).is_unspecified:
         return (listening,)
     towards = list(SOMEWHERE)
     for target in bootstrap:
-        with contextlib.suppress(Unavailable):
-            towards.insert(0, (await resolve(target)).ip)
-    sources = [source for ip in towards if (source := route_source(ip)) is not None]
-    return tuple(Address(ip, listening.port) for ip in dict.fromkeys(sources))[:MAX_ADDRESSES]
+        with contextlib.suppress(Unavailable, ValueError):
+            numeric = listening is None and str(ipaddress.ip_address(target.host))
+            towards.insert(0, numeric or (await resolve(target)).ip)
+    return tuple(dict.fromkeys(source for ip in towards if (source := route_source(ip)) is not None))
 
 
 async def _join(presence: Presence, bootstrap: tuple[BootstrapAddress, ...], contacts: list[DhtContact]) -> None:

@@ -5,8 +5,9 @@ from typing import ClassVar, assert_never
 from guts.clock import Now
 from guts.effects import Effect, Persist, Reply, SeedingStopped, Withdraw
 from guts.errors import ExitStatus, UsageError
-from guts.events import AwaitReceipts, CommandId, CommandReceived, Connect, Read, Seed, SyncNow, Unseed
+from guts.events import AwaitReceipts, CommandId, CommandReceived, Connect, Read, Seed, SetLimits, SyncNow, Unseed
 from guts.ids import RepositoryId
+from guts.service.admission import Admission
 from guts.service.connections import Connections
 from guts.service.news import News
 from guts.sync.goal import Waiter
@@ -27,11 +28,14 @@ class NotFollowed(UsageError):
 class Commands:
     """Carries commands out; each ends in one ``Reply``."""
 
-    def __init__(self, connections: Connections, sync: RepoSync, receipts: Receipts, news: News) -> None:
+    def __init__(
+        self, connections: Connections, sync: RepoSync, receipts: Receipts, news: News, admission: Admission
+    ) -> None:
         self._connections = connections
         self._sync = sync
         self._receipts = receipts
         self._news = news
+        self._admission = admission
 
     def execute(self, event: CommandReceived, now: Now) -> list[Effect]:
         """Begin to carry ``event.command`` out."""
@@ -54,6 +58,9 @@ class Commands:
                 return self._await_receipts(event.command_id, command, now)
             case Connect():
                 return self._connections.connect(event.command_id, command, now)
+            case SetLimits(values=values):
+                self._admission.change(values)
+                return [Reply(event.command_id, {})]
             case _:
                 assert_never(command)
 

@@ -38,6 +38,7 @@ class Connections:
         """Dial; the command is answered when the hello is exchanged, or when nothing comes of it."""
         waiter = Waiter(command_id, now.mono, now.mono + command.timeout)
         self._connects.setdefault(command.target, []).append(waiter)
+        self._peers.prefer(command.target)
         return [Dial(command.target)]
 
     def introduced(self, connection: PeerConnection, effects: list[Effect], now: Now) -> list[Effect]:
@@ -54,8 +55,7 @@ class Connections:
 
     def dial_failed(self, target: BootstrapAddress, error: GutsError, now: Now) -> list[Effect]:
         """Note that no connection came of a dial."""
-        self._peers.dial_failed(target, now)
-        return self._dial_in_vain(target, error, now)
+        return self._peers.dial_failed(target, now) + self._dial_in_vain(target, error, now)
 
     def disconnected(self, connection_id: ConnectionId, error: GutsError | None, now: Now) -> list[Effect]:
         """Note the end of a connection."""

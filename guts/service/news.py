@@ -12,6 +12,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
 from guts.records import ExpiredRecord, PeerRecord, ProviderRecord
+from guts.service.admission import Admitted
 from guts.service.serving import SEEDS, Serving
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
@@ -43,13 +44,15 @@ class News:
 
     # --- what peers tell ------------------------------------------------------------------------------------
 
-    def gossip(self, connection: PeerConnection, message: Gossip, now: Now) -> list[Effect]:
+    def gossip(self, connection: PeerConnection, admitted: Admitted[Gossip], now: Now) -> list[Effect]:
         """Take news in their envelope.
 
         Raises:
             PeerFault: they are malformed, or were refused before.
         """
-        news = open_envelope(message)
+        message = admitted.message
+        opened = admitted.opened(open_envelope)
+        news = opened.message
         if isinstance(news, NewCommit):
             return self._commit(connection, message, news, now) if news.repository in self._sync.goals else []
         if not self._gossip.first_seen(message, now.mono):
@@ -58,10 +61,11 @@ class News:
             # Another peer, to whom we do listen, may tell the same.
             self._gossip.forget(message)
             return []
-        return self.told(connection, news, now)
+        return self.told(connection, opened.of(news), now)
 
-    def told(self, connection: PeerConnection, news: NewProof | NewRepository, now: Now) -> list[Effect]:
+    def told(self, connection: PeerConnection, admitted: Admitted[NewProof | NewRepository], now: Now) -> list[Effect]:
         """Act on news that are new."""
+        news = admitted.message
         if news.repository not in self._sync.goals:
             return []
         if isinstance(news, NewProof):
@@ -110,14 +114,15 @@ class News:
             return []
         return self._sync.news(connection.peer, connection.id, news, now.mono)
 
-    def pruned(self, connection: PeerConnection, message: Prune) -> None:
+    def pruned(self, connection: PeerConnection, admitted: Admitted[Prune]) -> None:
         """Tell a peer of a repository in short from now on."""
-        if self._follow_both(connection, message.repository):
-            self._gossip.trees.prune(message.repository, connection.id)
+        repository = admitted.message.repository
+        if self._follow_both(connection, repository):
+            self._gossip.trees.prune(repository, connection.id)
 
-    def grafted(self, connection: PeerConnection, message: Graft) -> None:
+    def grafted(self, connection: PeerConnection, admitted: Admitted[Graft]) -> None:
         """Tell a peer of a repository in full again."""
-        self._gossip.trees.graft(message.repository, connection.id)
+        self._gossip.trees.graft(admitted.message.repository, connection.id)
 
     def _follow_both(self, connection: PeerConnection, repository: RepositoryId) -> bool:
         return repository in self._sync.goals and repository in self._peers.state(connection.peer).subscriptions
@@ -127,10 +132,9 @@ class News:
         if record.peer == self._peers.me.peer or self._peers.scores.banned(record.peer, now.mono):
             return []
         self._peers.state(record.peer).holds(repository)
+        where = [address for address in record.addresses if self._peers.surroundings.may_dial(address)]
         return [
-            effect
-            for part in self._inquiries
-            for effect in part.holder_found(repository, record.peer, record.addresses, now.mono)
+            effect for part in self._inquiries for effect in part.holder_found(repository, record.peer, where, now.mono)
         ]
 
     # --- what this node tells -------------------------------------------------------------------------------

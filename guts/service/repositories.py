@@ -8,6 +8,7 @@ from guts.errors import PeerFault
 from guts.events import Accepted, Failed, FetchFinished, LookFinished, NothingNew
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
+from guts.service.admission import Admitted
 from guts.service.news import News
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
@@ -25,15 +26,17 @@ class Repositories:
         self._receipts = receipts
         self._news = news
 
-    def subscribed(self, connection: PeerConnection, message: Subscribe, now: Now) -> list[Effect]:
+    def subscribed(self, connection: PeerConnection, admitted: Admitted[Subscribe], now: Now) -> list[Effect]:
         """Ask who wants the news of what we hold: it may hold it too, or only want to."""
+        message = admitted.message
         self._peers.subscribe(connection, message)
         shared = [repository for repository in message.added if self._sync.holds(repository)]
         asked = self._sync.ask(connection.peer, shared, now.mono)
         return asked + self._receipts.met(connection.peer, connection.id, message.added)
 
-    def refs(self, connection: PeerConnection, message: Refs, now: Now) -> list[Effect]:
+    def refs(self, connection: PeerConnection, admitted: Admitted[Refs], now: Now) -> list[Effect]:
         """Take an answer to GetRefs, and note what the peer says that it holds."""
+        message = admitted.message
         readings = self._sync.readings
         part = readings if readings.asked(connection.id, message.request) else self._sync
         effects = part.refs(connection.id, message, now.mono)

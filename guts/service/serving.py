@@ -8,7 +8,7 @@ from guts.events import ConnectionId, Known
 from guts.ids import RepositoryId
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
-from guts.service.admission import BUSY_RETRY_AFTER, Admission, network_of
+from guts.service.admission import BUSY_RETRY_AFTER, Admission, Admitted, network_of
 from guts.service.serve_queue import ServeQueue
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
@@ -39,8 +39,8 @@ class Serving:
         admission: how many are being worked on.
     """
 
-    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts) -> None:
-        self.admission = Admission()
+    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts, admission: Admission) -> None:
+        self.admission = admission
         self._peers = peers
         self._sync = sync
         self._receipts = receipts
@@ -48,8 +48,9 @@ class Serving:
         self._expected: dict[RepositoryId, set[ConnectionId]] = {}
         self._sent_away: dict[RepositoryId, set[ConnectionId]] = {}
 
-    def get_refs(self, connection: PeerConnection, message: GetRefs) -> list[Effect]:
+    def get_refs(self, connection: PeerConnection, admitted: Admitted[GetRefs]) -> list[Effect]:
         """Have what is asked for read from the store."""
+        message = admitted.message
         if not self.admission.begin_load(connection.id):
             busy = Error(message.request, ErrorCode.BUSY, "too many requests under way", BUSY_RETRY_AFTER)
             return [Send(connection.id, busy)]
@@ -57,8 +58,9 @@ class Serving:
 
     # --- packs ----------------------------------------------------------------------------------------------
 
-    def get_objects(self, connection: PeerConnection, message: GetObjects, now: float) -> list[Effect]:
+    def get_objects(self, connection: PeerConnection, admitted: Admitted[GetObjects], now: float) -> list[Effect]:
         """Have a pack made: at once, or when there is a place, or when what was told of is committed here."""
+        message = admitted.message
         network = network_of(connection.address) or str(connection.id)
         if message.slices != ALL_SLICES or message.filter:
             return _refused(connection.id, message, ObjectsStatus.UNSUPPORTED)
@@ -133,8 +135,9 @@ class Serving:
             for effect in _refused(request.connection, request.message, ObjectsStatus.BUSY)
         ]
 
-    def git_service(self, connection: PeerConnection, message: GitService) -> list[Effect]:
+    def git_service(self, connection: PeerConnection, admitted: Admitted[GitService]) -> list[Effect]:
         """Have git answer on a stream."""
+        message = admitted.message
         if message.service != UPLOAD_PACK:
             error, code, text, wait = ErrorCode.UNSUPPORTED, ResetCode.REFUSED, "unknown service", 0
         elif not self._sync.holds(message.repository):
@@ -146,8 +149,9 @@ class Serving:
         refusal = Send(connection.id, Error(message.request, error, text, wait))
         return [refusal, ResetStream(connection.id, message.stream, code)]
 
-    def get_receipt(self, connection: PeerConnection, message: GetReceipt) -> list[Effect]:
+    def get_receipt(self, connection: PeerConnection, admitted: Admitted[GetReceipt]) -> list[Effect]:
         """Give a receipt, now or when the record is here."""
+        message = admitted.message
         goal = self._sync.goals.get(message.repository)
         if SEEDS not in self._peers.me.capabilities:
             refusal = Error(message.request, ErrorCode.REFUSED, "this node keeps nothing")

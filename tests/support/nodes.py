@@ -18,6 +18,7 @@ from guts.git.source import SourceRepository
 from guts.identity import SigningKey, domain
 from guts.ids import ObjectId, PeerId, RepositoryId
 from guts.keystore import load_or_create_node_key
+from guts.net.handshake_limits import DEFAULT_HANDSHAKE_LIMITS, HandshakeLimits
 from guts.node.limits import Patience
 from guts.node.node import Node, read_clock, running
 from guts.store import repositories as table
@@ -71,6 +72,7 @@ class RunningNode:
     patience: Patience = field(default_factory=Patience)
     client: bool = False
     clock: Callable[[], Now] = read_clock
+    handshakes: HandshakeLimits = DEFAULT_HANDSHAKE_LIMITS
     _node: Node | None = None
     _task: "asyncio.Task[None] | None" = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -89,7 +91,13 @@ class RunningNode:
     async def _run(self, started: "asyncio.Future[Node]") -> None:
         key = load_or_create_node_key(self.config.network.keypair)
         async with running(
-            self.config, key, client=self.client, stop=self._stop, patience=self.patience, clock=self.clock
+            self.config,
+            key,
+            client=self.client,
+            stop=self._stop,
+            patience=self.patience,
+            clock=self.clock,
+            handshakes=self.handshakes,
         ) as node:
             started.set_result(node)
             await self._stop.wait()
@@ -225,11 +233,12 @@ class World:
         *,
         doors: tuple[BootstrapAddress, ...] = (),
         patience: Patience | None = None,
+        handshakes: HandshakeLimits = DEFAULT_HANDSHAKE_LIMITS,
         **flags: str,
     ) -> RunningNode:
         """Return a new node that runs."""
         config = config_of(self.root / name, doors, **flags)
-        node = RunningNode(self.root / name, config, patience or Patience())
+        node = RunningNode(self.root / name, config, patience or Patience(), handshakes=handshakes)
         await node.start()
         self.nodes.append(node)
         return node

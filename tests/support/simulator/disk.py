@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from guts.effects import PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
+from guts.effects import KeptScore, PeerMissed, PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
 from guts.events import Known
 from guts.ids import AuthorId, PeerId, RepositoryId
-from guts.peers.manager import StoredPeer
-from guts.peers.score import StoredFault
+from guts.peers.book import StoredPeer
 from guts.records import PeerRecord
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import EncodedRefs, RecordQuery, RefsAnswer, RefsQuery, RefsStatus
@@ -37,7 +36,7 @@ class Disk:
 
     copies: dict[RepositoryId, Copy] = field(default_factory=dict)
     peers: dict[PeerId, StoredPeer] = field(default_factory=dict)
-    faults: dict[PeerId, StoredFault] = field(default_factory=dict)
+    faults: dict[PeerId, KeptScore] = field(default_factory=dict)
     ledger: list[tuple[PeerId, str, float, float]] = field(default_factory=list)
     receipts: set[tuple[RepositoryId, PeerId, int]] = field(default_factory=set)
 
@@ -45,7 +44,7 @@ class Disk:
         """Return what is followed."""
         return {repository: copy.replica.known() for repository, copy in self.copies.items() if copy.seeding}
 
-    def keep(self, change: PeerSeen | ScoreChanged | SeedingStopped | ReceiptKept) -> None:
+    def keep(self, change: PeerSeen | PeerMissed | ScoreChanged | SeedingStopped | ReceiptKept) -> None:
         """Do what ``guts.node.persistence`` does."""
         match change:
             case PeerSeen(peer=peer, address=address, wall=wall):
@@ -53,10 +52,14 @@ class Disk:
                 told = PeerRecord.decode(change.peer_record).addresses
                 addresses = tuple(dict.fromkeys((address, *told) if address is not None else told))
                 reached = address is not None or (before is not None and before.reached)
-                self.peers[peer] = StoredPeer(peer, addresses, wall, reached)
-            case ScoreChanged(peer=peer):
-                self.ledger.append((peer, change.reason, change.change, change.fault))
-                self.faults[peer] = StoredFault(peer, change.fault, change.wall, change.banned_until)
+                good = wall if address is not None else before.last_good if before is not None else 0
+                self.peers[peer] = StoredPeer(peer, addresses, wall, reached, good, 0, change.peer_record)
+            case PeerMissed(peer=peer):
+                if (missed := self.peers.get(peer)) is not None:
+                    self.peers[peer] = replace(missed, failures=missed.failures + 1)
+            case ScoreChanged(score=score):
+                self.ledger.append((score.peer, change.reason, change.change, score.value))
+                self.faults[score.peer] = score
             case SeedingStopped(repository=repository):
                 if repository in self.copies:
                     self.copies[repository] = replace(self.copies[repository], seeding=False)

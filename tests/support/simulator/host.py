@@ -11,7 +11,8 @@ from guts.events import CommandId, ConnectionId
 from guts.gossip.protocol import GossipProtocol
 from guts.identity import SigningKey
 from guts.ids import RepositoryId
-from guts.peers.manager import Limits, PeerManager, Self
+from guts.peers.greeting import Self
+from guts.peers.manager import Limits, PeerManager
 from guts.peers.score import Scores
 from guts.records import PeerRecord
 from guts.service.service import Service
@@ -85,10 +86,11 @@ def make_service(host: Host, now: Now, rng: random.Random) -> Service:
         Self(host.key.peer_id, "guts/sim", CAPABILITIES, rng.randbytes(8)),
         make_record(host, now),
         Limits(settings.max_connections, settings.keepalive),
-        Scores(list(disk.faults.values()), now),
+        Scores(list(disk.faults.values()), now, int(now.mono * 1000)),
         list(disk.peers.values()),
         settings.doors,
         rng,
+        (host.address.ip,),
     )
     sync = RepoSync(
         disk.held(),

@@ -96,6 +96,7 @@ class Link(Generic[H]):
         ids: what each side calls it.
         clear_at: per side that sends, for messages and for packs: nothing that is sent later arrives earlier.
         stuck: per side that sends: what waits for a partition to end, and since when.
+        withheld: per side that receives: ``None``, and behind it the messages that it does not take yet; else empty.
     """
 
     hosts: tuple[H, H]
@@ -104,6 +105,7 @@ class Link(Generic[H]):
     open: bool = True
     clear_at: list[list[float]] = field(default_factory=lambda: [[0.0, 0.0], [0.0, 0.0]])
     stuck: list[list[Any]] = field(default_factory=lambda: [[], []])
+    withheld: list[list[Any]] = field(default_factory=lambda: [[], []])
     stuck_since: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
     def transit(self, rng: random.Random, profile: LinkProfile, side: int, size: int, now: float, lane: int) -> float:

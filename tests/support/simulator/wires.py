@@ -19,7 +19,7 @@ from guts.net.dial import DialRefused, DialTimedOut
 from guts.net.tcp import ConnectionLost
 from guts.wire import codec
 from guts.wire.codec import UnknownMessage
-from guts.wire.messages import Goodbye, Message
+from guts.wire.messages import Goodbye, Message, Ping, Pong
 from guts.wire.secure import Direction, MetSelf, UnexpectedPeer
 from tests.support.simulator.encoded import Encoder
 from tests.support.simulator.engine import Engine, Work
@@ -31,6 +31,9 @@ CONNECTION_TIMEOUT: Final = 10.0
 """Seconds until a dial that nobody answers is given up; the default of the config."""
 
 EPHEMERAL_PORT: Final = 40_000
+
+BESIDE_CREDIT: Final = (Ping, Pong, Goodbye)
+"""Messages that pass where others are withheld."""
 
 
 class Wires:
@@ -154,9 +157,33 @@ class Wires:
         if connection not in host.links:
             self._unreachable(link, side)
             return
+        if link.withheld[side] and not isinstance(message, BESIDE_CREDIT):
+            link.withheld[side].append(message)
+            return
+        self._hand_over(link, side, message)
+
+    def _hand_over(self, link: Link[Host], side: int, message: Message) -> None:
+        host, connection = link.hosts[side], link.ids[side]
         for observer in self.observers:
             observer.delivered(self._engine.now, link.hosts[1 - side].number, host.number, message)
-        self._handle(host, MessageReceived(connection, message))
+        self._handle(host, MessageReceived(connection, message, len(self.encoder.encoded(message))))
+
+    def withhold(self, host: Host, connection: ConnectionId, seconds: float) -> None:
+        """Hand no further message of ``connection`` to ``host`` for so long, but those that pass outside credit."""
+        if (found := host.links.get(connection)) is not None:
+            link, side = found
+            if not link.withheld[side]:
+                link.withheld[side].append(None)
+            self._engine.call_later(seconds, self._release, link, side)
+
+    def _release(self, link: Link[Host], side: int) -> None:
+        """Hand over what has waited, up to a message for which the host withholds again."""
+        waiting, link.withheld[side] = link.withheld[side][1:], []
+        while waiting and link.ids[side] in link.hosts[side].links:
+            self._hand_over(link, side, waiting.pop(0))
+            if link.withheld[side]:
+                link.withheld[side] += waiting
+                return
 
     def send_bytes(self, host: Host, connection: ConnectionId, data: bytes) -> None:
         """Send ``data`` in the place of a message."""

@@ -23,6 +23,7 @@ from guts.effects import (
     Serve,
     ServeGit,
     Withdraw,
+    Withhold,
 )
 from guts.events import (
     AddressesChanged,
@@ -323,6 +324,8 @@ class World:
                 self.wires.dial(host, target)
             case Disconnect(connection=connection, goodbye=goodbye):
                 self.wires.close(host, connection, goodbye)
+            case Withhold(connection=connection, seconds=seconds):
+                self.wires.withhold(host, connection, seconds)
             case FindProviders(repository=repository):
                 self.providers.find(host, repository)
             case Provide(repository=repository):

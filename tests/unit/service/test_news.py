@@ -270,7 +270,11 @@ def test_refused_record_is_not_looked_at_again_and_costs_whoever_relays_it_littl
     bench = followers()
     fetch = only_fetch(bench.say(1, WHOLE))
     bench.handle(finished(fetch, Failed(Fault("bad signature"))))
-    assert bench.say(2, WHOLE) == [Persist(ScoreChanged(IDS[2], 5.0, 5.0, "RELAYS_REFUSED", 0, WALL))]
+    [persist] = bench.say(2, WHOLE)
+    assert isinstance(persist, Persist)
+    assert isinstance(persist.change, ScoreChanged)
+    assert (persist.change.score.peer, persist.change.change) == (IDS[2], 5.0)
+    assert (persist.change.reason, persist.change.barred_ms) == ("RELAYS_REFUSED", 0)
 
 
 def test_record_whose_objects_are_bad_may_come_from_another() -> None:

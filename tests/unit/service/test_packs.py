@@ -5,7 +5,8 @@ import pytest
 from guts.effects import Effect, ResetStream, Send, Serve
 from guts.errors import PeerFault, Unavailable
 from guts.events import ConnectionId, ServeFinished, Woke
-from guts.service.admission import BUSY_RETRY_AFTER, MAX_SERVES, MAX_SERVES_PER_PEER
+from guts.limits import DEFAULTS
+from guts.service.admission import BUSY_RETRY_AFTER
 from guts.service.serve_queue import (
     MAX_PARKED,
     MAX_PARKED_PER_PEER,
@@ -19,6 +20,7 @@ from guts.service.serving import ALL_SLICES
 from guts.wire.messages import GetObjects, Objects, ObjectsStatus, ResetCode
 from tests.unit.service.bench import Bench, R, S, known
 
+MAX_SERVES, MAX_SERVES_PER_PEER = int(DEFAULTS["serves"]), int(DEFAULTS["serves_per_peer"])
 C1, C2, C3, C4, C5 = (ConnectionId(number) for number in range(1, 6))
 
 
