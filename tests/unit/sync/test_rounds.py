@@ -1,5 +1,6 @@
 """Anti-entropy in batches: each repository about once in an interval, in few messages."""
 
+import itertools
 import random
 
 import pytest
@@ -25,7 +26,7 @@ def test_next_round_is_within_half_an_interval_and_on_the_grid(seed: int) -> Non
     assert times[0] >= 1000.0 + INTERVAL / 2 - STEP / 2
     assert times[-1] <= 1000.0 + 1.5 * INTERVAL + STEP / 2
     assert ROUNDS <= len(times) <= ROUNDS + 2
-    assert all(abs(later - earlier - STEP) < 1e-6 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(abs(later - earlier - STEP) < 1e-6 for earlier, later in itertools.pairwise(times))
     pauses = [rounds.next(1000.0) - 1000.0 for _ in range(10_000)]
     assert abs(sum(pauses) / len(pauses) - INTERVAL) < INTERVAL / 20
 
@@ -103,7 +104,7 @@ def test_repositories_are_compared_once_in_an_interval_in_few_messages(repositor
     assert all(
         later - earlier <= 1.5 * INTERVAL + STEP
         for times in many.compared.values()
-        for earlier, later in zip(times, times[1:], strict=False)
+        for earlier, later in itertools.pairwise(times)
     )
     # At the most one for every 64 repositories, and one for each round that is not full.
     assert len(many.sent) <= len(times) / MAX_QUERIES + (rounds + 1) * ROUNDS
