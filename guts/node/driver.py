@@ -317,6 +317,7 @@ class Driver:
             log.debug("dial of %s failed: %s", target, why)
             await self.post(DialFailed(target, why))
             return
+        self._spawn(self._presence.met(address, connection.peer))
         await self.serve_connection(connection, target)
 
     async def _find_providers(self, repository: RepositoryId) -> None:
