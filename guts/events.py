@@ -190,6 +190,26 @@ FetchOutcome = Accepted | NothingNew | Incomplete | Failed
 
 
 @dataclass(frozen=True, slots=True)
+class VettedRecord:
+    """A record that is good as far as that can be told without its objects; ``time_ms``: when its author signed it."""
+
+    author: AuthorId
+    head: Head
+    record: EncodedRefs
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vetted:
+    """A running ``Fetch`` has found records good, by all that needs no objects, and gets their objects next."""
+
+    fetch: FetchId
+    repository: RepositoryId
+    connection: ConnectionId
+    records: tuple[VettedRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FetchFinished:
     """A ``Fetch`` has ended, one way or the other; every Fetch ends with exactly one of these."""
 
@@ -377,6 +397,7 @@ OwnEvent = (
     | ProvidersFound
     | LookupFinished
     | RefsLoaded
+    | Vetted
     | FetchFinished
     | LookFinished
     | ServeFinished

@@ -57,6 +57,8 @@ from guts.events import (
     ServeFinished,
     SourceFailed,
     UnknownMessageReceived,
+    Vetted,
+    VettedRecord,
     Woke,
 )
 from guts.ids import PeerId, RepositoryId
@@ -345,11 +347,14 @@ class Driver:
         return (), b""
 
     async def _fetch(self, effect: Fetch) -> None:
+        async def vetted(records: tuple[VettedRecord, ...]) -> None:
+            await self.post(Vetted(effect.fetch, effect.repository, effect.connection, records))
+
         connection = self._connections.get(effect.connection)
         if connection is None:
             outcome: FetchOutcome = Failed(Gone("the connection is gone"))
         else:
-            outcome = await self._transfers.fetch(effect, connection)
+            outcome = await self._transfers.fetch(effect, connection, vetted)
         match outcome:
             case Failed(error=StorageFault() as error):
                 log.error("can't store %s: %s", effect.repository.short, error)

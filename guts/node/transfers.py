@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from typing import ClassVar, Final
 
 from guts.clock import Now
 from guts.effects import Candidate, Fetch
 from guts.errors import GutsError, PeerFault, Severity, Unavailable
-from guts.events import Failed, FetchOutcome, Incomplete, Known, NothingNew
+from guts.events import Failed, FetchOutcome, Head, Incomplete, Known, NothingNew, VettedRecord
 from guts.git.ancestry import NotHeld
 from guts.git.command import GitTimedOut
 from guts.git.quarantine import Quarantine
@@ -22,8 +22,10 @@ from guts.node.history import settle, with_headers
 from guts.node.limits import Patience
 from guts.node.repositories import Repositories
 from guts.store.repositories import Conflict
+from guts.trust.signed_refs import SignedRefs
 from guts.wire.limits import MAX_OBJECT_IDS, SLICES_BYTES
 from guts.wire.messages import (
+    EncodedRefs,
     GetObjects,
     Objects,
     ObjectsStatus,
@@ -35,6 +37,9 @@ ALL_SLICES: Final = b"\xff" * SLICES_BYTES
 
 MIN_BYTES_PER_SECOND: Final = 1024
 """Of a pack that comes, averaged over ``Patience.stall``: who sends a byte a minute would hold one of four places."""
+
+
+OnVetted = Callable[[tuple[VettedRecord, ...]], Awaitable[None]]
 
 
 class ForcedUnmarked(PeerFault):
@@ -73,17 +78,21 @@ class Transfers:
 
     # --- fetching -------------------------------------------------------------------------------------------
 
-    async def fetch(self, effect: Fetch, connection: TcpConnection) -> FetchOutcome:
-        """Verify a candidate, get its objects, commit. Never raises but for bugs."""
+    async def fetch(self, effect: Fetch, connection: TcpConnection, vetted: OnVetted) -> FetchOutcome:
+        """Verify a candidate, get its objects, commit. Never raises but for bugs.
+
+        Args:
+            vetted: is told of the new records, before their objects are asked for.
+        """
         try:
-            return await self._fetch(effect, connection)
+            return await self._fetch(effect, connection, vetted)
         except (MissingContext, Conflict):
             # Of the state as it is now, or was when the fetch began: to be asked for afresh.
             return Incomplete()
         except GutsError as error:
             return Failed(error)
 
-    async def _fetch(self, effect: Fetch, connection: TcpConnection) -> FetchOutcome:
+    async def _fetch(self, effect: Fetch, connection: TcpConnection, vetted: OnVetted) -> FetchOutcome:
         repository = effect.repository
         stored = await self._repositories.stored(repository)
         held = await asyncio.to_thread(Held.of, stored) if stored is not None else None
@@ -95,6 +104,8 @@ class Transfers:
         if verified is None:
             return NothingNew(await self._repositories.known(repository) if stored is not None else Known())
         verified = await settle(self._repositories.database, held, verified)
+        if verified.new:
+            await vetted(tuple(_vetted(new.record) for new in verified.new))
         async with self._repositories.writing(repository) as (bare, hold), bare.quarantine() as quarantine:
             tips = verified.tips
             missing = tips - await bare.has(tips)
@@ -181,6 +192,11 @@ class Transfers:
             stream.reset(ResetCode.CANCELLED)
             return TransferStalled("the peer does not take the pack")
         return None
+
+
+def _vetted(record: SignedRefs) -> VettedRecord:
+    encoded = EncodedRefs(record.header_bytes, record.entries_bytes)
+    return VettedRecord(record.author, Head(record.seq, record.hash), encoded, record.header.time_ms)
 
 
 async def check_forced(verified: Verified, quarantine: Quarantine) -> None:

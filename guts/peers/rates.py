@@ -27,6 +27,7 @@ from guts.wire.messages import (
     GitService,
     Goodbye,
     Gossip,
+    Graft,
     Hello,
     HelloAck,
     Message,
@@ -36,6 +37,7 @@ from guts.wire.messages import (
     Objects,
     Ping,
     Pong,
+    Prune,
     Receipt,
     Refs,
     Subscribe,
@@ -63,7 +65,7 @@ def class_of(message: Message) -> MessageClass:
     match message:
         case Hello() | HelloAck() | Ping() | Pong() | Goodbye():
             return MessageClass.CONTROL
-        case Gossip() | NewCommit() | NewProof() | NewRepository() | Subscribe():
+        case Gossip() | NewCommit() | NewProof() | NewRepository() | Subscribe() | Prune() | Graft():
             return MessageClass.GOSSIP
         case GetRefs() | GetReceipt():
             return MessageClass.REFS

@@ -126,11 +126,14 @@ class Admission:
         _end(self._loads, connection)
 
     def begin_serve(self, connection: ConnectionId) -> bool:
-        """Count a GetObjects in; ``False`` where the peer or everybody has too many under way."""
+        """Count a GetObjects in; ``False`` where the peer or everybody has too many under way.
+
+        The last free place is for a peer that has none: two identities with all they may have don't fill all.
+        """
         return (
             self._has_room(connection)
             and self._below("serves_per_peer", self._serves.get(connection, 0))
-            and self._below("serves", sum(self._serves.values()))
+            and self._below("serves", sum(self._serves.values()) + (connection in self._serves))
             and _begin(self._serves, connection)
         )
 
@@ -140,7 +143,7 @@ class Admission:
 
     def begin_git(self, connection: ConnectionId, address: Address) -> bool:
         """Count a GitService in; ``False`` where the peer, its network or everybody has too many under way."""
-        network = _network(address)
+        network = network_of(address)
         neighbours = sum(network == other for _, other in self._git) if network else 0
         room = (
             self._has_room(connection)
@@ -187,7 +190,7 @@ class Admission:
         return True
 
 
-def _network(address: Address) -> str:
+def network_of(address: Address) -> str:
     """Return the /24 or /48 of a global address; of others "": in a LAN, or on one machine, many share a range."""
     ip = ipaddress.ip_address(address.ip)
     return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 48), strict=False)) if ip.is_global else ""

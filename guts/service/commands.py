@@ -91,6 +91,7 @@ class Commands:
     def _unseed(self, command_id: CommandId, repository: RepositoryId) -> list[Effect]:
         if repository not in self._sync.goals:
             return [Reply(command_id, NotFollowed(repository))]
+        self._news.unfollowed(repository)
         kept = [Persist(SeedingStopped(repository))] if self._sync.holds(repository) else []
         return [
             *self._sync.drop(repository),

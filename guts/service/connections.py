@@ -10,6 +10,8 @@ from guts.events import CommandId, Connect, ConnectionId
 from guts.ids import PeerId
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
+from guts.service.news import News
+from guts.service.serving import Serving
 from guts.sync.goal import SyncTimedOut, Waiter
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
@@ -18,7 +20,9 @@ from guts.sync.reposync import RepoSync
 class Connections:
     """Tells the parts that ask peers who has come and who has gone; answers the commands that wait for a dial."""
 
-    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts) -> None:
+    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts, serving: Serving, news: News) -> None:
+        self._serving = serving
+        self._news = news
         self._peers = peers
         self._sync = sync
         self._inquiries = (sync, sync.readings)
@@ -59,6 +63,8 @@ class Connections:
         for part in self._inquiries:
             effects += part.peer_gone(connection.peer, connection_id, now.mono)
         self._receipts.gone(connection_id)
+        self._serving.gone(connection_id)
+        self._news.connection_gone(connection_id)
         if connection.dialled is None or connection.was_ready:
             return effects
         if self._peers.connection_to(connection.peer) is not None:

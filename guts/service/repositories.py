@@ -70,9 +70,7 @@ class Repositories:
             case _:
                 pass
         effects += self._sync.fetch_finished(event, now.mono)
-        if isinstance(event.outcome, Accepted) and goal is not None:
-            effects += self._news.announce(event.repository, event.outcome, before, event.connection, now)
-        return effects
+        return effects + self._news.fetched(event, before, now)
 
     def look_finished(self, event: LookFinished, now: Now) -> list[Effect]:
         """Take the outcome of a reading."""

@@ -34,9 +34,11 @@ from guts.events import (
     ServeFinished,
     SourceFailed,
     UnknownMessageReceived,
+    Vetted,
     Woke,
 )
-from guts.gossip.protocol import GossipProtocol, envelope
+from guts.gossip.envelope import envelope
+from guts.gossip.protocol import GossipProtocol
 from guts.limits import Limits
 from guts.peers.keepalive import pong
 from guts.peers.manager import PeerManager
@@ -60,6 +62,7 @@ from guts.wire.messages import (
     GitService,
     Goodbye,
     Gossip,
+    Graft,
     Hello,
     HelloAck,
     Message,
@@ -69,6 +72,7 @@ from guts.wire.messages import (
     Objects,
     Ping,
     Pong,
+    Prune,
     Receipt,
     Refs,
     Subscribe,
@@ -96,14 +100,14 @@ class Service:
         self.admission = Admission(self.limits, self.rates)
         self.serving = Serving(peers, sync, self.receipts, self.admission)
         self._inquiries = (sync, sync.readings)
-        self._connections = Connections(peers, sync, self.receipts)
-        self.news = News(peers, gossip, sync, self.receipts)
+        self.news = News(peers, gossip, sync, self.receipts, self.serving)
+        self._connections = Connections(peers, sync, self.receipts, self.serving, self.news)
         self._repositories = Repositories(peers, sync, self.receipts, self.news)
         self._commands = Commands(self._connections, Banning(peers), sync, self.receipts, self.news, self.admission)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
-        parts = (*self._inquiries, self.receipts, self._connections)
+        parts = (*self._inquiries, self.receipts, self._connections, self.serving, self.news)
         return min(self.peers.deadline(now), *(part.deadline() for part in parts))
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
@@ -148,13 +152,14 @@ class Service:
             case RefsLoaded(connection=connection, request=request, answers=answers, cursor=cursor):
                 self.admission.end_load(connection)
                 return [Send(connection, Refs(request, answers, cursor))]
+            case Vetted():
+                return self.news.vetted(event, now)
             case FetchFinished():
                 return self._repositories.fetch_finished(event, now)
             case LookFinished():
                 return self._repositories.look_finished(event, now)
             case ServeFinished(connection=connection, error=error):
-                self.admission.end_serve(connection)
-                return self._fault_of(connection, error, now)
+                return self._fault_of(connection, error, now) + self.serving.served(connection)
             case GitServed(connection=connection, error=error):
                 self.admission.end_git(connection)
                 return self._fault_of(connection, error, now)
@@ -222,7 +227,7 @@ class Service:
             case Refs() as message:
                 return self._repositories.refs(connection, admitted.of(message), now)
             case GetObjects() as message:
-                return self.serving.get_objects(connection, admitted.of(message))
+                return self.serving.get_objects(connection, admitted.of(message), now.mono)
             case Objects() as message:
                 # Status and stream say the same, and the worker that reads the stream acts on it; but for the time.
                 self.sync.fetches.busy(connection.id, message)
@@ -237,6 +242,12 @@ class Service:
                 return self.news.gossip(connection, admitted.of(message), now)
             case NewCommit() | NewProof() as message:
                 return self.news.gossip(connection, admitted.of(message).opened(envelope), now)
+            case Prune() as message:
+                self.news.pruned(connection, admitted.of(message))
+                return []
+            case Graft() as message:
+                self.news.grafted(connection, admitted.of(message))
+                return []
             case NewRepository() as message:
                 return self.news.told(connection, admitted.of(message), now)
             case Goodbye() as message:
@@ -251,4 +262,5 @@ class Service:
         effects = self.peers.tick(now) + self.receipts.tick(now.mono)
         for part in self._inquiries:
             effects += part.tick(now.mono)
+        effects += self.news.tick(now) + self.serving.tick(now.mono)
         return effects + self._connections.tick(now)

@@ -1,7 +1,6 @@
 """Who is being asked for refs, about what: a few GetRefs under way with each peer, the rest waits here."""
 
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -92,9 +91,8 @@ class Questions:
         self._query = query
         self._next_request = next_request
         self._lines: dict[PeerId, _Line] = {}
-        # Of every question since the oldest open one, in the order of their deadlines: a thousand idle peers cost
-        # nothing per event.
-        self._due: deque[tuple[float, PeerId, int]] = deque()
+        # All are given the same time, so the first is overdue first; asked for after each event of the node.
+        self._awaited: dict[tuple[PeerId, int], Question] = {}
 
     def connections(self) -> list[ConnectionId]:
         """Return the connections of the ready peers."""
@@ -110,6 +108,7 @@ class Questions:
 
     def begin(self, peer: PeerId, connection: ConnectionId) -> None:
         """Note that ``peer`` is ready, over ``connection``."""
+        self._end(peer)
         self._lines[peer] = _Line(connection)
 
     def end(self, peer: PeerId, connection: ConnectionId) -> bool:
@@ -117,8 +116,13 @@ class Questions:
         line = self._lines.get(peer)
         if line is None or line.connection != connection:
             return False
-        del self._lines[peer]
+        self._end(peer)
         return True
+
+    def _end(self, peer: PeerId) -> None:
+        line = self._lines.pop(peer, None)
+        for request in line.asked if line is not None else ():
+            self._awaited.pop((peer, request), None)
 
     def connection(self, peer: PeerId) -> ConnectionId | None:
         """Return the connection over which ``peer`` is ready."""
@@ -142,8 +146,8 @@ class Questions:
             if queries:
                 request = self._next_request()
                 repositories = tuple(query.repository for query in queries)
-                line.asked[request] = Question(peer, repositories, now + ANSWER_TIMEOUT)
-                self._due.append((now + ANSWER_TIMEOUT, peer, request))
+                question = Question(peer, repositories, now + ANSWER_TIMEOUT)
+                line.asked[request] = self._awaited[peer, request] = question
                 sends.append(Send(line.connection, GetRefs(request, queries)))
         return sends
 
@@ -171,31 +175,21 @@ class Questions:
     def close(self, peer: PeerId, request: int) -> None:
         """Forget a question that was answered."""
         del self._lines[peer].asked[request]
+        self._awaited.pop((peer, request), None)
 
     def overdue(self, now: float) -> list[tuple[PeerId, tuple[RepositoryId, ...]]]:
         """Return what has become overdue since the last call, with what waits behind it for good."""
         found: list[tuple[PeerId, tuple[RepositoryId, ...]]] = []
-        late: dict[PeerId, None] = {}
-        while self.deadline() <= now:
-            _, peer, request = self._due.popleft()
-            question = self._lines[peer].asked[request]
+        while self._awaited and (question := next(iter(self._awaited.values()))).deadline <= now:
+            del self._awaited[next(iter(self._awaited))]
             question.deadline = math.inf
-            found.append((peer, question.repositories))
-            late[peer] = None
-        for peer in late:
-            line = self._lines[peer]
-            if line.silent:
-                found.append((peer, tuple(line.waiting)))
+            found.append((question.peer, question.repositories))
+            line = self._lines[question.peer]
+            if line.silent and line.waiting:
+                found.append((question.peer, tuple(line.waiting)))
                 line.waiting.clear()
         return found
 
     def deadline(self) -> float:
         """Return when the next question is overdue (monotonic seconds); infinity for never."""
-        while self._due and not self._open(*self._due[0]):
-            self._due.popleft()
-        return self._due[0][0] if self._due else math.inf
-
-    def _open(self, deadline: float, peer: PeerId, request: int) -> bool:
-        line = self._lines.get(peer)
-        question = line.asked.get(request) if line is not None else None
-        return question is not None and question.deadline == deadline
+        return next(iter(self._awaited.values())).deadline if self._awaited else math.inf

@@ -17,7 +17,7 @@ from tests.support.peers import IDS
 
 ONE, OTHER = IDS[1], IDS[2]
 HERE, THERE = "198.51.100.7", "203.0.113.9"
-EXPECTED = {"control": (2, 60), "gossip": (10, 1024), "refs": (5, 100), "objects": (2, 20), "answers": (100, 1000)}
+EXPECTED = {"control": (2, 60), "gossip": (10, 1024), "refs": (5, 100), "objects": (10, 100), "answers": (100, 1000)}
 
 
 def rates(limits: Limits | None = None, penalised: Sequence[str] = ()) -> Rates:

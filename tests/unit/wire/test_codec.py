@@ -59,6 +59,8 @@ def test_committed_vectors_decode() -> None:
         "NewCommit",
         "NewRepository",
         "NewProof",
+        "Prune",
+        "Graft",
         "Gossip",
         "Subscribe",
         "Goodbye",
@@ -161,7 +163,7 @@ def test_codec_refuses_text_that_is_not_utf8_or_not_printable() -> None:
 
 
 def test_codec_names_an_unknown_type() -> None:
-    for number in (0, 13, 14, 21, 127):
+    for number in (0, 13, 14, 23, 127):
         with pytest.raises(UnknownMessage) as caught:
             decode(canonical.encode([number, b"whatever", [1, "x"]]))
         assert caught.value.type == number
@@ -219,7 +221,7 @@ def test_codec_bounds_a_new_commit_with_its_record() -> None:
 
 def test_codec_bounds_unknown_messages() -> None:
     def unknown(size: int) -> bytes:
-        return canonical.encode([21, b"x" * size])
+        return canonical.encode([99, b"x" * size])
 
     size = limits.MAX_MESSAGE_BYTES - len(unknown(60_000)) + 60_000
     with pytest.raises(UnknownMessage):
