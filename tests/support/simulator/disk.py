@@ -61,13 +61,13 @@ class Disk:
             case PeerMissed(peer=peer):
                 if (missed := self.peers.get(peer)) is not None:
                     self.peers[peer] = replace(missed, failures=missed.failures + 1)
+            case ScoreChanged(score=score):
+                self.ledger.append((score.peer, change.reason, change.change, score.value))
+                self.faults[score.peer] = score
             case BanKept(subject=subject):
                 self.bans[subject] = change
             case BanLifted(subject=subject):
                 self.bans.pop(subject, None)
-            case ScoreChanged(score=score):
-                self.ledger.append((score.peer, change.reason, change.change, score.value))
-                self.faults[score.peer] = score
             case SeedingStopped(repository=repository):
                 if repository in self.copies:
                     self.copies[repository] = replace(self.copies[repository], seeding=False)
