@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from guts.net import tcp
+from guts.net.reader import PeerSilent
 from guts.net.stream import Stream, StreamFailed
 from guts.records import PeerRecord
 from guts.wire import codec
@@ -94,7 +95,7 @@ async def test_b2_socket_that_takes_nothing_is_closed_and_its_streams_end(monkey
             for _ in range(32):
                 tasks.create_task(write(connection.open_stream()))
             await connection.run(lambda _: None)
-        assert isinstance(connection.closed_by, tcp.PeerSilent)
+        assert isinstance(connection.closed_by, PeerSilent)
         ended.set()
 
     async with listening(serve) as listener:

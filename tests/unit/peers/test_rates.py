@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from guts.effects import Candidate
 from guts.ids import PeerId
 from guts.limits import DEFAULTS, Limits
-from guts.peers.rates import MAX_PEERS, PENALTY, MessageClass, Rates, TokenBucket, checks_of, class_of
+from guts.peers.rates import (
+    MAX_PEERS,
+    PENALTY,
+    MessageClass,
+    Rates,
+    TokenBucket,
+    class_of,
+    signatures_in,
+    signatures_offered,
+)
 from guts.wire.messages import EncodedRefs, Message
 from tests.support.messages import EXAMPLES
 from tests.support.peers import IDS
@@ -21,7 +30,7 @@ EXPECTED = {"control": (2, 60), "gossip": (10, 1024), "refs": (5, 100), "objects
 
 
 def rates(limits: Limits | None = None, penalised: Sequence[str] = ()) -> Rates:
-    return Rates(limits or Limits(), lambda ip, now: ip in penalised)
+    return Rates(limits or Limits(), lambda peer, ip, now: ip in penalised)
 
 
 @pytest.mark.parametrize("kind", MessageClass)
@@ -130,4 +139,9 @@ def test_every_message_has_a_class() -> None:
 
 
 def test_every_signature_that_is_offered_counts() -> None:
-    assert checks_of(Candidate((b"d",) * 3, (b"h",) * 5, (EncodedRefs(b"h", b"e"),), (b"p",))) == 11
+    assert signatures_offered(Candidate((b"d",) * 3, (b"h",) * 5, (EncodedRefs(b"h", b"e"),), (b"p",))) == 11
+    assert {name: signatures_in(message) for name, message in EXAMPLES.items() if signatures_in(message)} == {
+        **dict.fromkeys(["Hello", "Hello, nothing said", "HelloAck", "NewRepository"], 1),
+        **dict.fromkeys(["Receipt", "Receipt, not asked for"], 1),
+        "Peers": 2,
+    }
