@@ -43,7 +43,7 @@ from guts.limits import Limits
 from guts.peers.exchange import PeerExchange
 from guts.peers.keepalive import pong
 from guts.peers.manager import PeerManager
-from guts.peers.rates import Rates, checks_of
+from guts.peers.rates import Rates, signatures_in, signatures_offered
 from guts.peers.state import PeerConnection
 from guts.service.admission import Admission, Admitted
 from guts.service.banning import Banning
@@ -205,11 +205,12 @@ class Service:
         if isinstance(event.message, GOSSIP) and self.peers.scores.grey(connection.peer, now.mono):
             return [*waits]
         effects = self._act(connection, admitted, now)
-        return [*effects, *waits, *self._checks(connection, effects, now)]
+        return [*effects, *waits, *self._checks(connection, event.message, effects, now)]
 
-    def _checks(self, connection: PeerConnection, effects: list[Effect], now: Now) -> list[Effect]:
-        """Count the signatures that a message makes workers check; who brings too many has to wait."""
-        count = sum(checks_of(effect.candidate) for effect in effects if isinstance(effect, Fetch | Look))
+    def _checks(self, connection: PeerConnection, message: Message, effects: list[Effect], now: Now) -> list[Effect]:
+        """Count the signatures that a message makes this node check; who brings too many has to wait."""
+        offered = (signatures_offered(effect.candidate) for effect in effects if isinstance(effect, Fetch | Look))
+        count = signatures_in(message) + sum(offered)
         seconds = self.rates.spend_checks(count, now.mono) if count else 0.0
         return [Withhold(connection.id, seconds)] if seconds else []
 
