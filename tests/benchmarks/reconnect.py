@@ -14,6 +14,7 @@ import contextlib
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ from guts.gossip.protocol import GossipProtocol
 from guts.identity import SigningKey
 from guts.net.dial import dial
 from guts.net.tcp import TcpConnection
-from guts.node.driver import resolve
+from guts.node.dials import resolve
 from guts.node.node import read_clock
 from guts.noise.keys import KeyPair
 from guts.peers.greeting import Self
@@ -105,7 +106,7 @@ class LightNode:
     async def _dial(self, target: BootstrapAddress) -> None:
         self._dials.append(time.monotonic())
         try:
-            address = await resolve(target)
+            address, *_ = await resolve(target)
             connection = await dial(
                 address, key=self._key, network=self._network, static=self._static, expected=target.peer
             )
@@ -194,16 +195,26 @@ def grazing(door: str, network_name: str, count: int) -> Iterator[Herd]:
             process.stdin.close()
 
 
+def _port() -> int:
+    """Return a free port that no dial takes as its own, as one of those that the system gives may be."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
 def measure(peers: int = PEERS) -> list[Figure]:
     """Run everything; return the figures."""
     figures: list[Figure] = []
     with network.cluster(2) as cluster:
-        door = cluster.member(DOOR)
+        door, port = cluster.member(DOOR), _port()
         path = door.home / "config.toml"
-        path.write_text(path.read_text().replace("[network]\n", f"[network]\nmax_connections = {peers + 100}\n", 1))
+        text = path.read_text().replace("[network]\n", f"[network]\nmax_connections = {peers + 100}\n", 1)
+        path.write_text(text.replace(f':{door.port}"', f':{port}"'))
         config = Config.load({}, door.environ({}))
         cluster.start(DOOR)
-        with grazing(door.address, config.network.network_name, peers) as herd:
+        with grazing(f"{door.node_id}@127.0.0.1:{port}", config.network.network_name, peers) as herd:
             herd.gather(time.monotonic())
             for ends, name in ((signal.SIGKILL, "a kill"), (signal.SIGTERM, "a stop")):
                 if ends is signal.SIGKILL:
