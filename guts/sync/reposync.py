@@ -21,7 +21,7 @@ from guts.events import (
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.fetches import RunningFetch
 from guts.sync.goal import Goal, NoLongerFollowed, Waiter
-from guts.sync.inquiries import DoesNotConnect, Inquiries
+from guts.sync.inquiries import DoesNotConnect, Inquiries, Preference, nobody_first
 from guts.sync.questions import RequestIds
 from guts.sync.readings import Readings
 from guts.sync.rounds import Batch, Rounds
@@ -52,16 +52,18 @@ class RepoSync(Inquiries[Goal]):
         rng: random.Random,
         now: float,
         ask_interval: float = ASK_INTERVAL,
+        preference: Preference = nobody_first,
     ) -> None:
         """Follow what is ``held`` already.
 
         Args:
             holders: names the ready peers known to hold a repository.
             ask_interval: seconds between two rounds of anti-entropy for one repository, ± half.
+            preference: as for ``Inquiries``.
         """
         self.requests = requests = RequestIds()
-        super().__init__(holders, rng, requests.next)
-        self.readings = Readings(holders, rng, requests.next)
+        super().__init__(holders, rng, requests.next, preference)
+        self.readings = Readings(holders, rng, requests.next, preference)
         self._rounds = Rounds(ask_interval, rng)
         for repository, known in held.items():
             goal = self.goals[repository] = Goal(repository, known, held=True, next_search=now)
@@ -285,7 +287,8 @@ class RepoSync(Inquiries[Goal]):
         holders = list(self._holders(goal.repository))
         willing = [peer for peer in holders if goal.willing(peer, now)]
         if willing and not rested:
-            self._put(goal, batch.choose(willing), now)
+            better = [peer for peer in willing if self._preference(peer, now) >= 0.0]
+            self._put(goal, batch.choose(better or willing), now)
         if len(holders) < WANTED_HOLDERS and self._search.may_look_up(goal, now):
             effects += self._search.look_up(goal, now)
         resting = [goal.retry_after[peer] for peer in goal.resting]
