@@ -122,6 +122,10 @@ class News:
         if not self._sync.listens(connection.peer, news.repository, now.mono):
             self._gossip.forget(message)
             return []
+        if self._sync.doubts(news, now.mono):
+            self._gossip.forget(message)
+            self._gossip.missing.told(connection.id, news, connection.rtt, now.mono)
+            return []
         effects = self._sync.news(connection.peer, connection.id, news, now.mono)
         for effect in effects:
             if isinstance(effect, Fetch):
@@ -182,6 +186,7 @@ class News:
         if goal is None or goal.fetch != event.fetch or not goal.held:
             # Who copies it for the first time has nothing to tell those who told it.
             return []
+        self._sync.vetted(event.fetch)
         asked = self._sync.fetches.running[event.fetch].asked
         listeners = self._listeners(event.repository)
         sends: list[Send] = []
@@ -200,11 +205,12 @@ class News:
         """
         fresh = self._fresh.pop(event.fetch, None)
         told = self._told.pop(event.fetch, None)
-        effects, sent_away = self._serving.settled(event.repository, now.mono)
+        committed = isinstance(event.outcome, Accepted)
+        effects, in_vain = self._serving.settled(event.repository, now.mono, committed=committed)
+        for header_hash in fresh or ():
+            self._gossip.have_not(header_hash, in_vain)
         match event.outcome:
             case Accepted() if event.repository in self._sync.goals:
-                for _, head, _ in event.outcome.news:
-                    self._gossip.have_not(head.hash, sent_away)
                 effects += self._announce(event.repository, event.outcome, before, event.connection, fresh, now)
             case Failed(error=PeerFault()) if told is not None and fresh is None:
                 self._gossip.reject(told, now.mono)

@@ -15,7 +15,7 @@ from guts.addresses import Address, BootstrapAddress
 from guts.effects import Candidate, Effect, Reply
 from guts.errors import GutsError, PeerFault, Severity, StorageFault, Unavailable
 from guts.events import CommandId, ConnectionId, FetchFinished, FetchId, LookFinished, LookupFinished
-from guts.ids import PeerId, RepositoryId
+from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.agenda import Agenda
 from guts.sync.fetches import Fetches, RunningFetch, pause
 from guts.sync.goal import NOT_HELD, Goal, Waiter
@@ -307,7 +307,15 @@ class Inquiries(ABC, Generic[G]):
     # --- transfers ------------------------------------------------------------------------------------------
 
     def _fetch(
-        self, goal: G, peer: PeerId, candidate: Candidate, now: float, *, asked: bool, partial: bool
+        self,
+        goal: G,
+        peer: PeerId,
+        candidate: Candidate,
+        now: float,
+        *,
+        asked: bool,
+        partial: bool,
+        author: AuthorId | None = None,
     ) -> list[Effect]:
         connection = self._questions.connection(peer)
         assert connection is not None
@@ -319,7 +327,7 @@ class Inquiries(ABC, Generic[G]):
             return []
         goal.offers.pop(peer, None)
         request = self._next_request()
-        transfer = RunningFetch(goal.repository, peer, connection, request, asked, partial)
+        transfer = RunningFetch(goal.repository, peer, connection, request, asked, partial, author)
         return [self._transfer(goal, self.fetches.begin(goal, transfer), transfer, candidate)]
 
     def _ended(self, event: FetchFinished | LookFinished, now: float) -> tuple[G | None, list[Effect]]:
@@ -355,9 +363,12 @@ class Inquiries(ABC, Generic[G]):
                 goal.resting.pop(peer, None)
             elif transfer.pause is None:
                 goal.failed[peer] = now
+        return self._ask_holders(goal, now)
+
+    def _ask_holders(self, goal: G, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        for other in sorted(self._holders(goal.repository), key=lambda holder: -self._preference(holder, now)):
-            effects += self.ask(other, repositories, now)
+        for holder in sorted(self._holders(goal.repository), key=lambda holder: -self._preference(holder, now)):
+            effects += self.ask(holder, [goal.repository], now)
         return effects
 
     def _invite(self, now: float) -> list[Effect]:

@@ -1,11 +1,13 @@
 """``RepoSync``: find peers, ask for refs, see what is newer, have it fetched; see the package's docstring."""
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, assert_never
 
 from guts.addresses import BootstrapAddress
 from guts.effects import Candidate, Effect, Fetch, Persist, Provide, Reply, SeedingStopped, Send
+from guts.errors import GutsError, PeerFault, Severity
 from guts.events import (
     Accepted,
     CommandId,
@@ -185,6 +187,15 @@ class RepoSync(Inquiries[Goal]):
     def _nothing_newer(self, goal: Goal, peer: PeerId, now: float) -> None:
         goal.confirmed = True
 
+    def vetted(self, fetch: FetchId) -> None:
+        """Note that what a running transfer was offered is found good, by all that needs no objects."""
+        self.fetches.running[fetch].vetted = True
+
+    def doubts(self, news: NewCommit, now: float) -> bool:
+        """Tell whether a record of that author could not be had lately: its teller may not have its objects either."""
+        goal = self.goals.get(news.repository)
+        return goal is not None and now < goal.doubted.get(news.author, -math.inf)
+
     def news(self, peer: PeerId, connection: ConnectionId, news: NewCommit, now: float) -> list[Effect]:
         """Take a NewCommit: fetch at once where its record came along, else ask for it."""
         goal = self.goals.get(news.repository)
@@ -193,7 +204,8 @@ class RepoSync(Inquiries[Goal]):
         if self.has(news.repository, news.author, news.seq, news.hash):
             return []
         if news.record is not None and goal.held and self._questions.connection(peer) == connection:
-            return self._fetch(goal, peer, Candidate((), (), (news.record,)), now, asked=False, partial=False)
+            candidate = Candidate((), (), (news.record,))
+            return self._fetch(goal, peer, candidate, now, asked=False, partial=False, author=news.author)
         return self._ask_afresh(goal, peer, now)
 
     def ask_afresh(self, peer: PeerId, repository: RepositoryId, now: float) -> list[Effect]:
@@ -251,10 +263,25 @@ class RepoSync(Inquiries[Goal]):
                 return self._ask_afresh(goal, transfer.peer, now)
             case Incomplete():
                 return self._failed(goal, transfer, DoesNotConnect("its answer does not follow from what is here"), now)
+            case Failed(error=error) if self._is_the_records(transfer, error):
+                assert transfer.author is not None
+                goal.doubted[transfer.author] = now + self._jittered(LISTEN_AFTER_NOTHING)
+                return self._ask_holders(goal, now)
             case Failed(error=error):
                 return self._failed(goal, transfer, error, now)
             case _:
                 assert_never(event.outcome)
+
+    @staticmethod
+    def _is_the_records(transfer: RunningFetch, error: GutsError) -> bool:
+        """Tell whether a transfer failed for what its author signed, as far as can be known, and not for its teller.
+
+        Who tells of a record passes it on before it has the objects itself. An author can sign what leads nowhere, and
+        who tells of it in good faith must not be left alone for that.
+        """
+        if transfer.author is None or not transfer.vetted:
+            return False
+        return transfer.not_held or (isinstance(error, PeerFault) and error.severity is Severity.NETWORK)
 
     def _hush(self, goal: Goal, peer: PeerId, now: float) -> None:
         """Listen to no news of ``peer`` for a while: others may have the place of a transfer."""
@@ -264,6 +291,7 @@ class RepoSync(Inquiries[Goal]):
         first, before = not goal.held, goal.known
         goal.known, goal.held, goal.confirmed = known, True, True
         goal.reasons.clear()
+        goal.doubted.clear()
         effects: list[Effect] = [Provide(goal.repository)] if first else []
         if any(known.head(author) is None for author, _ in before.heads):
             # What counts of that author now is not here; others may have it.
@@ -280,6 +308,7 @@ class RepoSync(Inquiries[Goal]):
 
     def _round(self, goal: Goal, batch: Batch, now: float) -> list[Effect]:
         goal.unheard = {peer: time for peer, time in goal.unheard.items() if time > now}
+        goal.doubted = {author: time for author, time in goal.doubted.items() if time > now}
         rested = self._rested(goal, now)
         effects: list[Effect] = []
         for peer in rested:
@@ -287,8 +316,8 @@ class RepoSync(Inquiries[Goal]):
         holders = list(self._holders(goal.repository))
         willing = [peer for peer in holders if goal.willing(peer, now)]
         if willing and not rested:
-            liked = [peer for peer in willing if self._preference(peer, now) >= 0.0]
-            self._put(goal, batch.choose(liked or willing), now)
+            better = [peer for peer in willing if self._preference(peer, now) >= 0.0]
+            self._put(goal, batch.choose(better or willing), now)
         if len(holders) < WANTED_HOLDERS and self._search.may_look_up(goal, now):
             effects += self._search.look_up(goal, now)
         resting = [goal.retry_after[peer] for peer in goal.resting]
