@@ -29,7 +29,7 @@ from guts.wire.secure import Direction
 FULL_RETRY_AFTER: Final = 60
 """Seconds that a peer is asked to wait when every connection is taken."""
 
-RETURNS_PER_SECOND: Final = 4
+RETURNS_PER_SECOND: Final = 3
 """Peers that are to come back to this node after its restart, in each second."""
 
 
@@ -224,7 +224,13 @@ class PeerManager:
             return full
         if len(inbound) < self._slots.inbound_maximum and self._slots.free(len(taken)) > 0:
             return []
-        victim = self._slots.least_wanted(inbound, lambda c: self.upkeep.holds_something(self.peers.get(c.peer)))
+        victim = self._slots.least_wanted(
+            inbound,
+            lambda c: self.upkeep.holds_something(self.peers.get(c.peer)),
+            lambda c: self._reached(c.peer),
+            now,
+            stranger=not self._reached(event.peer),
+        )
         return full if victim is None else [Disconnect(victim.id, full)]
 
     def hello(self, connection: PeerConnection, hello: Hello, now: Now) -> list[Effect]:
@@ -345,6 +351,10 @@ class PeerManager:
         """Send the Pings that are due, let go of the dead and the mute, dial where connections are missing."""
         effects = self._keepalive.tick(self.upkeep.opened(), now.mono)
         return effects if self._stopping else [*effects, *self.upkeep.tick(now.mono)]
+
+    def _reached(self, peer: PeerId) -> bool:
+        state = self.peers.get(peer)
+        return state is not None and state.reached
 
     def _ban_seconds(self, peer: PeerId, now: float) -> int:
         return min(math.ceil(self.scores.ban_left(peer, now)), MAX_RETRY_AFTER_S)
