@@ -210,6 +210,8 @@ class Driver:
             self._next_wake = now + MIN_WAIT
             await asyncio.sleep(0)
             return Woke(), None
+        if not self._queue.empty():
+            return self._queue.get_nowait()
         try:
             async with asyncio.timeout(max(wait, MIN_WAIT)):
                 return await self._queue.get()

@@ -1,7 +1,7 @@
 """``Service``: dispatch of events to the components; see the package's docstring."""
 
 import logging
-from typing import assert_never
+from typing import Final, assert_never
 
 from guts.clock import Now
 from guts.effects import (
@@ -46,6 +46,7 @@ from guts.peers.manager import PeerManager
 from guts.peers.rates import Rates, checks_of
 from guts.peers.state import PeerConnection
 from guts.service.admission import Admission, Admitted
+from guts.service.banning import Banning
 from guts.service.commands import Commands
 from guts.service.connections import Connections
 from guts.service.news import News
@@ -82,6 +83,9 @@ from guts.wire.messages import (
 
 log = logging.getLogger(__name__)
 
+GOSSIP: Final = (Gossip, NewCommit, NewProof, NewRepository)
+"""What is not listened to from a peer that is grey."""
+
 
 class Service:
     """The state of a node, as far as decisions need it."""
@@ -95,7 +99,7 @@ class Service:
         peers.upkeep.followed = sync.goals.keys()
         self.receipts = Receipts(sync.requests.next)
         self.limits = limits or Limits()
-        self.rates = Rates(self.limits, lambda ip, now: False)
+        self.rates = Rates(self.limits, peers.penalised)
         self.admission = Admission(self.limits, self.rates)
         self.serving = Serving(peers, sync, self.receipts, self.admission)
         self._inquiries = (sync, sync.readings)
@@ -103,7 +107,7 @@ class Service:
         self.exchange = PeerExchange(peers, sync.requests.next, peers.rng)
         self._connections = Connections(peers, sync, self.receipts, self.serving, self.news, self.exchange)
         self._repositories = Repositories(peers, sync, self.receipts, self.news)
-        self._commands = Commands(self._connections, sync, self.receipts, self.news, self.admission)
+        self._commands = Commands(self._connections, Banning(peers), sync, self.receipts, self.news, self.admission)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
@@ -198,6 +202,8 @@ class Service:
     def _message(self, connection: PeerConnection, event: MessageReceived, now: Now) -> list[Effect]:
         admitted, waits = self.admission.admit(connection, event, now.mono)
         connection.last_heard = now.mono
+        if isinstance(event.message, GOSSIP) and self.peers.scores.grey(connection.peer, now.mono):
+            return [*waits]
         effects = self._act(connection, admitted, now)
         return [*effects, *waits, *self._checks(connection, effects, now)]
 

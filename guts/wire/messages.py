@@ -467,21 +467,23 @@ class NewProof(Layout):
 @final
 @dataclass(frozen=True, slots=True)
 class Prune(Layout):
-    """Tell the sender of news of ``repository`` in short from now on: somebody else tells it in full, and sooner."""
+    """Tell the sender in short of what ``author`` signs: somebody else tells it in full, and sooner."""
 
-    FIELDS: ClassVar[tuple[Field, ...]] = (_REPOSITORY,)
+    FIELDS: ClassVar[tuple[Field, ...]] = (_REPOSITORY, _AUTHOR)
 
     repository: RepositoryId
+    author: AuthorId
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Graft(Layout):
-    """Tell the sender of news of ``repository`` in full again: nobody else did in time."""
+    """Tell the sender in full again of what ``author`` signs: nobody else did in time."""
 
-    FIELDS: ClassVar[tuple[Field, ...]] = (_REPOSITORY,)
+    FIELDS: ClassVar[tuple[Field, ...]] = (_REPOSITORY, _AUTHOR)
 
     repository: RepositoryId
+    author: AuthorId
 
 
 @final

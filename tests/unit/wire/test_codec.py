@@ -174,7 +174,7 @@ def test_codec_names_an_unknown_type() -> None:
 
 def test_codec_refuses_an_unknown_type_that_is_not_canonical() -> None:
     with pytest.raises(PeerFault) as caught:
-        decode(b"\x92\x15\xcc\x07")
+        decode(b"\x92\x63\xcc\x07")
     assert not isinstance(caught.value, UnknownMessage)
 
 
