@@ -2,7 +2,6 @@
 
 import math
 import random
-import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +14,7 @@ from guts.events import Connected, ConnectionId
 from guts.ids import PeerId, RepositoryId
 from guts.peers.book import AddressBook, StoredPeer
 from guts.peers.dialling import Dialling, Purpose
-from guts.peers.greeting import Self, UnexpectedMessage, introduce
+from guts.peers.greeting import Self, UnexpectedMessage, clock_offset, introduce
 from guts.peers.keepalive import KeepAlive
 from guts.peers.mass_fault import MIN_PEERS, Evidence
 from guts.peers.networks import Surroundings, prefix
@@ -144,14 +143,8 @@ class PeerManager:
         return [Send(connection.id, message) for connection in self.ready()]
 
     def clock_offset(self, now: Now) -> int | None:
-        """Return by how many milliseconds the peers' clocks are ahead of ours, the median; ``None``: nobody is here.
-
-        Where we dialled anybody, only those are asked: whoever dials us could otherwise outvote them.
-        """
-        ready = list(self.ready())
-        asked = [connection for connection in ready if connection.direction is Direction.OUTBOUND] or ready
-        offsets = [connection.clock_at_zero + int(now.mono * 1000) - now.wall for connection in asked]
-        return statistics.median_low(offsets) if offsets else None
+        """Return by how many milliseconds the peers' clocks are ahead of ours, the median; ``None``: nobody is here."""
+        return clock_offset(self.ready(), now)
 
     def deadline(self, now: float) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity where nothing is pending."""

@@ -106,9 +106,8 @@ def test_c1_thousand_identities_take_no_place_that_the_victim_chose_and_keep_no_
     assert len(dialled(victim, honest)) >= TARGET_OUTBOUND
     assert chosen <= {connection.peer for connection in dialled(victim, honest)}
     # Whom the victim has reached before gets in, and while the attacker has one network, who is new as well.
-    friends = [
-        host for host in world.hosts[:HONEST] if manager.book.peers[host.key.peer_id].reached and host is not victim
-    ]
+    reached = {state.id for state in manager.book.peers.values() if state.reached}
+    friends = [host for host in world.hosts[:HONEST] if host.key.peer_id in reached]
     for friend in friends[:3]:
         world.disconnect(friend.number, victim.number)
         world.run(0.2)
