@@ -1,5 +1,6 @@
 """Keep-alive: Pings at their time, and the end of those who are silent or never said hello."""
 
+import math
 import random
 from collections.abc import Iterable
 from typing import Final
@@ -18,36 +19,50 @@ PING_JITTER: Final = 0.2
 
 
 class KeepAlive:
-    """The timers of every connection. Times are monotonic seconds."""
+    """The timers of every connection. Times are monotonic seconds.
+
+    Attributes:
+        due_at: when ``tick`` is due at the latest. Whatever happens in between only puts off what is due then: nobody
+            has to look at every connection after each message.
+    """
 
     def __init__(self, interval: float, rng: random.Random) -> None:
         """Args: ``interval``: seconds between two Pings, ± a fifth."""
+        self.due_at = math.inf
         self._interval = interval
         self._rng = rng
 
     def opened(self, connection: PeerConnection, now: float) -> None:
         """Set the time of the first Ping."""
+        self._next_ping(connection, now)
+        self.due_at = min(self.due_at, *self._times(connection))
+
+    def _next_ping(self, connection: PeerConnection, now: float) -> None:
         connection.next_ping = now + self._interval * self._rng.uniform(1 - PING_JITTER, 1 + PING_JITTER)
 
-    def times(self, connections: Iterable[PeerConnection]) -> Iterable[float]:
-        """Yield when something is due for each of the open ``connections``."""
-        for connection in connections:
-            yield connection.next_ping if connection.ready else connection.opened_at + HELLO_TIMEOUT
-            yield connection.last_heard + DEAD_AFTER * self._interval
+    def _times(self, connection: PeerConnection) -> tuple[float, float, float]:
+        # The hello may come at any moment, and then the Ping is due at its time.
+        mute = math.inf if connection.ready else connection.opened_at + HELLO_TIMEOUT
+        return connection.next_ping, mute, connection.last_heard + DEAD_AFTER * self._interval
 
     def tick(self, connections: Iterable[PeerConnection], now: float) -> list[Effect]:
         """Send the Pings that are due, let go of the dead and the mute."""
         effects: list[Effect] = []
+        self.due_at = math.inf
         for connection in connections:
             if now - connection.last_heard >= DEAD_AFTER * self._interval:
                 effects.append(Disconnect(connection.id, Goodbye(GoodbyeCode.IDLE, "silent for too long", 0)))
-            elif not connection.ready and now >= connection.opened_at + HELLO_TIMEOUT:
+                continue
+            if not connection.ready and now >= connection.opened_at + HELLO_TIMEOUT:
                 effects.append(Disconnect(connection.id, Goodbye(GoodbyeCode.IDLE, "no hello in time", 0)))
-            elif connection.ready and now >= connection.next_ping:
-                nonce = self._rng.getrandbits(64)
-                connection.ping = nonce, now
-                self.opened(connection, now)
-                effects.append(Send(connection.id, Ping(nonce)))
+                continue
+            if now >= connection.next_ping:
+                if connection.ready:
+                    nonce = self._rng.getrandbits(64)
+                    connection.ping = nonce, now
+                    effects.append(Send(connection.id, Ping(nonce)))
+                self._next_ping(connection, now)
+            self.due_at = min(self.due_at, *self._times(connection))
         return effects
 
 

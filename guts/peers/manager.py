@@ -139,7 +139,7 @@ class PeerManager:
 
     def deadline(self, now: float) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity where nothing is pending."""
-        return max(now, min(self.upkeep.due_at, *self._keepalive.times(self.upkeep.opened()), math.inf))
+        return max(now, min(self.upkeep.due_at, self._keepalive.due_at))
 
     # --- connections ----------------------------------------------------------------------------------------
 
