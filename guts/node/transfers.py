@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from typing import ClassVar, Final
 
@@ -44,11 +45,12 @@ OnVetted = Callable[[tuple[VettedRecord, ...]], Awaitable[None]]
 class ForcedUnmarked(PeerFault):
     """A record moves a branch to a commit that does not contain the old one, and does not say that it means to.
 
-    The relaying peer may lack the older record and cannot know.
+    Only its author is to blame. News are passed on before their objects are here, and who lacks the older record takes
+    this one: an author of many repositories could otherwise have every honest replica shut out.
     """
 
     code: ClassVar[str] = "FORCED_UNMARKED"
-    severity: ClassVar[Severity] = Severity.MINOR
+    severity: ClassVar[Severity] = Severity.NETWORK
 
 
 class TooManyWants(Unavailable):
@@ -107,6 +109,7 @@ class Transfers:
         async with self._repositories.writing(repository) as (bare, hold), bare.quarantine() as quarantine:
             tips = verified.tips
             missing = tips - await bare.has(tips)
+            begun = self._clock().mono
             if len(missing) > MAX_OBJECT_IDS:
                 raise TooManyWants(f"{len(missing)} new refs where one request holds {MAX_OBJECT_IDS}")
             if missing:
@@ -119,9 +122,11 @@ class Transfers:
                         await quarantine.index(chunks, self._max_pack_bytes)
                 except GitTimedOut:
                     raise TransferStalled(f"the pack took longer than {self._patience.transfer:g} s") from None
+            seconds = self._clock().mono - begun
             await quarantine.check(tips)
             await check_forced(verified, quarantine)
-            return await self._repositories.commit(bare, verified, quarantine, hold, self._clock().wall)
+            accepted = await self._repositories.commit(bare, verified, quarantine, hold, self._clock().wall)
+            return dataclasses.replace(accepted, pack_bytes=quarantine.received_bytes, pack_seconds=seconds)
 
     def _verify(self, repository: RepositoryId, held: Held | None, candidate: Candidate) -> Verified | None:
         now_ms = self._clock().wall

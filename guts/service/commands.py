@@ -5,9 +5,22 @@ from typing import ClassVar, assert_never
 from guts.clock import Now
 from guts.effects import Effect, Persist, Reply, SeedingStopped, Withdraw
 from guts.errors import ExitStatus, UsageError
-from guts.events import AwaitReceipts, CommandId, CommandReceived, Connect, Read, Seed, SetLimits, SyncNow, Unseed
+from guts.events import (
+    AwaitReceipts,
+    Ban,
+    CommandId,
+    CommandReceived,
+    Connect,
+    Read,
+    Seed,
+    SetLimits,
+    SyncNow,
+    Unban,
+    Unseed,
+)
 from guts.ids import RepositoryId
 from guts.service.admission import Admission
+from guts.service.banning import Banning
 from guts.service.connections import Connections
 from guts.service.news import News
 from guts.sync.goal import Waiter
@@ -29,9 +42,16 @@ class Commands:
     """Carries commands out; each ends in one ``Reply``."""
 
     def __init__(
-        self, connections: Connections, sync: RepoSync, receipts: Receipts, news: News, admission: Admission
+        self,
+        connections: Connections,
+        banning: Banning,
+        sync: RepoSync,
+        receipts: Receipts,
+        news: News,
+        admission: Admission,
     ) -> None:
         self._connections = connections
+        self._banning = banning
         self._sync = sync
         self._receipts = receipts
         self._news = news
@@ -58,6 +78,10 @@ class Commands:
                 return self._await_receipts(event.command_id, command, now)
             case Connect():
                 return self._connections.connect(event.command_id, command, now)
+            case Ban():
+                return self._banning.ban(event.command_id, command, now)
+            case Unban():
+                return self._banning.unban(event.command_id, command, now)
             case SetLimits(values=values):
                 self._admission.change(values)
                 return [Reply(event.command_id, {})]

@@ -21,7 +21,7 @@ from guts.events import (
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.fetches import RunningFetch
 from guts.sync.goal import Goal, NoLongerFollowed, Waiter
-from guts.sync.inquiries import DoesNotConnect, Inquiries
+from guts.sync.inquiries import DoesNotConnect, Inquiries, Preference, nobody_first
 from guts.sync.questions import RequestIds
 from guts.sync.readings import Readings
 from guts.sync.search import WANTED_HOLDERS
@@ -51,16 +51,18 @@ class RepoSync(Inquiries[Goal]):
         rng: random.Random,
         now: float,
         ask_interval: float = ASK_INTERVAL,
+        preference: Preference = nobody_first,
     ) -> None:
         """Follow what is ``held`` already.
 
         Args:
             holders: names the ready peers known to hold a repository.
             ask_interval: seconds between two rounds of anti-entropy for one repository, ± half.
+            preference: as for ``Inquiries``.
         """
         self.requests = requests = RequestIds()
-        super().__init__(holders, rng, requests.next)
-        self.readings = Readings(holders, rng, requests.next)
+        super().__init__(holders, rng, requests.next, preference)
+        self.readings = Readings(holders, rng, requests.next, preference)
         self._ask_interval = ask_interval
         for repository, known in held.items():
             goal = self.goals[repository] = Goal(repository, known, held=True, next_search=now)
