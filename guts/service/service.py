@@ -107,12 +107,12 @@ class Service:
         self.exchange = PeerExchange(peers, sync.requests.next, peers.rng)
         self._connections = Connections(peers, sync, self.receipts, self.serving, self.news, self.exchange)
         self._repositories = Repositories(peers, sync, self.receipts, self.news)
+        self._timed = (*self._inquiries, self.receipts, self.exchange, self._connections, self.serving, self.news)
         self._commands = Commands(self._connections, Banning(peers), sync, self.receipts, self.news, self.admission)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
-        parts = (*self._inquiries, self.receipts, self.exchange, self._connections, self.serving, self.news)
-        return min(self.peers.deadline(now), *(part.deadline() for part in parts))
+        return min(self.peers.deadline(now), *[part.deadline() for part in self._timed])
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Return what to do about ``event``, in order."""
