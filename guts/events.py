@@ -6,6 +6,7 @@ be believed is for the service to decide.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NewType
 
 from guts.addresses import Address, BootstrapAddress
@@ -26,6 +27,14 @@ FetchId = NewType("FetchId", int)
 
 
 # --- what a node knows of a repository between events -------------------------------------------------------
+
+
+class Reason(StrEnum):
+    """Why a repository is seeded; what comes first outranks what follows."""
+
+    EXPLICIT = "explicit"
+    OWNER = "owner"
+    TOPIC = "topic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +159,13 @@ class Accepted:
         known: the state after the commit.
         news: the authors whose record is new, with the record itself.
         proofs: that authors signed two histories, as far as they are new: author, seq of the split, proof.
+        reason: why it is seeded.
     """
 
     known: Known
     news: tuple[tuple[AuthorId, Head, EncodedRefs], ...]
     proofs: tuple[tuple[AuthorId, int, bytes], ...] = ()
+    reason: Reason = Reason.EXPLICIT
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,7 @@ class RefsReader:
             tuple(answer.headers),
             tuple(answer.records),
             tuple(answer.proofs),
+            summary.size,
         )
         return result, answer.spent, complete
 

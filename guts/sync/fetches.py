@@ -11,6 +11,9 @@ from guts.wire.messages import Objects, ObjectsStatus
 MAX_FETCHES: Final = 4
 """Fetches at a time: they share the disk and the link."""
 
+MAX_PROSPECT_FETCHES: Final = 1
+"""Of those, for what nobody asked for: strangers who announce much keep nothing out that is wanted."""
+
 MAX_BUSY_PAUSE: Final = 600.0
 """Seconds that a busy peer may ask for at the most."""
 
@@ -23,6 +26,8 @@ class RunningFetch:
         request: the id of its GetObjects.
         asked: the candidate answered a GetRefs; else it came by gossip.
         partial: the answer was cut: there is more to ask for when this is committed.
+        claim: bytes that the peer says the whole repository takes; 0: it does not say.
+        prospect: nobody asked for the repository.
         pause: seconds that the peer, being busy, asked to be left alone for.
     """
 
@@ -32,6 +37,8 @@ class RunningFetch:
     request: int
     asked: bool
     partial: bool
+    claim: int = 0
+    prospect: bool = False
     pause: float | None = None
 
 
@@ -44,12 +51,14 @@ class Fetches:
 
     def __init__(self) -> None:
         self.running: dict[FetchId, RunningFetch] = {}
-        self._offered: dict[RepositoryId, None] = {}
+        self._offered: dict[RepositoryId, bool] = {}
         self._last = 0
 
     def room_for(self, goal: Goal) -> bool:
         """Tell whether a transfer for ``goal`` may begin."""
-        return goal.fetch is None and len(self.running) < MAX_FETCHES
+        if goal.fetch is not None or len(self.running) >= MAX_FETCHES:
+            return False
+        return goal.met_by is None or self._prospects < MAX_PROSPECT_FETCHES
 
     def begin(self, goal: Goal, fetch: RunningFetch) -> FetchId:
         """Count ``fetch`` in and return its id."""
@@ -69,9 +78,9 @@ class Fetches:
                 if (fetch.connection, fetch.request) == (connection, objects.request):
                     fetch.pause = pause(objects.retry_after_s)
 
-    def offer(self, repository: RepositoryId) -> None:
+    def offer(self, goal: Goal) -> None:
         """Put a goal in line: somebody has something newer for it."""
-        self._offered[repository] = None
+        self._offered[goal.repository] = goal.met_by is not None
 
     def withdraw(self, repository: RepositoryId) -> None:
         """Take a goal out of the line, where it stands in it."""
@@ -80,10 +89,21 @@ class Fetches:
     def invited(self) -> list[RepositoryId]:
         """Take out of the line as many goals as there is room for, and return them."""
         free = max(0, MAX_FETCHES - len(self.running))
-        first = list(self._offered)[:free]
+        prospects = MAX_PROSPECT_FETCHES - self._prospects
+        first: list[RepositoryId] = []
+        for repository, prospect in self._offered.items():
+            if len(first) == free:
+                break
+            if not prospect or prospects > 0:
+                first.append(repository)
+                prospects -= prospect
         for repository in first:
             del self._offered[repository]
         return first
+
+    @property
+    def _prospects(self) -> int:
+        return sum(fetch.prospect for fetch in self.running.values())
 
 
 def pause(retry_after_s: int) -> float:

@@ -84,6 +84,10 @@ class Goal:
 
     Attributes:
         held: a state is here: committed, or, where it is only read, verified.
+        met_by: the peer by which it was met, where nobody asked for it: whether it is taken is decided by its identity
+            documents, and until then nobody is told of it.
+        announced: it was met on the topic ``repositories``.
+        refusal: why this node does not take it, by its own limits.
         next_ask: monotonic seconds of the next round of anti-entropy.
         next_search: monotonic seconds before which the DHT is not asked again of our own accord.
         paused_until: monotonic seconds before which nothing is fetched, because our own disk failed.
@@ -106,6 +110,9 @@ class Goal:
     repository: RepositoryId
     known: Known = field(default_factory=Known)
     held: bool = False
+    met_by: PeerId | None = None
+    announced: bool = False
+    refusal: GutsError | None = None
     next_ask: float = 0.0
     next_search: float = 0.0
     paused_until: float = -math.inf
@@ -159,7 +166,9 @@ class Goal:
         return Reply(waiter.command_id, result)
 
     def failure(self) -> GutsError:
-        """Return why it can't be had: nobody holds it, or those who might did not serve it."""
+        """Return why it can't be had: it is too much, nobody holds it, or those who might did not serve it."""
+        if self.refusal is not None:
+            return self.refusal
         reasons = {who: why for who, why in self.reasons.items() if why != NOT_HELD}
         if reasons:
             return ProvidersUnreachable(self.repository, reasons)

@@ -19,6 +19,7 @@ from guts.sync.agenda import Agenda
 from guts.sync.fetches import Fetches, RunningFetch, pause
 from guts.sync.goal import NOT_HELD, Goal, Waiter
 from guts.sync.pages import Pages
+from guts.sync.policy import NotTaken, QuotaExceeded
 from guts.sync.questions import Questions
 from guts.sync.search import Search
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SPLITS
@@ -32,6 +33,9 @@ MAX_INVITED: Final = 2
 
 RETRY_AFTER_FAULT: Final = 600.0
 RETRY_AFTER_STORAGE: Final = 60.0
+RETRY_AFTER_REFUSAL: Final = 600.0
+"""Seconds before what this node's own limits refused is tried again: something may have been removed by then."""
+
 
 G = TypeVar("G", bound=Goal)
 
@@ -112,6 +116,9 @@ class Inquiries(ABC, Generic[G]):
     @abstractmethod
     def _give_up(self, goal: G) -> list[Effect]:
         """End what can't be had, where it is nothing but a wish."""
+
+    def _claimed(self, goal: G, peer: PeerId, size: int) -> None:
+        """Take the word of ``peer`` that the repository takes ``size`` bytes; 0: it does not say."""
 
     # --- peers ----------------------------------------------------------------------------------------------
 
@@ -212,11 +219,12 @@ class Inquiries(ABC, Generic[G]):
             self._pages.drop(peer, goal.repository)
             goal.note(peer, NOT_HELD)
             return []
+        self._claimed(goal, peer, answer.size)
         if partial and self._wants_more(goal, peer, now) and self._pages.keep(peer, answer, now):
             return self.ask(peer, [goal.repository], now)
         candidate = self._pages.take(peer, answer)
         if candidate.documents or candidate.records or candidate.proofs:
-            return self._fetch(goal, peer, candidate, now, asked=True, partial=partial)
+            return self._fetch(goal, peer, candidate, now, asked=True, partial=partial, claim=answer.size)
         if goal.held:
             self._nothing_newer(goal, peer, now)
         else:
@@ -280,7 +288,7 @@ class Inquiries(ABC, Generic[G]):
     # --- transfers ------------------------------------------------------------------------------------------
 
     def _fetch(
-        self, goal: G, peer: PeerId, candidate: Candidate, now: float, *, asked: bool, partial: bool
+        self, goal: G, peer: PeerId, candidate: Candidate, now: float, *, asked: bool, partial: bool, claim: int = 0
     ) -> list[Effect]:
         connection = self._questions.connection(peer)
         assert connection is not None
@@ -292,7 +300,7 @@ class Inquiries(ABC, Generic[G]):
             return []
         goal.offers.pop(peer, None)
         request = self._next_request()
-        transfer = RunningFetch(goal.repository, peer, connection, request, asked, partial)
+        transfer = RunningFetch(goal.repository, peer, connection, request, asked, partial, claim, goal.met_by is not None)
         return [self._transfer(goal, self.fetches.begin(goal, transfer), transfer, candidate)]
 
     def _ended(self, event: FetchFinished | LookFinished, now: float) -> tuple[G | None, list[Effect]]:
@@ -308,15 +316,20 @@ class Inquiries(ABC, Generic[G]):
         return goal, effects + self._invite(now)
 
     def _failed(self, goal: G, transfer: RunningFetch, error: GutsError, now: float) -> list[Effect]:
-        if isinstance(error, StorageFault):
-            goal.paused_until = now + RETRY_AFTER_STORAGE
+        peer, repositories = transfer.peer, [goal.repository]
+        if isinstance(error, QuotaExceeded) and error.claimed:
+            # Another holder may say otherwise.
+            goal.refusal = error
+            self._excuse(peer, repositories, str(error), now + self._jittered(RETRY_AFTER_REFUSAL))
+            return []
+        if isinstance(error, StorageFault | NotTaken):
+            goal.paused_until = now + (RETRY_AFTER_STORAGE if isinstance(error, StorageFault) else RETRY_AFTER_REFUSAL)
             goal.offers.clear()
             goal.resting.clear()
             self._agenda.schedule(goal, goal.paused_until)
             waiters, goal.waiters = goal.waiters, []
             replies = [Reply(waiter.command_id, error) for waiter in waiters]
             return [*replies, *self._give_up(goal)]
-        peer, repositories = transfer.peer, [goal.repository]
         if isinstance(error, PeerFault):
             self._excuse(peer, repositories, str(error), now + self._jittered(RETRY_AFTER_FAULT))
         else:
@@ -402,7 +415,7 @@ class Inquiries(ABC, Generic[G]):
     def _stand_in_line(self, goal: G) -> None:
         """Have those asked who offered something when there was no room, as soon as there is."""
         if goal.offers and goal.fetch is None and len(goal.asking) < MAX_INVITED:
-            self.fetches.offer(goal.repository)
+            self.fetches.offer(goal)
 
     def _wait(self, goal: G, waiter: Waiter) -> None:
         goal.waiters.append(waiter)

@@ -17,11 +17,13 @@ from guts.events import (
     Known,
     LookFinished,
     NothingNew,
+    Reason,
 )
 from guts.ids import PeerId, RepositoryId
 from guts.sync.fetches import RunningFetch
 from guts.sync.goal import Goal, NoLongerFollowed, Waiter
 from guts.sync.inquiries import DoesNotConnect, Inquiries
+from guts.sync.policy import Policy
 from guts.sync.questions import RequestIds
 from guts.sync.readings import Readings
 from guts.sync.search import WANTED_HOLDERS
@@ -35,6 +37,12 @@ LISTEN_AFTER_NOTHING: Final = 15.0
 """Seconds, ± half, for which a peer whose news came to nothing tells no more of that repository: each takes the place
 of a transfer. What is missed thereby the next round of anti-entropy brings."""
 
+MAX_PROSPECTS: Final = 64
+"""Repositories that nobody asked for and that are being looked at: a question each, and one transfer in all."""
+
+MAX_PROSPECTS_PER_PEER: Final = 16
+"""Of those, met by one peer: one that is silent keeps no other's out."""
+
 
 class RepoSync(Inquiries[Goal]):
     """Every followed repository of this node.
@@ -42,6 +50,7 @@ class RepoSync(Inquiries[Goal]):
     Attributes:
         readings: of repositories that it does not hold.
         requests: ids for all requests of this node.
+        policy: what it seeds, and why.
     """
 
     def __init__(
@@ -51,16 +60,19 @@ class RepoSync(Inquiries[Goal]):
         rng: random.Random,
         now: float,
         ask_interval: float = ASK_INTERVAL,
+        policy: Policy | None = None,
     ) -> None:
         """Follow what is ``held`` already.
 
         Args:
+            policy: without one, what is asked for explicitly and nothing else.
             holders: names the ready peers known to hold a repository.
             ask_interval: seconds between two rounds of anti-entropy for one repository, ± half.
         """
         self.requests = requests = RequestIds()
         super().__init__(holders, rng, requests.next)
         self.readings = Readings(holders, rng, requests.next)
+        self.policy = policy or Policy()
         self._ask_interval = ask_interval
         for repository, known in held.items():
             goal = self.goals[repository] = Goal(repository, known, held=True, next_search=now)
@@ -70,7 +82,7 @@ class RepoSync(Inquiries[Goal]):
 
     def followed(self) -> list[RepositoryId]:
         """Return the repositories whose news this node wants."""
-        return list(self.goals)
+        return [goal.repository for goal in self.goals.values() if goal.met_by is None]
 
     def holds(self, repository: RepositoryId) -> bool:
         """Tell whether a state of ``repository`` is committed here and followed."""
@@ -101,12 +113,34 @@ class RepoSync(Inquiries[Goal]):
         effects: list[Effect] = []
         if goal is None:
             goal, effects = self._follow(repository, now)
+        elif goal.met_by is not None:
+            effects = self._promote(goal)
+        if goal.held:
+            self.policy.took(repository, Reason.EXPLICIT)
         effects += self._dial_hints(goal, hints) + self._ask_everybody(goal, now)
         if goal.held:
             # It is here, if not the newest of it: what was missed while it was not followed comes behind.
             return [*effects, goal.reply(waiter, now)]
         self._wait(goal, waiter)
         return effects + self._search.look_up(goal, now)
+
+    def consider(self, repository: RepositoryId, peer: PeerId, now: float, *, announced: bool) -> bool:
+        """Look at ``repository``, which was met by ``peer`` and which nobody asked for; tell whether there is room.
+
+        Args:
+            announced: on the topic ``repositories``.
+        """
+        met = [goal.met_by for goal in self.goals.values() if goal.met_by is not None]
+        if len(met) >= MAX_PROSPECTS or met.count(peer) >= MAX_PROSPECTS_PER_PEER:
+            return False
+        goal = self.goals[repository] = Goal(repository, met_by=peer, announced=announced)
+        self._agenda.schedule(goal, now + self._jittered(self._ask_interval))
+        return True
+
+    def _promote(self, goal: Goal) -> list[Effect]:
+        """Follow what was a prospect: somebody asked for it, or its maintainers decided."""
+        goal.met_by = None
+        return self._tell(Subscribe((goal.repository,)))
 
     def sync_now(self, repository: RepositoryId, waiter: Waiter, now: float) -> list[Effect]:
         """Ask every ready holder of a held repository now; look for holders where there is none.
@@ -115,6 +149,7 @@ class RepoSync(Inquiries[Goal]):
         """
         goal = self.goals[repository]
         goal.confirmed = False
+        goal.refusal = None
         goal.reasons.clear()
         goal.retry_after.clear()
         goal.resting.clear()
@@ -139,6 +174,9 @@ class RepoSync(Inquiries[Goal]):
         effects: list[Effect] = []
         if goal is None:
             goal, effects = self._follow(repository, now)
+        elif goal.met_by is not None:
+            effects = self._promote(goal)
+        self.policy.took(repository, Reason.EXPLICIT)
         goal.compared = True
         effects += self._committed(goal, known, now)
         return effects + self._settle(goal, now)
@@ -150,7 +188,7 @@ class RepoSync(Inquiries[Goal]):
 
     def _unfollow(self, goal: Goal) -> list[Effect]:
         self._forget(goal)
-        return self._tell(Subscribe((), (goal.repository,)))
+        return self._tell(Subscribe((), (goal.repository,))) if goal.met_by is None else []
 
     def _give_up(self, goal: Goal) -> list[Effect]:
         return [] if goal.held else self._unfollow(goal)
@@ -203,7 +241,10 @@ class RepoSync(Inquiries[Goal]):
     # --- transfers ------------------------------------------------------------------------------------------
 
     def _transfer(self, goal: Goal, fetch: FetchId, transfer: RunningFetch, candidate: Candidate) -> Effect:
-        return Fetch(fetch, transfer.connection, transfer.request, goal.repository, candidate)
+        terms = self.policy.terms(goal.repository, prospect=goal.met_by is not None, announced=goal.announced)
+        return Fetch(
+            fetch, transfer.connection, transfer.request, goal.repository, candidate, terms, transfer.claim
+        )
 
     def fetch_finished(self, event: FetchFinished, now: float) -> list[Effect]:
         """Take the outcome of a transfer."""
@@ -217,9 +258,11 @@ class RepoSync(Inquiries[Goal]):
         self, goal: Goal, transfer: RunningFetch, event: FetchFinished | LookFinished, now: float
     ) -> list[Effect]:
         match event.outcome:
-            case Accepted(known=known, proofs=proofs):
+            case Accepted(known=known, proofs=proofs, reason=reason):
                 goal.unheard.pop(transfer.peer, None)
-                effects = self._committed(goal, known, now)
+                effects = self._promote(goal) if goal.met_by is not None else []
+                self.policy.took(goal.repository, reason)
+                effects += self._committed(goal, known, now)
                 # Where a proof of two histories took an author back, the peer may have what counts now.
                 more = transfer.partial or proofs
                 return effects + (self._ask_afresh(goal, transfer.peer, now) if more else [])
