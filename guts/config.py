@@ -18,6 +18,7 @@ from typing import ClassVar, Final, Literal, Self, TypeVar
 
 from guts.addresses import Address, BadAddress, BootstrapAddress
 from guts.errors import ExitStatus, GutsError, UsageError
+from guts.ids import PeerId
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 """A config file is a page of text; a larger one is some other file."""
@@ -143,6 +144,7 @@ class NetworkConfig:
         connection_timeout: seconds for connect, handshake and hello together.
         keepalive_interval: seconds between pings.
         advertise: addresses told to others; empty: those of the interfaces.
+        trusted_peers: nodes of the operator's own, or of friends: their faults are counted and never shut them out.
         network_name: nodes of different names never talk to each other.
         role: ``bootstrap`` is a door only, and holds no repository.
     """
@@ -154,6 +156,7 @@ class NetworkConfig:
     connection_timeout: float = 10.0
     keepalive_interval: float = 30.0
     advertise: tuple[Address, ...] = ()
+    trusted_peers: frozenset[PeerId] = frozenset()
     network_name: str = "guts"
     role: Role = "node"
 
@@ -241,6 +244,7 @@ class Config:
                 connection_timeout=take("network.connection_timeout", _duration, network.connection_timeout),
                 keepalive_interval=take("network.keepalive_interval", _duration, network.keepalive_interval),
                 advertise=take("network.advertise", _list_of(_advertised), ()),
+                trusted_peers=take("network.trusted_peers", _peers, network.trusted_peers),
                 network_name=take("network.network_name", _network_name, network.network_name),
                 role=take("network.role", _role, network.role),
             ),
@@ -391,6 +395,10 @@ def _advertised(value: object) -> Address:
 
 def _bootstrap(value: object) -> BootstrapAddress:
     return BootstrapAddress.parse(_text(value))
+
+
+def _peers(value: object) -> frozenset[PeerId]:
+    return frozenset(_list_of(lambda item: PeerId.parse(_text(item)))(value))
 
 
 def _list_of(parse: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:

@@ -170,21 +170,43 @@ class PeerSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreChanged:
-    """A fault was counted.
+class KeptScore:
+    """What is remembered of a peer's faults. Times are ms of the node's running time: see ``guts.peers.score``.
 
     Attributes:
-        fault: the value after it.
-        change: what it added.
-        reason: the fault's code.
-        banned_until: Unix ms; 0 = not banned.
+        value: the fault when the node had run for ``ran``; it decays from there.
+        barred_until: the peer is not let in before then; ``None``: it is.
+        banned: that is a ban, not a shut-out.
+        shut_outs, bans: how many there were in a row, each twice as long as the one before.
+        repeats_until: when those are forgotten.
     """
 
     peer: PeerId
-    fault: float
+    value: float
+    ran: int
+    barred_until: int | None = None
+    banned: bool = False
+    shut_outs: int = 0
+    bans: int = 0
+    repeats_until: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreChanged:
+    """A peer's fault became another one.
+
+    Attributes:
+        score: as it is now.
+        change: what was added to it; less than 0 where a fault is forgiven.
+        reason: the fault's code.
+        barred_ms: for how long the peer is shut out or banned for it, beginning now; 0 = it is not.
+        wall: what the clock says, Unix ms, for people.
+    """
+
+    score: KeptScore
     change: float
     reason: str
-    banned_until: int
+    barred_ms: int
     wall: int
 
 

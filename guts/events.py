@@ -257,9 +257,39 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class Unseed:
-    """Follow ``repository`` no longer."""
+    """Follow ``repository`` no longer, until it is asked for explicitly."""
 
     repository: RepositoryId
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Seed the repositories of ``author`` from now on, as they are met."""
+
+    author: AuthorId
+
+
+@dataclass(frozen=True, slots=True)
+class Unfollow:
+    """Do so no longer; ``repositories`` are here because of that alone."""
+
+    author: AuthorId
+    repositories: tuple[RepositoryId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Never take ``who``, or what is maintained by ``who``; ``repositories`` are here and are that."""
+
+    who: RepositoryId | AuthorId
+    repositories: tuple[RepositoryId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unblock:
+    """Take ``who`` off the block list."""
+
+    who: RepositoryId | AuthorId
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +344,7 @@ class AwaitReceipts:
     timeout: float
 
 
-Command = Seed | Unseed | SyncNow | Read | Connect | AwaitReceipts
+Command = Seed | Unseed | Follow | Unfollow | Block | Unblock | SyncNow | Read | Connect | AwaitReceipts
 
 
 @dataclass(frozen=True, slots=True)

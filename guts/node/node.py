@@ -8,6 +8,7 @@ import ipaddress
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import guts
@@ -17,6 +18,7 @@ from guts.config import Config
 from guts.discovery.contact import DhtContact
 from guts.discovery.endpoint import PortBusy, route_source
 from guts.discovery.server import Discovery
+from guts.effects import KeptScore
 from guts.errors import Unavailable
 from guts.events import AddressesChanged, Known
 from guts.git.command import Git
@@ -29,6 +31,7 @@ from guts.net.listener import Listener
 from guts.net.tcp import TcpConnection
 from guts.node import dht_state
 from guts.node.control import Control
+from guts.node.disk import Disk, space_of
 from guts.node.driver import Driver, resolve
 from guts.node.git_service import CAPABILITY, GitServer
 from guts.node.limits import DEFAULT_PATIENCE, Patience
@@ -39,16 +42,21 @@ from guts.node.publishing import Publishing
 from guts.node.readings import Readings
 from guts.node.rebuilding import open_database
 from guts.node.recovery import recover
+from guts.node.removal import Removals
 from guts.node.repositories import Repositories
+from guts.node.running_time import RunningTime
+from guts.node.seeding import load_policy
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
 from guts.peers.manager import Limits, PeerManager, Self, StoredPeer
-from guts.peers.score import Scores, StoredFault
+from guts.peers.score import Scores
 from guts.records import MAX_ADDRESSES
 from guts.service.service import Service
 from guts.store import peers as peer_table
 from guts.store import scores as score_table
 from guts.store.database import Database
+from guts.store.seeding import DROPPED
+from guts.sync.policy import Quotas, Space
 from guts.sync.reposync import RepoSync
 
 PORT_TRIES: Final = 16
@@ -90,12 +98,14 @@ async def running(
     stop: asyncio.Event,
     patience: Patience = DEFAULT_PATIENCE,
     clock: Callable[[], Now] = read_clock,
+    space: Callable[[Path], Space] = space_of,
 ) -> AsyncIterator[Node]:
     """Run a node for as long as the context lasts.
 
     Args:
         client: listen nowhere and answer nobody in the DHT: a node that lives for one command.
         stop: set when the operator asks for a graceful stop; the caller leaves the context then.
+        space: tells how much of a file system is free.
 
     Raises:
         UsageError: the operator can mend it (port in use, second node, newer database…).
@@ -110,7 +120,9 @@ async def running(
         repositories = Repositories(config.paths.repositories, database, git)
         held = await recover(repositories, clock().wall)
         tasks = await stack.enter_async_context(_tasks())
-        yield await _start(config, key, client, stop, patience, clock, database, repositories, held, tasks, stack)
+        yield await _start(
+            config, key, client, stop, patience, clock, space, database, repositories, held, tasks, stack
+        )
 
 
 @contextlib.asynccontextmanager
@@ -139,6 +151,7 @@ async def _start(
     stop: asyncio.Event,
     patience: Patience,
     clock: Callable[[], Now],
+    space: Callable[[Path], Space],
     database: Database,
     repositories: Repositories,
     held: dict[RepositoryId, Known],
@@ -170,34 +183,44 @@ async def _start(
 
     presence = Presence(discovery, key, advertised, clock)
     capabilities = () if client else ("bootstrap",) if network.role == "bootstrap" else ("seed", CAPABILITY)
+    running_time = await RunningTime.load(database, clock)
     now = clock()
     peers = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
         Limits(network.max_connections, network.keepalive_interval),
         Scores(
-            [
-                StoredFault(s.peer, s.value, s.updated, s.banned_until or 0)
-                for s in await database.read(score_table.load_scores)
-            ],
+            [_kept(score) for score in await database.read(score_table.load_scores)],
             now,
+            running_time.ran(),
+            network.trusted_peers,
         ),
         [StoredPeer(p.id, p.addresses, p.last_seen, p.reached) for p in await database.read(peer_table.load_peers)],
         network.bootstrap_nodes,
         rng,
     )
+    policy = await load_policy(database, config, client=client)
+    limits = config.seeding
+    disk = Disk(repositories, Quotas(limits.repo_max, limits.disk, limits.min_free), _monotonic(clock), space)
+    removals = Removals(repositories, clock, limits.grace)
+    await removals.load()
+    for repository in [repository for repository in held if policy.blocks(repository)]:
+        # Blocked in the last moment of an earlier run.
+        await removals.stop_seeding(repository, DROPPED)
+        del held[repository]
     sync = RepoSync(
         held,
         lambda repository: [state.id for state in peers.peers_with_repository(repository)],
         rng,
         now.mono,
         config.seeding.sync_interval,
+        policy,
     )
-    transfers = Transfers(repositories, clock, config.seeding.repo_max, patience)
+    transfers = Transfers(repositories, clock, disk, patience)
     readings = Readings(repositories, clock, config.paths.data / "readings", config.seeding.repo_max, patience)
     await asyncio.to_thread(readings.clear)
     stack.callback(readings.clear)
-    persistence = Persistence(repositories)
+    persistence = Persistence(database, removals, running_time.ran)
     driver = Driver(
         Service(peers, GossipProtocol(rng), sync),
         tasks,
@@ -222,9 +245,12 @@ async def _start(
     contacts = await dht_state.restore(discovery, database, now.wall)
     presence.provide_all(held)
     stack.push_async_callback(_save_dht, discovery, database, clock)
+    stack.push_async_callback(running_time.save, database)
     stack.push_async_callback(persistence.drain)
     stack.push_async_callback(driver.stop)
     tasks.create_task(persistence.run())
+    tasks.create_task(removals.run())
+    tasks.create_task(running_time.keep(database))
     tasks.create_task(driver.run())
     tasks.create_task(discovery.run())
     tasks.create_task(_join(presence, network.bootstrap_nodes, contacts))
@@ -243,12 +269,27 @@ async def _start(
         publishing,
         presence,
         persistence,
+        removals,
+        disk,
         clock,
         patience,
         listening,
         stop.set,
     )
     return Node(control, repositories)
+
+
+def _kept(score: score_table.StoredScore) -> KeptScore:
+    return KeptScore(
+        score.peer,
+        score.value,
+        score.ran,
+        score.barred_until,
+        score.banned,
+        score.shut_outs,
+        score.bans,
+        score.repeats_until,
+    )
 
 
 async def _listen(address: Address, listen: Callable[[Address], Awaitable[Listener]], discovery: Discovery) -> Listener:
@@ -290,6 +331,10 @@ async def _join(presence: Presence, bootstrap: tuple[BootstrapAddress, ...], con
         if joined:
             return
         await asyncio.sleep(JOIN_RETRY)
+
+
+def _monotonic(clock: Callable[[], Now]) -> Callable[[], float]:
+    return lambda: clock().mono
 
 
 async def _save_dht(discovery: Discovery, database: Database, clock: Callable[[], Now]) -> None:

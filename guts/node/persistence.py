@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final, assert_never
 
 from sqlalchemy import Connection
@@ -30,9 +31,11 @@ Change = PeerSeen | ScoreChanged | SeedingStopped | ReceiptKept
 class Persistence:
     """The queue of changes and its one writer."""
 
-    def __init__(self, database: Database, removals: Removals) -> None:
+    def __init__(self, database: Database, removals: Removals, ran: Callable[[], int]) -> None:
+        """Args: ``ran``: tells for how long the node has run, in ms."""
         self._database = database
         self._removals = removals
+        self._ran = ran
         self._queue: asyncio.Queue[Change] = asyncio.Queue(QUEUE_LIMIT)
         self._running = False
         self._changes = 0
@@ -75,7 +78,7 @@ class Persistence:
                 case _:
                     await self._database.write(_apply, change)
                     if self._changes % PRUNE_EVERY == 0:
-                        await self._database.write(_prune, change.wall)
+                        await self._database.write(_prune, self._ran())
                     self._changes += 1
         except StorageFault as error:
             log.warning("can't keep a %s: %s", type(change).__name__, error)
@@ -94,19 +97,34 @@ def _apply(connection: Connection, change: PeerSeen | ScoreChanged) -> None:
         case PeerSeen():
             _peer_seen(connection, change)
         case ScoreChanged():
-            score_table.save_score(
-                connection,
-                score_table.StoredScore(change.peer, change.fault, change.wall, change.banned_until or None),
-                score_table.ScoreChange(change.wall, change.change, change.reason),
-            )
+            _score_changed(connection, change)
         case _:
             assert_never(change)
 
 
-def _prune(connection: Connection, now_ms: int) -> None:
+def _prune(connection: Connection, ran: int) -> None:
     """Forget peers and scores past their bounds: a new identity for each visit must fill no disk."""
     peer_table.prune_peers(connection)
-    score_table.prune_scores(connection, now_ms)
+    score_table.prune_scores(connection, ran)
+
+
+def _score_changed(connection: Connection, change: ScoreChanged) -> None:
+    score = change.score
+    score_table.save_score(
+        connection,
+        score_table.StoredScore(
+            score.peer,
+            score.value,
+            change.wall,
+            score.ran,
+            score.barred_until,
+            score.banned,
+            score.shut_outs,
+            score.bans,
+            score.repeats_until,
+        ),
+        score_table.ScoreChange(change.wall, score.ran, change.change, score.value, change.reason, change.barred_ms),
+    )
 
 
 def _peer_seen(connection: Connection, seen: PeerSeen) -> None:

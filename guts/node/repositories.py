@@ -295,9 +295,7 @@ class Repositories:
             if here and not self.is_lost(repository):
                 await (await self.open(repository)).records.write_seeding(seeding=False)
             crash_point("seeding-changing")
-            await self.database.write(
-                seeding_table.drop, repository, reason, now_ms, remove_at if here else None
-            )
+            await self.database.write(seeding_table.drop, repository, reason, now_ms, remove_at if here else None)
             crash_point("seeding-changed")
 
     async def set_seeding(
@@ -314,9 +312,7 @@ class Repositories:
             if not self.is_lost(repository) and await asyncio.to_thread(self.path(repository).exists):
                 await (await self.open(repository)).records.write_seeding(seeding=seeding)
             crash_point("seeding-changing")
-            await self.database.write(
-                table.set_seeding, repository, seeding=seeding, reason=reason, now_ms=now_ms
-            )
+            await self.database.write(table.set_seeding, repository, seeding=seeding, reason=reason, now_ms=now_ms)
             crash_point("seeding-changed")
 
 

@@ -63,9 +63,7 @@ class TransferStalled(Unavailable):
 class Transfers:
     """The workers of one node; every method is run by the driver in a task of its own."""
 
-    def __init__(
-        self, repositories: Repositories, clock: Callable[[], Now], disk: Disk, patience: Patience
-    ) -> None:
+    def __init__(self, repositories: Repositories, clock: Callable[[], Now], disk: Disk, patience: Patience) -> None:
         self._repositories = repositories
         self._clock = clock
         self._disk = disk

@@ -10,14 +10,14 @@ from typing import ClassVar, Final
 from guts.addresses import Address, BootstrapAddress
 from guts.clock import Now
 from guts.effects import Dial, Disconnect, Effect, PeerSeen, Persist, Send
-from guts.errors import GutsError, PeerFault
+from guts.errors import GutsError, PeerFault, Severity
 from guts.events import Connected, ConnectionId
 from guts.ids import PeerId, RepositoryId
 from guts.peers.dialling import Dialling
-from guts.peers.score import DISCONNECT_AT, Scores
+from guts.peers.score import Scores
 from guts.peers.state import MAX_REPOSITORIES_PER_PEER, PeerConnection, PeerState, SaidGoodbye
 from guts.records import InvalidRecord, PeerRecord
-from guts.wire.limits import PROTOCOL_VERSION
+from guts.wire.limits import MAX_RETRY_AFTER_S, PROTOCOL_VERSION
 from guts.wire.messages import Goodbye, GoodbyeCode, Hello, HelloAck, Message, Ping, Pong, Subscribe
 from guts.wire.secure import Direction
 
@@ -319,7 +319,7 @@ class PeerManager:
     def fault(self, peer: PeerId, error: PeerFault, now: Now) -> list[Effect]:
         """Count ``error`` against ``peer``; close its connections where it has had enough faults."""
         effects: list[Effect] = [*self.scores.count(peer, error, now)]
-        if self.scores.value(peer, now.mono) < DISCONNECT_AT:
+        if not (self.scores.banned(peer, now.mono) or error.severity is Severity.FATAL):
             return effects
         goodbye = Goodbye(GoodbyeCode.PROTOCOL_FAULT, "too many faults", self._ban_seconds(peer, now.mono))
         return effects + [Disconnect(connection.id, goodbye) for connection in self._open() if connection.peer == peer]
@@ -399,7 +399,7 @@ class PeerManager:
         return Goodbye(GoodbyeCode.FULL, "no free connection", FULL_RETRY_AFTER) if taken >= maximum else None
 
     def _ban_seconds(self, peer: PeerId, now: float) -> int:
-        return math.ceil(self.scores.ban_left(peer, now))
+        return min(math.ceil(self.scores.ban_left(peer, now)), MAX_RETRY_AFTER_S)
 
     def _forget_one(self) -> None:
         """Forget the peer that is least use: not connected, never reached, seen the longest ago.

@@ -3,13 +3,28 @@
 from typing import ClassVar, assert_never
 
 from guts.clock import Now
-from guts.effects import Effect, Persist, Reply, SeedingStopped, Withdraw
+from guts.effects import Effect, Reply
 from guts.errors import ExitStatus, UsageError
-from guts.events import AwaitReceipts, CommandId, CommandReceived, Connect, Read, Seed, SyncNow, Unseed
+from guts.events import (
+    AwaitReceipts,
+    Block,
+    CommandId,
+    CommandReceived,
+    Connect,
+    Follow,
+    Read,
+    Seed,
+    SyncNow,
+    Unblock,
+    Unfollow,
+    Unseed,
+)
 from guts.ids import RepositoryId
 from guts.service.connections import Connections
 from guts.service.news import News
+from guts.service.seeding import Seeding
 from guts.sync.goal import Waiter
+from guts.sync.policy import Blocked
 from guts.sync.receipts import Receipts, ReceiptWaiter
 from guts.sync.reposync import RepoSync
 
@@ -27,16 +42,21 @@ class NotFollowed(UsageError):
 class Commands:
     """Carries commands out; each ends in one ``Reply``."""
 
-    def __init__(self, connections: Connections, sync: RepoSync, receipts: Receipts, news: News) -> None:
+    def __init__(
+        self, connections: Connections, sync: RepoSync, receipts: Receipts, news: News, seeding: Seeding
+    ) -> None:
         self._connections = connections
         self._sync = sync
         self._receipts = receipts
         self._news = news
+        self._seeding = seeding
 
     def execute(self, event: CommandReceived, now: Now) -> list[Effect]:
         """Begin to carry ``event.command`` out."""
         command = event.command
         match command:
+            case Seed(repository=repository) if self._sync.policy.blocks(repository):
+                return [Reply(event.command_id, Blocked(repository))]
             case Seed(repository=repository, hints=hints, timeout=timeout):
                 waiter = Waiter(event.command_id, now.mono, now.mono + timeout)
                 return self._sync.want(repository, hints, waiter, now.mono)
@@ -50,6 +70,8 @@ class Commands:
                 return self._sync.readings.read(repository, known, hints, waiter, now.mono)
             case Unseed(repository=repository):
                 return self._unseed(event.command_id, repository)
+            case Follow() | Unfollow() | Block() | Unblock():
+                return self._seeding.execute(event.command_id, command, now)
             case AwaitReceipts():
                 return self._await_receipts(event.command_id, command, now)
             case Connect():
@@ -60,13 +82,9 @@ class Commands:
     def _unseed(self, command_id: CommandId, repository: RepositoryId) -> list[Effect]:
         if repository not in self._sync.goals:
             return [Reply(command_id, NotFollowed(repository))]
-        kept = [Persist(SeedingStopped(repository))] if self._sync.holds(repository) else []
-        return [
-            *self._sync.drop(repository),
-            Withdraw(repository),
-            *kept,
-            Reply(command_id, {"repository": str(repository)}),
-        ]
+        stopped = self._seeding.stop(repository)
+        self._sync.policy.dropped(repository, declined=True)
+        return [*stopped, Reply(command_id, {"repository": str(repository)})]
 
     def _await_receipts(self, command_id: CommandId, command: AwaitReceipts, now: Now) -> list[Effect]:
         known = self._sync.committed(command.repository)

@@ -9,6 +9,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
 from guts.records import ExpiredRecord, PeerRecord, ProviderRecord
+from guts.service.seeding import Seeding
 from guts.service.serving import SEEDS
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
@@ -18,12 +19,15 @@ from guts.wire.messages import Gossip, NewCommit, NewProof, NewRepository
 class News:
     """Takes news in, and announces what is committed here."""
 
-    def __init__(self, peers: PeerManager, gossip: GossipProtocol, sync: RepoSync, receipts: Receipts) -> None:
+    def __init__(
+        self, peers: PeerManager, gossip: GossipProtocol, sync: RepoSync, receipts: Receipts, seeding: Seeding
+    ) -> None:
         self._peers = peers
         self._gossip = gossip
         self._sync = sync
         self._inquiries = (sync, sync.readings)
         self._receipts = receipts
+        self._seeding = seeding
 
     def gossip(self, connection: PeerConnection, message: Gossip, now: Now) -> list[Effect]:
         """Take news in their envelope."""
@@ -38,7 +42,9 @@ class News:
 
     def told(self, connection: PeerConnection, news: AnyNews, now: Now) -> list[Effect]:
         """Act on news that are new."""
-        if news.repository not in self._sync.goals:
+        if news.repository not in self._sync.goals and not (
+            isinstance(news, NewRepository) and self._seeding.wants(news.repository, news.identity_hash, now)
+        ):
             return []
         if isinstance(news, NewProof):
             self._peers.state(connection.peer).holds(news.repository)
@@ -50,6 +56,8 @@ class News:
             holder = PeerRecord.verify(news.peer_record, now.wall)
         except ExpiredRecord:
             return []
+        if news.repository not in self._sync.goals:
+            return self._seeding.announced(connection.peer, news.repository, news.identity_hash, holder, now)
         return self.holder_found(news.repository, holder, now)
 
     def holder_found(self, repository: RepositoryId, record: PeerRecord | ProviderRecord, now: Now) -> list[Effect]:

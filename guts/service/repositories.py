@@ -9,6 +9,7 @@ from guts.events import Accepted, Failed, FetchFinished, LookFinished, NothingNe
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
 from guts.service.news import News
+from guts.service.seeding import Seeding
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
 from guts.wire.messages import Refs, RefsStatus, Subscribe
@@ -19,18 +20,20 @@ log = logging.getLogger(__name__)
 class Repositories:
     """Notes who holds what, and what came of transfers."""
 
-    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts, news: News) -> None:
+    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts, news: News, seeding: Seeding) -> None:
         self._peers = peers
         self._sync = sync
         self._receipts = receipts
         self._news = news
+        self._seeding = seeding
 
     def subscribed(self, connection: PeerConnection, message: Subscribe, now: Now) -> list[Effect]:
         """Ask who wants the news of what we hold: it may hold it too, or only want to."""
         self._peers.subscribe(connection, message)
         shared = [repository for repository in message.added if self._sync.holds(repository)]
         asked = self._sync.ask(connection.peer, shared, now.mono)
-        return asked + self._receipts.met(connection.peer, connection.id, message.added)
+        met = self._seeding.met(connection.peer, message.added, now)
+        return asked + self._receipts.met(connection.peer, connection.id, message.added) + met
 
     def refs(self, connection: PeerConnection, message: Refs, now: Now) -> list[Effect]:
         """Take an answer to GetRefs, and note what the peer says that it holds."""
@@ -44,7 +47,7 @@ class Repositories:
             else:
                 state.repositories.discard(answer.repository)
         held = [answer.repository for answer in message.answers if answer.status is RefsStatus.HELD]
-        return effects + self._receipts.met(connection.peer, connection.id, held)
+        return effects + self._receipts.met(connection.peer, connection.id, held) + self._seeding.look(now)
 
     def fetch_finished(self, event: FetchFinished, now: Now) -> list[Effect]:
         """Take the outcome of a transfer, and announce what it brought."""
@@ -57,6 +60,7 @@ class Repositories:
                 log.debug("fetch of %s from %s failed: %s", event.repository.short, peer.short, error)
                 if isinstance(error, PeerFault):
                     effects += self._peers.fault(peer, error, now)
+                effects += self._seeding.refused(event.repository, error, now)
             case Accepted() | NothingNew() if goal is not None:
                 self._peers.state(peer).holds(event.repository)
             case _:
@@ -64,7 +68,7 @@ class Repositories:
         effects += self._sync.fetch_finished(event, now.mono)
         if isinstance(event.outcome, Accepted) and goal is not None:
             effects += self._news.announce(event.repository, event.outcome, before, event.connection, now)
-        return effects
+        return effects + self._seeding.look(now)
 
     def look_finished(self, event: LookFinished, now: Now) -> list[Effect]:
         """Take the outcome of a reading."""

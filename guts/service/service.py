@@ -41,6 +41,7 @@ from guts.service.commands import Commands
 from guts.service.connections import Connections
 from guts.service.news import News
 from guts.service.repositories import Repositories
+from guts.service.seeding import Seeding
 from guts.service.serving import Serving
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
@@ -81,9 +82,10 @@ class Service:
         self.serving = Serving(peers, sync, self.receipts)
         self._inquiries = (sync, sync.readings)
         self._connections = Connections(peers, sync, self.receipts)
-        self.news = News(peers, gossip, sync, self.receipts)
-        self._repositories = Repositories(peers, sync, self.receipts, self.news)
-        self._commands = Commands(self._connections, sync, self.receipts, self.news)
+        self._seeding = Seeding(peers, sync)
+        self.news = News(peers, gossip, sync, self.receipts, self._seeding)
+        self._repositories = Repositories(peers, sync, self.receipts, self.news, self._seeding)
+        self._commands = Commands(self._connections, sync, self.receipts, self.news, self._seeding)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
@@ -121,7 +123,7 @@ class Service:
             case DialFailed(target=target, error=error):
                 return self._connections.dial_failed(target, error, now)
             case Disconnected(connection=connection, error=error):
-                return self._connections.disconnected(connection, error, now)
+                return self._connections.disconnected(connection, error, now) + self._seeding.look(now)
             case ProvidersFound(repository=repository, records=records):
                 effects: list[Effect] = []
                 for record in records:
@@ -223,4 +225,4 @@ class Service:
         effects = self.peers.tick(now) + self.receipts.tick(now.mono)
         for part in self._inquiries:
             effects += part.tick(now.mono)
-        return effects + self._connections.tick(now)
+        return effects + self._connections.tick(now) + self._seeding.look(now)

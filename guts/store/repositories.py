@@ -17,7 +17,6 @@ from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.store import history
 from guts.store import seeding as seeding_table
 from guts.store.history import Equivocation, Header, IdentityFork
-from guts.store.seeding import EXPLICIT
 from guts.store.schema import (
     canonical_refs,
     equivocations,
@@ -26,6 +25,7 @@ from guts.store.schema import (
     repositories,
     signed_refs,
 )
+from guts.store.seeding import EXPLICIT
 
 
 class Conflict(StorageFault):

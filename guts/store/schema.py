@@ -69,28 +69,67 @@ addresses: Final = Table("addresses", metadata, AddressColumns, PrimaryKeyConstr
 
 
 class ScoreColumns(TypedColumns):
-    """The current fault value of a peer; outlives its row in ``peers``, as a ban must."""
+    """The current fault value of a peer; outlives its row in ``peers``, as a ban must.
+
+    ``ran``, ``barred_until`` and ``repeats_until`` are milliseconds of the node's running time; ``updated`` is what the
+    clock said, for people. ``banned``: what ends at ``barred_until`` is a ban, not only a shut-out.
+    """
 
     peer: Named[bytes] = Column(LargeBinary, primary_key=True)
     value: Named[float] = Column(Float(53))
     updated: Named[int] = Column(BigInteger, index=True)
-    banned_until: Named[int | None] = Column(BigInteger)
+    ran: Named[int] = Column(BigInteger)
+    barred_until: Named[int | None] = Column(BigInteger)
+    banned: Named[bool] = Column(Boolean)
+    shut_outs: Named[int] = Column(Integer)
+    bans: Named[int] = Column(Integer)
+    repeats_until: Named[int] = Column(BigInteger)
 
 
 scores: Final = Table("scores", metadata, ScoreColumns)
 
 
 class LedgerColumns(TypedColumns):
-    """Why a score is what it is: one row per change."""
+    """Why a score is what it is: one row per change, with what it came to and how long it bars the peer (ms)."""
 
     number: Named[int] = Column(_ROW_NUMBER, primary_key=True, autoincrement=True)
     peer: Named[bytes] = Column(LargeBinary, ForeignKey("scores.peer", ondelete="CASCADE"), index=True)
     at: Named[int] = Column(BigInteger)
+    ran: Named[int] = Column(BigInteger)
     change: Named[float] = Column(Float(53))
+    total: Named[float] = Column(Float(53))
     reason: Named[str] = Column(Text)
+    barred_ms: Named[int] = Column(BigInteger)
 
 
 score_ledger: Final = Table("score_ledger", metadata, LedgerColumns)
+
+
+class BanColumns(TypedColumns):
+    """Bans by the operator, of a peer's id or of a network; ``until`` is of the running time, NULL: for good."""
+
+    subject: Named[str] = Column(Text, primary_key=True)
+    until: Named[int | None] = Column(BigInteger)
+    made: Named[int] = Column(BigInteger)
+    reason: Named[str] = Column(Text)
+
+
+bans: Final = Table("bans", metadata, BanColumns)
+
+
+class RunningTimeColumns(TypedColumns):
+    """For how long this node has run, all its runs together, in ms: one row, number 1.
+
+    ``boot`` names the start of the machine in which that was written, at ``since_boot`` ms of it.
+    """
+
+    id: Named[int] = Column(SmallInteger, primary_key=True, autoincrement=False)
+    ran: Named[int] = Column(BigInteger)
+    boot: Named[str] = Column(Text)
+    since_boot: Named[int] = Column(BigInteger)
+
+
+running_time: Final = Table("running_time", metadata, RunningTimeColumns)
 
 
 class RepositoryColumns(TypedColumns):

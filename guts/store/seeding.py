@@ -53,9 +53,7 @@ def keep(connection: Connection, repository: RepositoryId, reason: str, now_ms: 
         insert_or_update(connection, seeding, [row])
 
 
-def drop(
-    connection: Connection, repository: RepositoryId, reason: str, now_ms: int, remove_at: int | None
-) -> None:
+def drop(connection: Connection, repository: RepositoryId, reason: str, now_ms: int, remove_at: int | None) -> None:
     """Note that ``repository`` is not seeded any more, and when it is to be removed; an earlier time stays.
 
     Args:
@@ -128,9 +126,7 @@ def unblock(connection: Connection, who: RepositoryId | AuthorId) -> bool:
 def load_blocked(connection: Connection) -> dict[RepositoryId | AuthorId, int]:
     """Return what is blocked, and since when."""
     rows = connection.execute(select(blocks).order_by(blocks.c.since, blocks.c.id))
-    return {
-        (RepositoryId(row.id) if row.kind == _REPOSITORY else AuthorId(row.id)): row.since for row in rows
-    }
+    return {(RepositoryId(row.id) if row.kind == _REPOSITORY else AuthorId(row.id)): row.since for row in rows}
 
 
 def _kind(who: RepositoryId | AuthorId) -> str:

@@ -58,7 +58,7 @@ class Fetches:
         """Tell whether a transfer for ``goal`` may begin."""
         if goal.fetch is not None or len(self.running) >= MAX_FETCHES:
             return False
-        return goal.met_by is None or self._prospects < MAX_PROSPECT_FETCHES
+        return goal.prospect is None or self._prospects < MAX_PROSPECT_FETCHES
 
     def begin(self, goal: Goal, fetch: RunningFetch) -> FetchId:
         """Count ``fetch`` in and return its id."""
@@ -80,7 +80,7 @@ class Fetches:
 
     def offer(self, goal: Goal) -> None:
         """Put a goal in line: somebody has something newer for it."""
-        self._offered[goal.repository] = goal.met_by is not None
+        self._offered[goal.repository] = goal.prospect is not None
 
     def withdraw(self, repository: RepositoryId) -> None:
         """Take a goal out of the line, where it stands in it."""

@@ -78,15 +78,27 @@ class Waiter:
     every: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """How a repository was met that nobody asked for.
+
+    Attributes:
+        peer: who told of it.
+        identity_hash: of its newest document, where it was announced on the topic ``repositories``.
+    """
+
+    peer: PeerId
+    identity_hash: bytes | None
+
+
 @dataclass(slots=True)
 class Goal:
     """One repository that this node follows, or wants, or reads.
 
     Attributes:
         held: a state is here: committed, or, where it is only read, verified.
-        met_by: the peer by which it was met, where nobody asked for it: whether it is taken is decided by its identity
-            documents, and until then nobody is told of it.
-        announced: it was met on the topic ``repositories``.
+        prospect: how it was met, where nobody asked for it: whether it is taken is decided by its identity documents,
+            and until then nobody is told of it.
         refusal: why this node does not take it, by its own limits.
         next_ask: monotonic seconds of the next round of anti-entropy.
         next_search: monotonic seconds before which the DHT is not asked again of our own accord.
@@ -110,8 +122,7 @@ class Goal:
     repository: RepositoryId
     known: Known = field(default_factory=Known)
     held: bool = False
-    met_by: PeerId | None = None
-    announced: bool = False
+    prospect: Prospect | None = None
     refusal: GutsError | None = None
     next_ask: float = 0.0
     next_search: float = 0.0

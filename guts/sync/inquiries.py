@@ -300,7 +300,9 @@ class Inquiries(ABC, Generic[G]):
             return []
         goal.offers.pop(peer, None)
         request = self._next_request()
-        transfer = RunningFetch(goal.repository, peer, connection, request, asked, partial, claim, goal.met_by is not None)
+        transfer = RunningFetch(
+            goal.repository, peer, connection, request, asked, partial, claim, goal.prospect is not None
+        )
         return [self._transfer(goal, self.fetches.begin(goal, transfer), transfer, candidate)]
 
     def _ended(self, event: FetchFinished | LookFinished, now: float) -> tuple[G | None, list[Effect]]:

@@ -24,6 +24,7 @@ from guts.effects import Terms
 from guts.errors import ExitStatus, StorageFault, UsageError
 from guts.events import Reason
 from guts.ids import AuthorId, RepositoryId
+from guts.sync.goal import Prospect
 
 MAX_FOLLOWED: Final = 1_000
 """Authors that are followed; each is looked for among the maintainers of all that is met."""
@@ -81,7 +82,9 @@ class QuotaExceeded(NotTaken):
         if limit == "seeding.max_repositories":
             text = f"{value} repositories are here by policy, and {limit} allows no more"
         variable = "GUTS_" + limit.upper().replace(".", "__")
-        super().__init__(text, hint=f"guts node stop && {variable}=VALUE guts node start; always: {limit} in the config")
+        super().__init__(
+            text, hint=f"guts node stop && {variable}=VALUE guts node start; always: {limit} in the config"
+        )
         self.limit, self.value, self.claimed = limit, value, claimed
 
 
@@ -254,11 +257,11 @@ class Policy:
         self.refused += announced
         return False
 
-    def terms(self, repository: RepositoryId, *, prospect: bool, announced: bool = False) -> Terms:
-        """Return on which terms ``repository`` is taken now; ``announced``: as for ``considers``."""
-        if not prospect:
+    def terms(self, repository: RepositoryId, prospect: Prospect | None) -> Terms:
+        """Return on which terms ``repository`` is taken now."""
+        if prospect is None:
             return Terms(self.reason(repository), blocked=self._authors)
-        return Terms(None, self.owners, self.topic and announced, self._authors)
+        return Terms(None, self.owners, self.topic and prospect.identity_hash is not None, self._authors)
 
     # --- changes --------------------------------------------------------------------------------------------
 

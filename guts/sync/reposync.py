@@ -21,7 +21,7 @@ from guts.events import (
 )
 from guts.ids import PeerId, RepositoryId
 from guts.sync.fetches import RunningFetch
-from guts.sync.goal import Goal, NoLongerFollowed, Waiter
+from guts.sync.goal import Goal, NoLongerFollowed, Prospect, Waiter
 from guts.sync.inquiries import DoesNotConnect, Inquiries
 from guts.sync.policy import Policy
 from guts.sync.questions import RequestIds
@@ -73,6 +73,7 @@ class RepoSync(Inquiries[Goal]):
         super().__init__(holders, rng, requests.next)
         self.readings = Readings(holders, rng, requests.next)
         self.policy = policy or Policy()
+        self._prospects: dict[RepositoryId, PeerId] = {}
         self._ask_interval = ask_interval
         for repository, known in held.items():
             goal = self.goals[repository] = Goal(repository, known, held=True, next_search=now)
@@ -82,7 +83,7 @@ class RepoSync(Inquiries[Goal]):
 
     def followed(self) -> list[RepositoryId]:
         """Return the repositories whose news this node wants."""
-        return [goal.repository for goal in self.goals.values() if goal.met_by is None]
+        return [goal.repository for goal in self.goals.values() if goal.prospect is None]
 
     def holds(self, repository: RepositoryId) -> bool:
         """Tell whether a state of ``repository`` is committed here and followed."""
@@ -113,7 +114,7 @@ class RepoSync(Inquiries[Goal]):
         effects: list[Effect] = []
         if goal is None:
             goal, effects = self._follow(repository, now)
-        elif goal.met_by is not None:
+        elif goal.prospect is not None:
             effects = self._promote(goal)
         if goal.held:
             self.policy.took(repository, Reason.EXPLICIT)
@@ -124,22 +125,22 @@ class RepoSync(Inquiries[Goal]):
         self._wait(goal, waiter)
         return effects + self._search.look_up(goal, now)
 
-    def consider(self, repository: RepositoryId, peer: PeerId, now: float, *, announced: bool) -> bool:
-        """Look at ``repository``, which was met by ``peer`` and which nobody asked for; tell whether there is room.
+    def may_consider(self, peer: PeerId) -> bool:
+        """Tell whether there is room to look at one more repository that ``peer`` told of."""
+        return len(self._prospects) < MAX_PROSPECTS and (
+            sum(told == peer for told in self._prospects.values()) < MAX_PROSPECTS_PER_PEER
+        )
 
-        Args:
-            announced: on the topic ``repositories``.
-        """
-        met = [goal.met_by for goal in self.goals.values() if goal.met_by is not None]
-        if len(met) >= MAX_PROSPECTS or met.count(peer) >= MAX_PROSPECTS_PER_PEER:
-            return False
-        goal = self.goals[repository] = Goal(repository, met_by=peer, announced=announced)
+    def consider(self, repository: RepositoryId, peer: PeerId, identity_hash: bytes | None, now: float) -> None:
+        """Look at ``repository``, which nobody asked for; see ``Prospect``."""
+        goal = self.goals[repository] = Goal(repository, prospect=Prospect(peer, identity_hash))
+        self._prospects[repository] = peer
         self._agenda.schedule(goal, now + self._jittered(self._ask_interval))
-        return True
 
     def _promote(self, goal: Goal) -> list[Effect]:
         """Follow what was a prospect: somebody asked for it, or its maintainers decided."""
-        goal.met_by = None
+        goal.prospect = None
+        del self._prospects[goal.repository]
         return self._tell(Subscribe((goal.repository,)))
 
     def sync_now(self, repository: RepositoryId, waiter: Waiter, now: float) -> list[Effect]:
@@ -174,7 +175,7 @@ class RepoSync(Inquiries[Goal]):
         effects: list[Effect] = []
         if goal is None:
             goal, effects = self._follow(repository, now)
-        elif goal.met_by is not None:
+        elif goal.prospect is not None:
             effects = self._promote(goal)
         self.policy.took(repository, Reason.EXPLICIT)
         goal.compared = True
@@ -188,7 +189,10 @@ class RepoSync(Inquiries[Goal]):
 
     def _unfollow(self, goal: Goal) -> list[Effect]:
         self._forget(goal)
-        return self._tell(Subscribe((), (goal.repository,))) if goal.met_by is None else []
+        if goal.prospect is not None:
+            del self._prospects[goal.repository]
+            return []
+        return self._tell(Subscribe((), (goal.repository,)))
 
     def _give_up(self, goal: Goal) -> list[Effect]:
         return [] if goal.held else self._unfollow(goal)
@@ -241,10 +245,8 @@ class RepoSync(Inquiries[Goal]):
     # --- transfers ------------------------------------------------------------------------------------------
 
     def _transfer(self, goal: Goal, fetch: FetchId, transfer: RunningFetch, candidate: Candidate) -> Effect:
-        terms = self.policy.terms(goal.repository, prospect=goal.met_by is not None, announced=goal.announced)
-        return Fetch(
-            fetch, transfer.connection, transfer.request, goal.repository, candidate, terms, transfer.claim
-        )
+        terms = self.policy.terms(goal.repository, goal.prospect)
+        return Fetch(fetch, transfer.connection, transfer.request, goal.repository, candidate, terms, transfer.claim)
 
     def fetch_finished(self, event: FetchFinished, now: float) -> list[Effect]:
         """Take the outcome of a transfer."""
@@ -260,7 +262,7 @@ class RepoSync(Inquiries[Goal]):
         match event.outcome:
             case Accepted(known=known, proofs=proofs, reason=reason):
                 goal.unheard.pop(transfer.peer, None)
-                effects = self._promote(goal) if goal.met_by is not None else []
+                effects = self._promote(goal) if goal.prospect is not None else []
                 self.policy.took(goal.repository, reason)
                 effects += self._committed(goal, known, now)
                 # Where a proof of two histories took an author back, the peer may have what counts now.
@@ -293,6 +295,7 @@ class RepoSync(Inquiries[Goal]):
     def _committed(self, goal: Goal, known: Known, now: float) -> list[Effect]:
         first, before = not goal.held, goal.known
         goal.known, goal.held, goal.confirmed = known, True, True
+        goal.refusal = None
         goal.reasons.clear()
         effects: list[Effect] = [Provide(goal.repository)] if first else []
         if any(known.head(author) is None for author, _ in before.heads):

@@ -8,10 +8,11 @@ import pytest
 
 from guts.addresses import Address
 from guts.clock import Now
+from guts.effects import KeptScore
 from guts.ids import PeerId
 from guts.node import persistence
 from guts.peers.manager import MAX_ADDRESS_BOOK, Limits, PeerManager, Self, StoredPeer
-from guts.peers.score import MAX_TRACKED, Scores, StoredFault
+from guts.peers.score import MAX_TRACKED, Scores
 from guts.store import peers as peer_table
 from tests.support.bad_peer import intruder
 from tests.support.nodes import World, eventually
@@ -42,7 +43,7 @@ def test_strangers_push_nobody_out_of_the_address_book_who_was_reached() -> None
 
 
 def test_node_with_50_000_stored_bans_starts_at_once() -> None:
-    rows = [StoredFault(stranger(n), 100.0, WALL, WALL + 60_000) for n in range(50_000)]
+    rows = [KeptScore(stranger(n), 100.0, 0, 60_000, banned=True) for n in range(50_000)]
     begun = time.process_time()
     scores = Scores(rows, Now(0.0, WALL))
     assert time.process_time() - begun < 5.0

@@ -72,7 +72,7 @@ async def test_reader_believes_no_record_that_is(world: World, lie: Callable[[Ma
         print(lie.__name__, reason)
         score = await reader.score(liar.key.peer_id)
         assert score is not None
-        assert score.banned_until is not None
+        assert score.barred_until is not None
         assert {name for name in files(reader.config.paths.data) if "guts.db" not in name} == {
             name for name in before if "guts.db" not in name
         }

@@ -67,7 +67,7 @@ async def banned(node: RunningNode, peer: PeerId, code: str) -> None:
     assert await node.reasons(peer) == [code]
     score = await node.score(peer)
     assert score is not None
-    assert score.banned_until is not None
+    assert score.barred_until is not None
 
 
 async def blamed(node: RunningNode, peer: PeerId, code: str) -> None:

@@ -41,7 +41,7 @@ async def is_refused(world: World, maintainer: Maintainer, holder: BadHolder, *c
         await eventually(lambda: not sync.fetches.running)
         assert await replica.reasons(holder.key.peer_id) == list(codes)
         score = await replica.score(holder.key.peer_id)
-        assert (score is not None and score.banned_until is not None) == bool(codes)
+        assert (score is not None and score.barred_until is not None) == bool(codes)
     assert files(replica.repositories) == before
     assert await replica.canonical(maintainer.repository) == {}
     publisher = await world.node("publisher")
@@ -220,7 +220,7 @@ async def test_node_refuses_a_record_that_is(world: World, lie: Callable[[Mainta
     print(lie.__name__, reason)
     score = await replica.score(holder.key.peer_id)
     assert score is not None
-    assert score.banned_until is not None
+    assert score.barred_until is not None
     assert holder.wanted == []
     assert list(replica.repositories.iterdir()) == []
 
@@ -277,7 +277,7 @@ async def test_node_takes_a_branch_back_only_where_the_record_says_that_it_is_me
         assert await replica.reasons(holder.key.peer_id) == ["FORCED_UNMARKED"]
         score = await replica.score(holder.key.peer_id)
         assert score is not None
-        assert score.banned_until is None
+        assert score.barred_until is None
 
 
 async def _nothing_changes(replica: RunningNode, maintainer: Maintainer, holder: BadHolder) -> None:

@@ -156,7 +156,7 @@ class RunningNode:
         timeout: float = SOON,  # noqa: ASYNC109
     ) -> dict[str, object]:
         """As the command."""
-        return await self.node.control.seed(repository, hints, timeout)
+        return await self.node.control.seeding.seed(repository, hints, timeout)
 
     async def canonical(self, repository: RepositoryId) -> dict[str, ObjectId]:
         """Return the canonical refs in its database."""

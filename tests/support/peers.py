@@ -4,9 +4,11 @@ from typing import Final
 
 from guts.addresses import Address, BootstrapAddress
 from guts.clock import Now
+from guts.effects import KeptScore, Persist, ScoreChanged
 from guts.events import Connected, ConnectionId
 from guts.identity import SigningKey
 from guts.ids import AuthorId, PeerId, RepositoryId
+from guts.peers.score import BAN_SECONDS, REPEATS_KEPT
 from guts.records import PeerRecord
 from guts.wire.messages import Hello, HelloAck
 from guts.wire.secure import Direction
@@ -17,6 +19,7 @@ KEYS: Final = sorted((SigningKey(bytes([number]) * 32) for number in range(1, 13
 """Node keys, the smallest id first: who dials decides between duplicates by that order."""
 
 IDS: Final = [key.peer_id for key in KEYS]
+START: Final = Now(0.0, WALL)
 OLD, NEW = b"start--1", b"start--2"
 
 
@@ -71,3 +74,18 @@ def outbound(connection: int, number: int, dialled: BootstrapAddress | None = No
     """Return the event that we have dialled node ``number``."""
     where = dialled or target(number, IDS[number])
     return Connected(ConnectionId(connection), Direction.OUTBOUND, IDS[number], address(number), where)
+
+
+def score_changed(
+    number: int, value: float, change: float, code: str, now: Now = START, *, barred: float = 0
+) -> Persist:
+    """Return what is kept of a first fault of node ``number``, which bars it for ``barred`` seconds."""
+    ran, banned = round(now.mono * 1000), barred >= BAN_SECONDS
+    barred_ms = round(barred * 1000)
+    kept = KeptScore(IDS[number], value, ran)
+    if barred:
+        until = ran + barred_ms
+        kept = KeptScore(
+            IDS[number], value, ran, until, banned, int(not banned), int(banned), until + round(REPEATS_KEPT * 1000)
+        )
+    return Persist(ScoreChanged(kept, change, code, barred_ms, now.wall))

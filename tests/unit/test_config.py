@@ -91,6 +91,7 @@ def test_config_reads_sizes(tmp_path: Path, text: str, size: int) -> None:
         ('network.advertise = ["1.2.3.4:0"]', "port"),
         ('network.bootstrap_nodes = ["node1abc@1.2.3.4:9000"]', "node1abc"),
         ("network.bootstrap_nodes = 5", "list"),
+        ('network.trusted_peers = ["node1abc"]', "node1abc"),
         ("network.max_connections = 0", "whole number"),
         (f"network.max_connections = {MAX_CONNECTIONS + 1}", "whole number"),
         ('network.role = "king"', "king"),
@@ -110,6 +111,12 @@ def test_config_refuses_a_bad_value_and_names_the_file(tmp_path: Path, toml: str
     assert says in str(caught.value)
     assert str(tmp_path / "config.toml") in str(caught.value)
     assert caught.value.exit_status is ExitStatus.CONFIG
+
+
+def test_config_names_trusted_peers(tmp_path: Path) -> None:
+    friend = PeerId(b"F" * 32)
+    assert load(tmp_path, "").network.trusted_peers == frozenset()
+    assert load(tmp_path, f'network.trusted_peers = ["{friend}"]').network.trusted_peers == {friend}
 
 
 def test_config_takes_limits_at_their_edge(tmp_path: Path) -> None:

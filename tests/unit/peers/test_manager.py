@@ -8,7 +8,7 @@ import pytest
 
 from guts.addresses import BootstrapAddress
 from guts.clock import Now
-from guts.effects import Dial, Disconnect, Effect, PeerSeen, Persist, ScoreChanged, Send
+from guts.effects import Dial, Disconnect, Effect, PeerSeen, Persist, Send
 from guts.errors import PeerFault, Severity
 from guts.events import Connected, ConnectionId
 from guts.ids import PeerId
@@ -41,6 +41,7 @@ from tests.support.peers import (
     outbound,
     record_of,
     repository,
+    score_changed,
     target,
 )
 
@@ -304,7 +305,7 @@ def test_fatal_fault_closes_every_connection_of_the_peer() -> None:
     accept(peers, 3, 3)
     goodbye = Goodbye(GoodbyeCode.PROTOCOL_FAULT, "too many faults", 86_400)
     assert run(peers, peers.fault(IDS[2], Fatal("x"), at(0))) == [
-        Persist(ScoreChanged(IDS[2], 100.0, 100.0, "FATAL", WALL + 86_400_000, WALL)),
+        score_changed(2, 100.0, 100.0, "FATAL", barred=86_400),
         Disconnect(ConnectionId(1), goodbye),
         Disconnect(ConnectionId(2), goodbye),
     ]
@@ -315,7 +316,7 @@ def test_fatal_fault_closes_every_connection_of_the_peer() -> None:
 def test_small_fault_is_counted_and_nothing_else() -> None:
     peers = manager()
     accept(peers, 1, 2)
-    assert peers.fault(IDS[2], Minor("x"), at(0)) == [Persist(ScoreChanged(IDS[2], 5.0, 5.0, "MINOR", 0, WALL))]
+    assert peers.fault(IDS[2], Minor("x"), at(0)) == [score_changed(2, 5.0, 5.0, "MINOR")]
 
 
 def test_connection_that_ended_in_a_fault_is_counted() -> None:
@@ -323,7 +324,7 @@ def test_connection_that_ended_in_a_fault_is_counted() -> None:
     first = accept(peers, 1, 2)
     assert peers.disconnected(ConnectionId(1), Fatal("x"), at(0)) == (
         first,
-        [Persist(ScoreChanged(IDS[2], 100.0, 100.0, "FATAL", WALL + 86_400_000, WALL))],
+        [score_changed(2, 100.0, 100.0, "FATAL", barred=86_400)],
     )
 
 

@@ -17,7 +17,6 @@ from guts.effects import (
     Provide,
     Reply,
     ResetStream,
-    ScoreChanged,
     SeedingStopped,
     Send,
     Serve,
@@ -105,6 +104,7 @@ from tests.support.peers import (
     inbound,
     outbound,
     record_of,
+    score_changed,
     target,
 )
 from tests.unit.service.bench import AUTHOR, ME, RECORD, Bench, R, S, accepted, known
@@ -113,7 +113,7 @@ C1, C2, C3 = ConnectionId(1), ConnectionId(2), ConnectionId(3)
 QUERY = RefsQuery(R, 1, b"i" * 32, (KnownHead(AUTHOR, 1, b"h" * 32),))
 NEWS = NewCommit(R, AUTHOR, 2, b"h" * 32, RECORD)
 HEAD = Head(2, b"h" * 32)
-OUT_OF_STATE_BAN = ScoreChanged(IDS[1], 100.0, 100.0, "OUT_OF_STATE", WALL + 86_400_000, WALL)
+OUT_OF_STATE_BAN = score_changed(1, 100.0, 100.0, "OUT_OF_STATE", barred=86_400)
 BANNED = Goodbye(GoodbyeCode.PROTOCOL_FAULT, "too many faults", 86_400)
 
 
@@ -136,7 +136,7 @@ def holding() -> Bench:
 def test_anything_before_the_hello_is_a_fatal_fault(message: Ping) -> None:
     bench = holding()
     bench.handle(inbound(1, 1))
-    assert bench.say(1, message) == [Persist(OUT_OF_STATE_BAN), Disconnect(C1, BANNED)]
+    assert bench.say(1, message) == [OUT_OF_STATE_BAN, Disconnect(C1, BANNED)]
     # What still comes is not looked at.
     assert bench.say(1, hello_of(1)) == []
     assert bench.say(1, message) == []
@@ -145,7 +145,7 @@ def test_anything_before_the_hello_is_a_fatal_fault(message: Ping) -> None:
 def test_unknown_message_is_answered_after_the_hello_and_a_fault_before_it() -> None:
     bench = Bench()
     bench.handle(inbound(1, 1))
-    assert bench.handle(UnknownMessageReceived(C1, 99)) == [Persist(OUT_OF_STATE_BAN), Disconnect(C1, BANNED)]
+    assert bench.handle(UnknownMessageReceived(C1, 99)) == [OUT_OF_STATE_BAN, Disconnect(C1, BANNED)]
     assert bench.handle(UnknownMessageReceived(C1, 99)) == []
     assert bench.handle(UnknownMessageReceived(ConnectionId(77), 99)) == []
     bench.call(2, 2)
@@ -159,7 +159,7 @@ def test_unknown_message_is_answered_after_the_hello_and_a_fault_before_it() -> 
 def test_second_hello_is_a_fatal_fault() -> None:
     bench = Bench()
     bench.call(1, 1)
-    assert bench.say(1, hello_of(1)) == [Persist(OUT_OF_STATE_BAN), Disconnect(C1, BANNED)]
+    assert bench.say(1, hello_of(1)) == [OUT_OF_STATE_BAN, Disconnect(C1, BANNED)]
 
 
 def test_goodbye_may_come_at_any_time() -> None:
@@ -490,7 +490,7 @@ def test_subscriber_is_asked_and_counts_as_a_holder_only_when_it_says_so() -> No
 def test_unasked_answers_cost_and_two_close_together_disconnect() -> None:
     bench = holding()
     bench.call(1, 1)
-    assert bench.say(1, Refs(5, ())) == [Persist(ScoreChanged(IDS[1], 25.0, 25.0, "UNSOLICITED_ANSWER", 0, WALL))]
+    assert bench.say(1, Refs(5, ())) == [score_changed(1, 25.0, 25.0, "UNSOLICITED_ANSWER")]
     assert bench.say(1, Refs(5, ()))[1:] == [
         Disconnect(C1, Goodbye(GoodbyeCode.PROTOCOL_FAULT, "too many faults", 600))
     ]
@@ -646,9 +646,7 @@ def test_fault_of_a_transfer_is_counted_though_the_peer_has_left() -> None:
     bench.call(1, 1)
     bench.say(1, envelope(NEWS))
     bench.end(1)
-    assert bench.handle(finished(Failed(Fault("bad pack")))) == [
-        Persist(ScoreChanged(IDS[1], 100.0, 100.0, "FAULT", WALL + 86_400_000, WALL))
-    ]
+    assert bench.handle(finished(Failed(Fault("bad pack")))) == [score_changed(1, 100.0, 100.0, "FAULT", barred=86_400)]
 
 
 @pytest.mark.parametrize(

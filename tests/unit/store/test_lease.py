@@ -31,7 +31,9 @@ LOCK_SESSIONS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND grante
 def add(connection: Connection, number: int) -> None:
     """Write a row which, written twice, is there twice."""
     scores.save_score(connection, StoredScore(PEER, 0, number))
-    connection.execute(insert(score_ledger).values(peer=PEER, at=number, change=0, reason="X"))
+    connection.execute(
+        insert(score_ledger).values(peer=PEER, at=number, ran=0, change=0, total=0, reason="X", barred_ms=0)
+    )
 
 
 def added(connection: Connection) -> list[int]:

@@ -19,7 +19,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from guts.errors import ExitStatus
-from guts.store import dialect, history, lease, repositories
+from guts.ids import PeerId
+from guts.store import dialect, history, lease, repositories, scores
 from guts.store.database import Database
 from guts.store.dialect import DatabaseFailed
 from guts.store.migration import BackupFailed, Migrated, SchemaNewer, migrate, newest, scripts_directory
@@ -34,8 +35,8 @@ LATER = '''"""A later revision."""
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade() -> None:
@@ -49,7 +50,7 @@ def later(tmp_path: Path) -> Path:
     """The scripts of a later version, which has one revision more."""
     scripts = tmp_path / "later"
     shutil.copytree(scripts_directory(), scripts)
-    (scripts / "versions" / "0005_later.py").write_text(LATER.format(more=""))
+    (scripts / "versions" / "0006_later.py").write_text(LATER.format(more=""))
     return scripts
 
 
@@ -119,15 +120,15 @@ async def test_older_database_is_copied_with_its_wal_and_then_migrated(tmp_path:
     assert query(tmp_path / "file-copy.db", "SELECT name FROM sqlite_master WHERE name='repositories'") == []
 
     new = await Database.open(crashed, scripts=later)
-    assert (new.migrated.before, new.migrated.after) == ("0004", "0005")
-    assert new.migrated.backup == tmp_path / "crashed.db.before-0005"
+    assert (new.migrated.before, new.migrated.after) == ("0005", "0006")
+    assert new.migrated.backup == tmp_path / "crashed.db.before-0006"
     assert (await new.read(repositories.load_summary, REPOSITORY)).generation == 1
     await new.close()
-    assert query(crashed, "SELECT version_num FROM alembic_version") == [("0005",)]
+    assert query(crashed, "SELECT version_num FROM alembic_version") == [("0006",)]
     assert query(crashed, "SELECT * FROM later") == []
 
-    back = tmp_path / "crashed.db.before-0005"
-    assert query(back, "SELECT version_num FROM alembic_version") == [("0004",)]
+    back = tmp_path / "crashed.db.before-0006"
+    assert query(back, "SELECT version_num FROM alembic_version") == [("0005",)]
     restored = await Database.open(back)
     assert (await restored.read(repositories.load, REPOSITORY)).signed_refs == (first_state().signed_refs[0].record,)
     await restored.close()
@@ -152,6 +153,29 @@ async def test_headers_of_the_first_schema_are_kept(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_scores_of_the_first_schema_are_kept_and_their_bans_begin_anew(tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(scripts_directory(), older)
+    for script in (older / "versions").glob("000[5-9]_*.py"):
+        script.unlink()
+    await (await Database.open(tmp_path / "guts.db", scripts=older)).close()
+    day = 24 * 3_600_000
+    with closing(sqlite3.connect(tmp_path / "guts.db")) as connection, connection:
+        rows = [(b"A" * 32, 100.0, 5_000, 5_000 + day), (b"B" * 32, 25.0, 6_000, None), (b"C" * 32, 5.0, 9, 7)]
+        connection.executemany("INSERT INTO scores VALUES (?, ?, ?, ?)", rows)
+        connection.execute("INSERT INTO score_ledger VALUES (1, ?, 5000, 100.0, 'BAD')", (b"A" * 32,))
+    database = await Database.open(tmp_path / "guts.db")
+    assert await database.read(scores.load_scores) == [
+        scores.StoredScore(PeerId(b"A" * 32), 100.0, 5_000, 0, day, True),
+        scores.StoredScore(PeerId(b"B" * 32), 25.0, 6_000),
+        scores.StoredScore(PeerId(b"C" * 32), 5.0, 9),
+    ]
+    assert await database.read(scores.load_ledger, PeerId(b"A" * 32)) == [
+        scores.ScoreChange(5_000, 0, 100.0, 100.0, "BEFORE_UPGRADE", day)
+    ]
+    await database.close()
+
+
 async def test_copy_of_a_database_in_use_is_complete(sqlite_database: Database, tmp_path: Path) -> None:
     await sqlite_database.write(repositories.commit, first_state())
     dialect.backup(tmp_path / "guts.db", tmp_path / "copy.db")
@@ -167,23 +191,23 @@ async def test_failing_migration_changes_nothing_and_leaves_the_copy(tmp_path: P
     await old.write(repositories.commit, first_state())
     await old.close()
     broken = LATER.format(more='op.execute("INSERT INTO nowhere VALUES (1)")')
-    (later / "versions" / "0005_later.py").write_text(broken)
+    (later / "versions" / "0006_later.py").write_text(broken)
     with pytest.raises(DatabaseFailed, match="nowhere"):
         await Database.open(path, scripts=later)
     assert query(path, "SELECT name FROM sqlite_master WHERE name='later'") == []
     again = await Database.open(path)
     assert (await again.read(repositories.load_summary, REPOSITORY)).generation == 1
     await again.close()
-    assert (tmp_path / "guts.db.before-0005").exists()
+    assert (tmp_path / "guts.db.before-0006").exists()
 
 
 async def test_without_a_copy_nothing_is_migrated(tmp_path: Path, later: Path) -> None:
     path = tmp_path / "guts.db"
     await (await Database.open(path)).close()
-    (tmp_path / "guts.db.before-0005").mkdir()
+    (tmp_path / "guts.db.before-0006").mkdir()
     with pytest.raises(BackupFailed, match="no copy"):
         await Database.open(path, scripts=later)
-    assert query(path, "SELECT version_num FROM alembic_version") == [("0004",)]
+    assert query(path, "SELECT version_num FROM alembic_version") == [("0005",)]
 
 
 async def test_newer_database_is_refused_and_not_touched(tmp_path: Path, later: Path) -> None:
@@ -196,9 +220,9 @@ async def test_newer_database_is_refused_and_not_touched(tmp_path: Path, later: 
         await Database.open(path)
     assert caught.value.code == "SCHEMA_NEWER"
     assert caught.value.exit_status == ExitStatus.USAGE
-    assert (caught.value.found, caught.value.known) == ("0005", "0004")
+    assert (caught.value.found, caught.value.known) == ("0006", "0005")
+    assert "0006" in str(caught.value)
     assert "0005" in str(caught.value)
-    assert "0004" in str(caught.value)
     assert caught.value.hint is not None
     assert path.read_bytes() == before
 
@@ -217,28 +241,28 @@ async def test_server_is_migrated_in_one_transaction_and_a_newer_one_refused(
     old = await Database.open(url)
     await old.write(repositories.commit, first_state())
     await old.close()
-    whole = (later / "versions" / "0005_later.py").read_text()
+    whole = (later / "versions" / "0006_later.py").read_text()
     broken = LATER.format(more='op.execute("INSERT INTO nowhere VALUES (1)")')
-    (later / "versions" / "0005_later.py").write_text(broken)
+    (later / "versions" / "0006_later.py").write_text(broken)
     with pytest.raises(DatabaseFailed, match="nowhere"):
         await Database.open(url, scripts=later)
-    assert revision() == [("0004", None)]
+    assert revision() == [("0005", None)]
 
-    (later / "versions" / "0005_later.py").write_text(whole)
+    (later / "versions" / "0006_later.py").write_text(whole)
     new = await Database.open(url, scripts=later)
-    assert (new.migrated.before, new.migrated.after, new.migrated.backup) == ("0004", "0005", None)
+    assert (new.migrated.before, new.migrated.after, new.migrated.backup) == ("0005", "0006", None)
     assert (await new.read(repositories.load_summary, REPOSITORY)).generation == 1
     await new.close()
     with pytest.raises(SchemaNewer):
         await Database.open(url)
-    assert revision() == [("0005", "later")]
+    assert revision() == [("0006", "later")]
 
 
 def test_alembic_migrates_from_the_command_line(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/guts.db"
     alembic = [sys.executable, "-m", "alembic", "-x", f"url={url}"]
     subprocess.run([*alembic, "upgrade", "head"], cwd=ROOT, check=True, capture_output=True)
-    assert query(tmp_path / "guts.db", "SELECT version_num FROM alembic_version") == [("0004",)]
+    assert query(tmp_path / "guts.db", "SELECT version_num FROM alembic_version") == [("0005",)]
     check = subprocess.run([*alembic, "check"], cwd=ROOT, check=True, capture_output=True, text=True)
     assert "No new upgrade operations" in check.stdout
 
@@ -271,4 +295,4 @@ def test_wheel_carries_the_migrations_and_uses_them(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert ran.stdout.split() == ["0004", str(tmp_path / "installed" / "guts" / "_migrations")]
+    assert ran.stdout.split() == ["0005", str(tmp_path / "installed" / "guts" / "_migrations")]

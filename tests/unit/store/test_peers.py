@@ -7,7 +7,7 @@ from guts.ids import PeerId
 from guts.store import peers, scores
 from guts.store.database import Database
 from guts.store.peers import KEPT_ADDRESSES, GoodAddress, StoredPeer
-from guts.store.scores import KEPT_CHANGES, Ban, ScoreChange, StoredScore
+from guts.store.scores import KEPT_CHANGES, RunningTime, ScoreChange, StoredBan, StoredScore
 
 HOME = Address("192.0.2.1", 9000)
 AWAY = Address("2001:db8::1", 9001)
@@ -106,7 +106,9 @@ async def test_peer_that_was_reached_outlives_any_number_that_only_came(database
 
 async def test_bans_are_kept_up_to_a_number_and_the_newest_stay(database: Database) -> None:
     for number in range(4):
-        await database.write(scores.save_score, StoredScore(peer_id(number), 100, number, banned_until=1_000))
+        await database.write(
+            scores.save_score, StoredScore(peer_id(number), 100, number, barred_until=1_000, banned=True)
+        )
     assert await database.write(scores.prune_scores, 500, 0, 4) == 0
     assert await database.write(scores.prune_scores, 500, 0, 3) == 1
     assert [s.peer for s in await database.read(scores.load_scores)] == [peer_id(n) for n in (1, 2, 3)]
@@ -114,39 +116,57 @@ async def test_bans_are_kept_up_to_a_number_and_the_newest_stay(database: Databa
 
 async def test_score_and_ledger_are_read_back(database: Database) -> None:
     first = StoredScore(peer_id(1), 5.0, 100)
-    second = StoredScore(peer_id(1), 29.75, 200)
-    await database.write(scores.save_score, first, ScoreChange(100, 5.0, "MINOR_THING"))
-    await database.write(scores.save_score, second, ScoreChange(200, 25.0, "SERIOUS_THING"))
+    second = StoredScore(peer_id(1), 48.75, 200, 30_000, 630_000, False, 1, 2, 900_000)
+    changes = [ScoreChange(100, 7, 5.0, 5.0, "MINOR_THING"), ScoreChange(200, 9, 25.0, 29.75, "SERIOUS_THING", 600_000)]
+    await database.write(scores.save_score, first, changes[0])
+    await database.write(scores.save_score, second, changes[1])
     assert await database.read(scores.load_scores) == [second]
-    assert await database.read(scores.load_ledger, peer_id(1)) == [
-        ScoreChange(100, 5.0, "MINOR_THING"),
-        ScoreChange(200, 25.0, "SERIOUS_THING"),
-    ]
+    assert await database.read(scores.load_ledger, peer_id(1)) == changes
     assert await database.read(scores.load_ledger, peer_id(2)) == []
 
 
 async def test_ledger_keeps_the_newest_changes_of_each_peer(database: Database) -> None:
-    await database.write(scores.save_score, StoredScore(peer_id(2), 1, 1), ScoreChange(1, 1, "OTHER"))
+    await database.write(scores.save_score, StoredScore(peer_id(2), 1, 1), ScoreChange(1, 1, 1, 1, "OTHER"))
     for at in range(KEPT_CHANGES):
-        await database.write(scores.save_score, StoredScore(peer_id(1), 1, at), ScoreChange(at, 1, "X"))
+        await database.write(scores.save_score, StoredScore(peer_id(1), 1, at), ScoreChange(at, at, 1, 1, "X"))
     assert len(await database.read(scores.load_ledger, peer_id(1))) == KEPT_CHANGES
-    await database.write(scores.save_score, StoredScore(peer_id(1), 1, 999), ScoreChange(999, 1, "X"))
+    await database.write(scores.save_score, StoredScore(peer_id(1), 1, 999), ScoreChange(999, 999, 1, 1, "X"))
     kept = await database.read(scores.load_ledger, peer_id(1))
     assert [change.at for change in kept] == [*range(1, KEPT_CHANGES), 999]
     assert len(await database.read(scores.load_ledger, peer_id(2))) == 1
 
 
-async def test_ban_is_in_force_until_its_end_and_survives_the_peers_row(database: Database) -> None:
+async def test_score_survives_the_peers_row(database: Database) -> None:
+    banned = StoredScore(peer_id(1), 100, 0, barred_until=1_000, banned=True)
     await database.write(peers.save_peer, peer(1))
-    await database.write(scores.save_score, StoredScore(peer_id(1), 100, 0, banned_until=1_000))
+    await database.write(scores.save_score, banned)
     await database.write(peers.prune_peers, 0)
-    assert await database.read(scores.load_bans, 999) == [Ban(peer_id(1), 1)]
-    assert await database.read(scores.load_bans, 1_000) == []
+    assert await database.read(scores.load_scores) == [banned]
+
+
+async def test_bans_of_the_operator_are_kept_replaced_and_forgotten(database: Database) -> None:
+    network, key = StoredBan("192.0.2.0/24", None, 5, "spam"), StoredBan(str(peer_id(1)), 1_000, 6, "")
+    for ban in (key, network, StoredBan(key.subject, 9, 9, "first")):
+        await database.write(scores.save_ban, ban)
+    await database.write(scores.save_ban, key)
+    assert await database.read(scores.load_bans) == [network, key]
+    await database.write(scores.delete_ban, network.subject)
+    await database.write(scores.delete_ban, "never banned")
+    assert await database.read(scores.load_bans) == [key]
+
+
+async def test_running_time_starts_at_nothing_and_is_kept(database: Database) -> None:
+    assert await database.read(scores.load_running_time) == RunningTime(0, "", 0)
+    await database.write(scores.save_running_time, RunningTime(1, "a", 2))
+    await database.write(scores.save_running_time, RunningTime(1 << 40, "b", 3))
+    assert await database.read(scores.load_running_time) == RunningTime(1 << 40, "b", 3)
 
 
 async def test_pruning_scores_never_lifts_a_ban(database: Database) -> None:
     await database.write(
-        scores.save_score, StoredScore(peer_id(0), 100, 0, banned_until=1_000), ScoreChange(0, 100, "BAD")
+        scores.save_score,
+        StoredScore(peer_id(0), 100, 0, barred_until=1_000, banned=True),
+        ScoreChange(0, 0, 100, 100, "BAD"),
     )
     for number in range(1, 5):
         await database.write(scores.save_score, StoredScore(peer_id(number), 1, number))
