@@ -13,7 +13,7 @@ from guts.git.folder import has_refs
 from guts.git.repository import clean_up
 from guts.ids import BadId, RepositoryId
 from guts.node.rebuilding import accept_again
-from guts.node.repositories import REMOVED, SUFFIX, Repositories, delete_aside, known_of
+from guts.node.repositories import REMOVED, SUFFIX, Repositories, delete_folder, known_of
 from guts.store import repositories as table
 from guts.store import seeding as seeding_table
 from guts.store.repositories import RepositorySummary
@@ -65,7 +65,7 @@ async def recover(repositories: Repositories, now_ms: int) -> dict[RepositoryId,
 async def _finish_removals(repositories: Repositories) -> None:
     """Go on with what an earlier run began to remove: its folder is set aside, or is gone."""
     for aside in sorted(repositories.root.glob(f"{REMOVED}*")):
-        await asyncio.to_thread(delete_aside, aside)
+        await asyncio.to_thread(delete_folder, aside)
         log.info("removed %s, left by an earlier run", aside.name)
     for row in await repositories.database.read(seeding_table.load):
         begun = row.remove_at is not None and not repositories.path(row.repository).exists()

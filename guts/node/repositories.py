@@ -120,14 +120,12 @@ class Repositories:
                 # Its refs would vouch for objects that are gone; the next start looks again.
                 await self.database.write(table.mark_unprojected, repository)
                 await asyncio.to_thread((self.path(repository) / "packed-refs").unlink, missing_ok=True)
-            bare = await BareRepository.create(self.path(repository), self.git)
             try:
-                yield bare, hold
+                yield await BareRepository.create(self.path(repository), self.git), hold
             finally:
                 # Without a wait: the node may be stopping, and cancel this at any.
                 if not kept and repository not in self._committing:
-                    with disk_faults():
-                        shutil.rmtree(bare.path)
+                    delete_folder(self.path(repository))
 
     def mark_lost(self, repository: RepositoryId) -> None:
         """Note that what was accepted of ``repository`` is no longer all on the disk; a new commit ends that."""
@@ -278,7 +276,7 @@ class Repositories:
             crash_point("removal-committed")
             self.sizes.pop(repository, None)
             self._lost.discard(repository)
-            await asyncio.to_thread(delete_aside, aside)
+            await asyncio.to_thread(delete_folder, aside)
         return True
 
     async def stop_seeding(self, repository: RepositoryId, reason: str, now_ms: int, remove_at: int) -> None:
@@ -359,16 +357,16 @@ def _withdrawn(record: SignedRefs) -> table.NewSignedRefs:
 
 def _set_aside(path: Path, aside: Path) -> None:
     with disk_faults():
-        delete_aside(aside)
+        delete_folder(aside)
         with contextlib.suppress(FileNotFoundError):
             path.rename(aside)
             sync_directory(path.parent)
 
 
-def delete_aside(aside: Path) -> None:
-    """Delete what was set aside. Raises: ``DiskFault``."""
+def delete_folder(path: Path) -> None:
+    """Delete a folder, where it is there, with all that is in it. Raises: ``DiskFault``."""
     with disk_faults(), contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(aside)
+        shutil.rmtree(path)
 
 
 def _is_worth_keeping(path: Path, stored: bool) -> bool:

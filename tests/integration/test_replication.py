@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from guts.addresses import RepositoryUrl
+from guts.ids import RepositoryId
 from guts.service.commands import NotFollowed
 from guts.store import discovery as dht_table
 from guts.store import peers as peer_table
@@ -119,8 +120,10 @@ async def test_unseed_stops_following_and_seed_again_follows(world: World) -> No
     await replica.seed(maintainer.repository, publisher.hint)
     await replica.node.control.seeding.unseed(maintainer.repository)
     before = await replica.canonical(maintainer.repository)
+    again = await replica.node.control.seeding.unseed(maintainer.repository)
+    assert again["removed"] is False
     with pytest.raises(NotFollowed):
-        await replica.node.control.seeding.unseed(maintainer.repository)
+        await replica.node.control.seeding.unseed(RepositoryId(bytes(32)))
 
     await replica.stop()
     await replica.start()

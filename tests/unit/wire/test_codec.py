@@ -244,8 +244,8 @@ def test_a_message_has_at_most_so_many_values() -> None:
         last = RefsAnswer(REPOSITORY, RefsStatus.HELD, (b"d",) * 1024, (b"h",) * headers)
         return encode(Refs(1, (*(full,) * 7, last)))
 
-    # 2 lists and 3 scalars of the message; each answer a list with 4 lists and 2 scalars in it.
-    headers = limits.MAX_ITEMS - 5 - 8 * 7 - 7 * 2048 - 1024
+    # 2 lists and 3 scalars of the message; each answer a list with 4 lists and 3 scalars in it.
+    headers = limits.MAX_ITEMS - 5 - 8 * 8 - 7 * 2048 - 1024
     assert 0 < headers < limits.MAX_HEADERS
     assert isinstance(decode(many(headers)), Refs)
     with pytest.raises(BadMessage, match="more than 16384 values"):
@@ -287,7 +287,7 @@ def _bombs() -> dict[str, bytes]:
         + b"\x90" * (refs - 100),
         "tiny headers": encode(
             Refs(1, (RefsAnswer(REPOSITORY, RefsStatus.HELD, (b"d",) * 1024, (b"h",) * 1024),) * 7)
-        ).replace(b"\x97\x96", b"\xdc\x00\x40\x96", 1),
+        ).replace(b"\x97\x97", b"\xdc\x00\x40\x97", 1),
         "repositories claimed": b"\x93\x0c" + _array32(2**31) + b"\xc4\x20" + bytes(32),
     }
 
