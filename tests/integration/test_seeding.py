@@ -43,8 +43,8 @@ async def rows_of(node: RunningNode, repository: RepositoryId) -> bool:
     return repository in {summary.id for summary in summaries}
 
 
-async def published(world: World, **flags: str) -> tuple[RunningNode, Maintainer]:
-    publisher, maintainer = await world.node("publisher", **flags), world.maintainer()
+async def published(world: World) -> tuple[RunningNode, Maintainer]:
+    publisher, maintainer = await world.node("publisher"), world.maintainer()
     await maintainer.publish(publisher)
     return publisher, maintainer
 
@@ -308,7 +308,8 @@ async def test_e3_holder_that_claims_too_little_is_cut_off_where_the_limit_is(wo
     maintainer.commit("noise", os.urandom(3_000_000))
     await maintainer.publish(publisher)
     await publisher.node.repositories.database.write(_claim, maintainer.repository, 1)
-    replica = await world.node("replica", **{f"seeding__{limit}": "1MB"})
+    low = {"repo_max": "2GiB", "disk": "50GiB", limit: "1MB"}
+    replica = await world.node("replica", seeding__repo_max=low["repo_max"], seeding__disk=low["disk"])
     with pytest.raises(QuotaExceeded) as refused:
         await replica.seed(maintainer.repository, publisher.hint)
     assert (refused.value.limit, refused.value.claimed) == (f"seeding.{limit}", False)
