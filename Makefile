@@ -7,6 +7,7 @@
 #   make test-containers the tests of docker-compose.yml; they need root, and install a Docker Engine on Debian
 #   make venv            only build .venv, with exactly the locked packages
 #   make model           random lossy schedules of maintainers and replicas (N=20000 SEED=1)
+#   make sim             a thousand nodes in virtual time (NODES=1000 SEED=1 SCENARIO=news; SCENARIO=list: what there is)
 #   make crash           kill nodes with SIGKILL and look at what is left (N=100 kills; SEED=… for the same again, KILL=… one of them)
 #   make bench           the figures of docs/benchmarks.md
 #   make lock            compute both lock files anew from pyproject.toml
@@ -21,7 +22,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 UV := $(VENV)/lock/bin/uv
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help venv test test-interop test-postgres postgres-programs test-containers demo model crash bench lock clean check-python
+.PHONY: help venv test test-interop test-postgres postgres-programs test-containers demo model sim crash bench lock clean check-python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -99,6 +100,9 @@ demo: venv
 
 model: venv
 	@$(BIN)/python -m tests.simulation.trust_model $(or $(N),20000) $(or $(SEED),1)
+
+sim: venv
+	@$(BIN)/python -m tests.simulation $(if $(filter list,$(SCENARIO)),--list,$(or $(SCENARIO),news) $(if $(NODES),--nodes $(NODES)) --seed $(or $(SEED),1) $(OPTIONS))
 
 crash: venv
 	@$(BIN)/python -m tests.crash --count $(or $(N),100) $(if $(SEED),--seed $(SEED)) $(if $(KILL),--kill $(KILL))

@@ -1,5 +1,6 @@
 """Where a node can be dialled, and the URL of a repository."""
 
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -9,6 +10,34 @@ from guts.errors import UsageError
 from guts.ids import PeerId, RepositoryId
 
 TRANSPORT_TCP: Final = "tcp"
+
+NON_GLOBAL_RANGES: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "100.64.0.0/10",
+        "::1/128",
+        "fc00::/7",
+    )
+)
+"""An address in one of them means something only to nodes in the same one."""
+
+
+@functools.lru_cache(maxsize=8192)
+def non_global_range(ip: str) -> int | None:
+    """Return which of ``NON_GLOBAL_RANGES`` the numeric address ``ip`` is in; ``None``: in none of them."""
+    address = ipaddress.ip_address(ip)
+    return next((index for index, block in enumerate(NON_GLOBAL_RANGES) if address in block), None)
+
+
+def neighbours(ip: str, other: str) -> bool:
+    """Tell whether both addresses are of one non-global range: loopback, a LAN, a compose network."""
+    found = non_global_range(ip)
+    return found is not None and found == non_global_range(other)
 
 
 class BadAddress(UsageError):

@@ -2,7 +2,8 @@
 
 Only local choices live here; what peers must agree on is a constant in ``guts/wire/limits.py``. Settings come
 from three places, each overriding the one before: the TOML file, the environment
-(``GUTS_NETWORK__LISTEN_ADDR=…``, lists separated by commas), and flags. A key that does not exist is an error
+(``GUTS_NETWORK__LISTEN_ADDR=…``, lists separated by commas), and flags; those of ``[limits]`` (``guts/limits.py``)
+also from what ``guts limits set`` keeps, which overrides the TOML file. A key that does not exist is an error
 with the nearest name: a misspelt limit must not silently be no limit.
 """
 
@@ -12,13 +13,14 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final, Literal, Self, TypeVar
 
 from guts.addresses import Address, BadAddress, BootstrapAddress
 from guts.errors import ExitStatus, GutsError, UsageError
 from guts.ids import PeerId
+from guts.limits import LIMITS, BadLimit, LimitLayers, Source, read_limits
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 """A config file is a page of text; a larger one is some other file."""
@@ -107,6 +109,11 @@ class Paths:
     def database(self) -> Path:
         """The SQLite database, where no ``storage.database_url`` is set."""
         return self.data / "guts.db"
+
+    @property
+    def limits_file(self) -> Path:
+        """What ``guts limits set`` keeps; written by the node."""
+        return self.data / "limits.toml"
 
     @property
     def log_file(self) -> Path:
@@ -212,6 +219,7 @@ class Config:
     seeding: SeedingConfig
     storage: StorageConfig
     log: LogConfig
+    limits: LimitLayers = field(default_factory=LimitLayers)
 
     @classmethod
     def load(cls, flags: Mapping[str, str], environ: Mapping[str, str]) -> Self:
@@ -227,9 +235,14 @@ class Config:
         paths = Paths.from_environ(environ)
         settings = _Settings()
         settings.add_file(paths.config_file, required="GUTS_CONFIG" in environ)
+        settings.set_limits_aside("config file")
+        settings.add_file(paths.limits_file, required=False)
+        settings.set_limits_aside("limits set")
         settings.add_environ(environ)
+        settings.set_limits_aside("environment")
         for key, value in flags.items():
             settings.values[key] = (value, "the command line")
+        settings.set_limits_aside("command line")
         network = NetworkConfig(paths.node_key)
         seeding = SeedingConfig()
         log = LogConfig()
@@ -259,6 +272,7 @@ class Config:
             ),
             StorageConfig(take("storage.database_url", _text, f"sqlite:///{paths.database}")),
             LogConfig(take("log.level", _log_level, log.level)),
+            LimitLayers(settings.limits),
         )
         settings.refuse_unknown()
         return config
@@ -269,7 +283,8 @@ class _Settings:
 
     def __init__(self) -> None:
         self.values: dict[str, tuple[object, str]] = {}
-        self._known: list[str] = []
+        self.limits: dict[Source, dict[str, float]] = {}
+        self._known: list[str] = [f"limits.{name}" for name in LIMITS]
 
     def add_file(self, path: Path, *, required: bool) -> None:
         try:
@@ -302,6 +317,17 @@ class _Settings:
             section, separator, key = name.removeprefix("GUTS_").partition("__")
             if name.startswith("GUTS_") and separator:
                 self.values[f"{section}.{key}".lower()] = (value, f"environment variable {name}")
+
+    def set_limits_aside(self, source: Source) -> None:
+        """Keep what the layer that was just added says of ``[limits]``: they are told, and changed, by their source."""
+        found = {
+            key: self.values.pop(key) for key in list(self.values) if key.startswith("limits.") and key != "limits."
+        }
+        try:
+            self.limits[source] = read_limits({key[7:]: value for key, (value, _) in found.items()})
+        except BadLimit as error:
+            origins = ", ".join({origin for _, origin in found.values()})
+            raise BadConfig(f"{error} (in {origins})", hint=error.hint) from None
 
     def take(self, key: str, parse: Callable[[object], T], default: T) -> T:
         """Return the parsed value of ``key``, or ``default`` where nobody set it."""

@@ -23,9 +23,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Try ``target``; ends in ``Connected`` or ``DialFailed``."""
+    """Try ``target``, and soon beside it the ``others``, of the same peer; ends in ``Connected`` or ``DialFailed``."""
 
     target: BootstrapAddress
+    others: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,19 @@ class Disconnect:
 
     connection: ConnectionId
     goodbye: Goodbye | None
+
+
+@dataclass(frozen=True, slots=True)
+class Withhold:
+    """Take no further message of ``connection`` for so many seconds; its credit for messages stays out.
+
+    Pings, Pongs and Goodbyes pass, unless ``pause``: they are what the peer sends too many of, and since they travel
+    outside credit the socket is not read at all.
+    """
+
+    connection: ConnectionId
+    seconds: float
+    pause: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +184,15 @@ class PeerSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerMissed:
+    """A peer did not answer at ``wall`` (Unix ms) where it was reached before."""
+
+    peer: PeerId
+    address: Address
+    wall: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeptScore:
     """What is remembered of a peer's faults. Times are ms of the node's running time: see ``guts.peers.score``.
 
@@ -228,7 +251,7 @@ class ReceiptKept:
 class Persist:
     """Keep ``change`` in the database; nobody waits for it."""
 
-    change: PeerSeen | ScoreChanged | SeedingStopped | ReceiptKept
+    change: PeerSeen | PeerMissed | ScoreChanged | SeedingStopped | ReceiptKept
 
 
 Result = dict[str, str | int | float | list[str] | None]
@@ -247,6 +270,7 @@ Effect = (
     Send
     | Dial
     | Disconnect
+    | Withhold
     | ResetStream
     | FindProviders
     | Provide

@@ -5,6 +5,7 @@ in an event are bounded and well-formed where they were made (the codec, the sto
 be believed is for the service to decide.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
@@ -96,18 +97,24 @@ class DialFailed:
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A well-formed message came."""
+    """A well-formed message came.
+
+    Attributes:
+        size: its bytes, and those that came since the last one on streams that the peer opened.
+    """
 
     connection: ConnectionId
     message: Message
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownMessageReceived:
-    """A message of a type that this version does not know came."""
+    """A message of a type that this version does not know came; ``size`` as in ``MessageReceived``."""
 
     connection: ConnectionId
     message_type: int
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +195,26 @@ class Failed:
 
 
 FetchOutcome = Accepted | NothingNew | Incomplete | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class VettedRecord:
+    """A record that is good as far as that can be told without its objects; ``time_ms``: when its author signed it."""
+
+    author: AuthorId
+    head: Head
+    record: EncodedRefs
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vetted:
+    """A running ``Fetch`` has found records good, by all that needs no objects, and gets their objects next."""
+
+    fetch: FetchId
+    repository: RepositoryId
+    connection: ConnectionId
+    records: tuple[VettedRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +371,14 @@ class AwaitReceipts:
     timeout: float
 
 
-Command = Seed | Unseed | Follow | Unfollow | Block | Unblock | SyncNow | Read | Connect | AwaitReceipts
+@dataclass(frozen=True, slots=True)
+class SetLimits:
+    """Go by these limits from now on; ``values`` has every one."""
+
+    values: Mapping[str, float]
+
+
+Command = Seed | Unseed | Follow | Unfollow | Block | Unblock | SyncNow | Read | Connect | AwaitReceipts | SetLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +411,7 @@ OwnEvent = (
     | ProvidersFound
     | LookupFinished
     | RefsLoaded
+    | Vetted
     | FetchFinished
     | LookFinished
     | ServeFinished

@@ -67,6 +67,8 @@ class Control(Protocol):
     - ``peers``: ``peer``, ``address``, ``direction``, ``state``, ``since_s``?, ``rtt_ms``?, ``repositories``
       (count), ``score``.
     - ``connect``: ``peer``, ``seconds``.
+    - ``limits``, ``set_limits``: ``name``, ``value``, ``unit``, ``source``, ``default``, ``used``?, ``peak``?, ``bit``
+      (count), ``of``.
     - ``find_providers``: ``providers`` [{``peer``, ``addresses``, ``expires_ms``}], ``asked``, ``hops``, ``rpcs``,
       ``seconds``.
     - ``publication``: ``documents`` [base64], ``tips`` [oid]; ``prepare``: ``session``, ``body``
@@ -106,6 +108,8 @@ class Control(Protocol):
     async def sync(self, repository: RepositoryId, timeout: float) -> Json: ...
     async def peers(self) -> list[Json]: ...
     async def connect(self, address: BootstrapAddress, timeout: float) -> Json: ...
+    async def limits(self) -> list[Json]: ...
+    async def set_limits(self, changes: Mapping[str, object]) -> list[Json]: ...
     async def find_providers(self, repository: RepositoryId, timeout: float) -> Json: ...
     async def publication(self, repository: RepositoryId) -> Json: ...
     async def prepare(self, header: Json, pack: AsyncIterator[bytes]) -> Json: ...
@@ -141,6 +145,8 @@ def application(control: Control) -> web.Application:
             web.delete("/v1/publications/{session}", handlers.forget),
             web.get("/v1/peers", handlers.peers),
             web.post("/v1/peers", handlers.connect),
+            web.get("/v1/limits", handlers.limits),
+            web.patch("/v1/limits", handlers.set_limits),
             web.get("/v1/providers/{repository}", handlers.find_providers),
             *SeedingHandlers(control.seeding).routes(),
         ]
@@ -254,6 +260,12 @@ class _Handlers:
         body = await body_of(request)
         address = BootstrapAddress.parse(text_of(body.get("address"), "address"))
         return web.json_response(await self._control.connect(address, timeout_of(body.get("timeout"))))
+
+    async def limits(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.limits())
+
+    async def set_limits(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.set_limits(await body_of(request)))
 
     async def find_providers(self, request: web.Request) -> web.Response:
         timeout = timeout_of(request.query.get("timeout"))

@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "inspect": ("guts.cli.repositories:inspect", "Show what a node knows of a repository."),
     "install": ("guts.cli.install:install", "Set up git, completion or man pages."),
     "known": ("guts.cli.known:known", "Show or forget what is remembered of repositories."),
+    "limits": ("guts.cli.limits:limits", "Show or change what the node grants its peers."),
     "ls": ("guts.cli.repositories:ls", "List the repositories of this node."),
     "maintainers": ("guts.cli.maintainers:maintainers", "List who may move a repository's refs."),
     "node": ("guts.cli.node:node", "Run, start, stop and look at this node."),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from guts.addresses import non_global_range
 from guts.discovery.keys import Key
 from guts.discovery.limits import BUCKET_SIZE, MIN_GLOBAL_PORT
 from guts.errors import PeerFault
@@ -18,21 +19,6 @@ from guts.ids import PeerId
 _PORT_BYTES: Final = 2
 V4_BYTES: Final = Key.LENGTH + 4 + _PORT_BYTES
 V6_BYTES: Final = Key.LENGTH + 16 + _PORT_BYTES
-
-RANGES: Final = tuple(
-    ipaddress.ip_network(text)
-    for text in (
-        "127.0.0.0/8",
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "169.254.0.0/16",
-        "100.64.0.0/10",
-        "::1/128",
-        "fc00::/7",
-    )
-)
-"""The non-global ranges: an address in one of them means something only to nodes in the same one."""
 
 
 class InvalidContacts(PeerFault):
@@ -78,8 +64,7 @@ class _Facts(NamedTuple):
 @functools.lru_cache(maxsize=8192)
 def _facts(ip: str) -> _Facts:
     address = ipaddress.ip_address(ip)
-    inside = next((i for i, block in enumerate(RANGES) if address in block), None)
-    return _Facts(address.packed, address.is_global and not address.is_multicast, inside)
+    return _Facts(address.packed, address.is_global and not address.is_multicast, non_global_range(ip))
 
 
 def normal_ip(ip: str) -> str:

@@ -1,125 +1,130 @@
-"""``GossipProtocol``: seen set, fanout, relay."""
+"""``GossipProtocol``: what was seen, who has it, and over which links it goes on; see the package's docstring."""
 
-import hashlib
 import random
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import ClassVar, Final
 
-from guts import canonical
 from guts.effects import Send
 from guts.errors import PeerFault, Severity
 from guts.events import ConnectionId
+from guts.gossip.envelope import News, brief, envelope, message_id
+from guts.gossip.missing import MissingNews
+from guts.gossip.seen import SeenCache
+from guts.gossip.trees import Trees
 from guts.ids import RepositoryId
-from guts.wire import codec
-from guts.wire.limits import MAX_NEW_COMMIT_BYTES
-from guts.wire.messages import Gossip, NewCommit, NewProof, NewRepository
-
-TOPIC_REPOSITORIES: Final = "repositories"
-FANOUT: Final = 6
-"""Peers that get a whole record at once; gossipsub's D."""
+from guts.wire.messages import Gossip, NewCommit
 
 SEEN_LIMIT: Final = 65_536
 """Ids remembered: about 10 MiB, and more than ten minutes of any honest load."""
 
 SEEN_SECONDS: Final = 600.0
 
-ENVELOPE_BYTES: Final = 128
-"""What a NewCommit has around its record: two keys, a hash, a number and lengths, 121 at the most."""
+REJECTED_LIMIT: Final = 4_096
+"""Records remembered as refused: each stands for the work of a verification that is not done again."""
+
+REJECTED_SECONDS: Final = 3600.0
+
+RELAY_WINDOW_MS: Final = 3_600_000
+"""Age of a record, by its signed time, past which it is not news any more: anti-entropy brings it to who lacks it."""
+
+SPREADING_LIMIT: Final = 1_024
+"""Records of which it is remembered who has them; a record crosses a network within seconds."""
 
 
-News = NewCommit | NewRepository | NewProof
+class RelaysRefused(PeerFault):
+    """A record came that was refused before, bit for bit. Who relays it may not look as closely as we do."""
 
-
-class InvalidGossip(PeerFault):
-    """A Gossip envelope carries something that no honest peer puts in."""
-
-    code: ClassVar[str] = "INVALID_GOSSIP"
-    severity: ClassVar[Severity] = Severity.FATAL
-
-
-def repository_topic(repository: RepositoryId) -> str:
-    """Return the topic of the news of one repository."""
-    return f"repo/{repository}"
-
-
-def message_id(gossip: Gossip) -> bytes:
-    """Return the 32-byte id of a piece of news."""
-    return hashlib.sha256(gossip.topic.encode() + b"\0" + gossip.data).digest()
-
-
-def envelope(news: News) -> Gossip:
-    """Return ``news`` in its envelope; a record too large for gossip is left out."""
-    if isinstance(news, NewRepository):
-        return Gossip(TOPIC_REPOSITORIES, codec.encode(news))
-    if isinstance(news, NewProof):
-        return Gossip(repository_topic(news.repository), codec.encode(news))
-    data = codec.encode(brief(news))
-    if news.record is not None:
-        record = canonical.encode([news.record.header, news.record.entries])
-        if len(data) - len(canonical.encode(None)) + len(record) <= MAX_NEW_COMMIT_BYTES:
-            data = codec.encode(news)
-    return Gossip(repository_topic(news.repository), data)
-
-
-def brief(news: NewCommit) -> NewCommit:
-    """Return ``news`` without its record."""
-    return replace(news, record=None)
-
-
-def open_envelope(gossip: Gossip) -> News:
-    """Return the news in ``gossip``.
-
-    Raises:
-        InvalidGossip: not such news, or under a topic that it does not belong to.
-        guts.canonical.NotCanonical, guts.wire.codec.BadMessage: not a message at all.
-    """
-    match codec.decode(gossip.data):
-        case (NewCommit(repository=repository) | NewProof(repository=repository)) as news if (
-            gossip.topic == repository_topic(repository)
-        ):
-            return news
-        case NewRepository() as news if gossip.topic == TOPIC_REPOSITORIES:
-            return news
-        case _:
-            raise InvalidGossip("news of a kind that its topic does not carry")
+    code: ClassVar[str] = "RELAYS_REFUSED"
+    severity: ClassVar[Severity] = Severity.MINOR
 
 
 class GossipProtocol:
-    """What was seen, and whom to tell. One per node."""
+    """What was seen, and whom to tell. One per node.
+
+    Attributes:
+        trees: which links are eager.
+        missing: what was told of in short and has not come.
+    """
 
     def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._seen: OrderedDict[bytes, float] = OrderedDict()
+        self.trees = Trees()
+        self.missing = MissingNews(rng)
+        self._seen = SeenCache(SEEN_LIMIT, SEEN_SECONDS)
+        self._rejected = SeenCache(REJECTED_LIMIT, REJECTED_SECONDS)
+        self._having: OrderedDict[bytes, set[ConnectionId]] = OrderedDict()
+
+    # --- in -------------------------------------------------------------------------------------------------
 
     def first_seen(self, gossip: Gossip, now: float) -> bool:
-        """Mark ``gossip`` as seen at ``now`` (monotonic seconds); tell whether it is new."""
-        while self._seen and next(iter(self._seen.values())) <= now - SEEN_SECONDS:
-            self._seen.popitem(last=False)
+        """Mark ``gossip`` as seen at ``now`` (monotonic seconds); tell whether it is new.
+
+        Raises:
+            RelaysRefused: it is what ``reject`` was told of.
+        """
         identifier = message_id(gossip)
-        if identifier in self._seen:
-            return False
-        if len(self._seen) >= SEEN_LIMIT:
-            self._seen.popitem(last=False)
-        self._seen[identifier] = now
-        return True
+        if self._rejected.knows(identifier, now):
+            raise RelaysRefused("a record that was refused before")
+        return self._seen.meet(identifier, now)
 
     def forget(self, gossip: Gossip) -> None:
-        """Take back that ``gossip`` was seen: who told it was not listened to."""
-        self._seen.pop(message_id(gossip), None)
+        """Take back that ``gossip`` was seen: nothing came of it, and another may tell it with more success."""
+        self._seen.forget(message_id(gossip))
 
-    def announce(self, news: News, listeners: Iterable[ConnectionId], now: float) -> list[Send]:
-        """Return the sends of ``news`` to ``listeners``, and mark it as seen.
+    def reject(self, gossip: Gossip, now: float) -> None:
+        """Remember that ``gossip`` is worth nothing, whoever tells it."""
+        self._rejected.meet(message_id(gossip), now)
 
-        ``FANOUT`` of them, drawn at random, get all of it; the rest are only told that there is news, and ask
-        for the record unless somebody else was faster. What came in by gossip, was validated and is announced here
-        is thereby relayed: same news, same id.
+    def has(self, news: NewCommit, link: ConnectionId) -> None:
+        """Note that who is at the other end of ``link`` has the record of ``news``, or says so."""
+        having = self._having.setdefault(news.hash, set())
+        self._having.move_to_end(news.hash)
+        having.add(link)
+        if len(self._having) > SPREADING_LIMIT:
+            self._having.popitem(last=False)
+
+    def have_not(self, header_hash: bytes, links: Iterable[ConnectionId]) -> None:
+        """Take back ``has``: what was sent over ``links`` did not help."""
+        self._having.get(header_hash, set()).difference_update(links)
+
+    # --- out ------------------------------------------------------------------------------------------------
+
+    def relay(self, news: NewCommit, listeners: Iterable[ConnectionId], now: float) -> list[Send]:
+        """Return the sends of ``news``, record and all, over the eager links to those who lack it; none if too large.
+
+        ``news`` is marked as seen: what came in by gossip and was validated goes on; what comes back does not.
         """
         whole = envelope(news)
-        short = envelope(brief(news)) if isinstance(news, NewCommit) else whole
-        self.first_seen(whole, now)
-        self.first_seen(short, now)
-        shuffled = list(listeners)
-        self._rng.shuffle(shuffled)
-        return [Send(connection, whole if index < FANOUT else short) for index, connection in enumerate(shuffled)]
+        if whole == envelope(brief(news)):
+            return []
+        self._seen.meet(message_id(whole), now)
+        return self._send(news, whole, self.trees.eager(news.repository, listeners))
+
+    def tell(self, news: NewCommit, listeners: Iterable[ConnectionId]) -> list[Send]:
+        """Return the sends of ``news`` in short to those who lack it, over links of both kinds."""
+        return self._send(news, envelope(brief(news)), listeners)
+
+    def flood(self, news: News, listeners: Iterable[ConnectionId], now: float) -> list[Send]:
+        """Return the sends of ``news`` to all ``listeners``, and mark it as seen."""
+        message = envelope(news)
+        self._seen.meet(message_id(message), now)
+        return [Send(link, message) for link in listeners]
+
+    def _send(self, news: NewCommit, message: Gossip, links: Iterable[ConnectionId]) -> list[Send]:
+        having = self._having.get(news.hash, set())
+        lacking = [link for link in links if link not in having]
+        for link in lacking:
+            self.has(news, link)
+        return [Send(link, message) for link in lacking]
+
+    # --- links ----------------------------------------------------------------------------------------------
+
+    def drop_link(self, link: ConnectionId) -> None:
+        """Forget a connection that is gone."""
+        self.trees.drop_link(link)
+        self.missing.drop_link(link)
+
+    def drop_topic(self, repository: RepositoryId) -> None:
+        """Forget the tree of a repository that is no longer followed."""
+        self.trees.drop_topic(repository)
+        self.missing.here(repository)

@@ -20,10 +20,9 @@ Promised:
   90 s. Waits inside ``Stream`` are the caller's to bound: only it knows what progress it expects.
 - A message handler or stream reader that does not keep up stops its peer (credit runs out, then TCP), and costs
   the memory that ``guts.wire`` names, 256 messages, and one read of the socket.
-- At most 64 handshakes at a time; one more drops the oldest. A peer that has proved nothing gets no answer but
-  the handshake's, and leaves nothing behind but a line of DEBUG.
+- Handshakes are few at a time, and seldom, by address, by network and in all (``handshake_limits.py``). A peer that
+  has proved nothing gets no answer but the handshake's, and leaves nothing behind but a line of DEBUG.
 - Pings and gossip wait behind at most 128 KiB of ours and 128 KiB of the kernel's.
 
-Not promised: who may connect, how many, and whether a message may come now; that is the service's to say. No
-limit per address yet: one host can hold all 64 handshakes, though only for 5 s each.
+Not promised: who may stay, how many, and whether a message may come now; that is the service's to say.
 """

@@ -105,8 +105,13 @@ async def _connect(address: Address) -> socket.socket:
     return sock
 
 
-async def handshake(sock: socket.socket, channel: SecureChannel, remote: Address) -> TcpConnection:
+async def handshake(
+    sock: socket.socket, channel: SecureChannel, remote: Address, received: bytes = b""
+) -> TcpConnection:
     """Return the connection that ``channel`` establishes over ``sock``, which is closed if it does not.
+
+    Args:
+        received: what was read from ``sock`` already.
 
     Raises:
         HandshakeClosed: the other side closed.
@@ -115,25 +120,30 @@ async def handshake(sock: socket.socket, channel: SecureChannel, remote: Address
     connection = Connection(channel)
     with contextlib.ExitStack() as undo:
         undo.callback(sock.close)
-        peer, early = await _exchange(sock, connection)
+        peer, early = await _exchange(sock, connection, received)
         undo.pop_all()
     return TcpConnection(sock, connection, direction=channel.direction, peer=peer, remote=remote, early=early)
 
 
-async def _exchange(sock: socket.socket, connection: Connection) -> tuple[PeerId, list[Event]]:
+async def receive_some(sock: socket.socket, most: int) -> bytes:
+    """Return 1..``most`` bytes of a handshake. Raises: ``HandshakeClosed``: the other side closed; ``OSError``."""
+    data = await asyncio.get_running_loop().sock_recv(sock, most)
+    if not data:
+        raise HandshakeClosed(f"closed in the handshake: {NOT_OUR_NETWORK}")
+    return data
+
+
+async def _exchange(sock: socket.socket, connection: Connection, data: bytes) -> tuple[PeerId, list[Event]]:
     """Exchange handshake messages; return who is there, and what came after the handshake already."""
     loop = asyncio.get_running_loop()
     try:
         while True:
+            events = connection.receive_data(data)
             await loop.sock_sendall(sock, connection.data_to_send(HANDSHAKE_READ_BYTES))
-            data = await loop.sock_recv(sock, HANDSHAKE_READ_BYTES)
-            if not data:
-                raise HandshakeClosed(f"closed in the handshake: {NOT_OUR_NETWORK}")
-            match connection.receive_data(data):
+            match events:
                 case [HandshakeCompleted(peer), *early]:
-                    await loop.sock_sendall(sock, connection.data_to_send(HANDSHAKE_READ_BYTES))
                     return peer, early
                 case _:
-                    pass
+                    data = await receive_some(sock, HANDSHAKE_READ_BYTES)
     except OSError as error:
         raise HandshakeClosed(f"broke in the handshake: {error.strerror or error}") from None

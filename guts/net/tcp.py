@@ -101,6 +101,9 @@ class TcpConnection:
         self._unclaimed: set[int] = set()
         self._pending: deque[MessageReceived] = deque()
         self._pending_changed = asyncio.Event()
+        self._charge = 0
+        self._withheld_until = 0.0
+        self._paused_until = 0.0
         self._to_send = asyncio.Event()
         self._closing = False
         self._failure: Unavailable | None = None  # why send gave the connection up
@@ -146,6 +149,23 @@ class TcpConnection:
         except NoFreeStream as closed:
             raise StreamFailed(str(closed)) from None
         return self._add_stream(stream_id)
+
+    # Rates
+
+    def withhold(self, seconds: float, *, pause: bool = False) -> None:
+        """Give the handler no message for so long, but those outside credit; ``pause``: read nothing at all either.
+
+        What comes in the meantime is held with its credit, so the peer can send a window more and then has to wait.
+        """
+        until = asyncio.get_running_loop().time() + seconds
+        self._withheld_until = max(self._withheld_until, until)
+        if pause:
+            self._paused_until = max(self._paused_until, until)
+
+    def take_charge(self) -> int:
+        """Return the bytes of the message being handled, with what came meanwhile on streams that the peer opened."""
+        charge, self._charge = self._charge, 0
+        return charge
 
     def _add_stream(self, stream_id: int) -> Stream:
         stream = Stream(stream_id, self._connection, self._to_send.set)
@@ -216,15 +236,17 @@ class TcpConnection:
         self._handle(self._early)
         while True:
             await self._pending_at_most(MAX_PENDING_MESSAGES)
+            await asyncio.sleep(max(0.0, self._paused_until - asyncio.get_running_loop().time()))
             data = await self._receive_some()
             if not data:
                 break
             self._handle(self._connection.receive_data(data))
             if self._connection.wants_to_send():
                 self._to_send.set()
-            await asyncio.sleep(0)  # a socket that always has bytes would never let another task run
-        # A Goodbye, or an answer, may be the last thing that came.
-        await self._pending_at_most(0)
+        # A Goodbye, or an answer, may be the last thing that came. Who is gone is not waited for, though.
+        while self._next_pending() is not None and not self._closing:
+            self._pending_changed.clear()
+            await self._pending_changed.wait()
         raise ConnectionLost("the other side closed the connection")
 
     def _handle(self, events: list[Event]) -> None:
@@ -236,6 +258,9 @@ class TcpConnection:
                     self._pending.append(event)
                     self._pending_changed.set()
                 case StreamData(stream_id, data):
+                    # The dialler opens odd ids.
+                    if (stream_id % 2 == 1) == (self.direction is Direction.INBOUND):
+                        self._charge += len(data)
                     self._incoming(stream_id).feed(data)
                 case StreamEnded(stream_id):
                     stream = self._incoming(stream_id)
@@ -268,16 +293,32 @@ class TcpConnection:
             self._pending_changed.clear()
             await self._pending_changed.wait()
 
+    def _next_pending(self) -> MessageReceived | None:
+        """Return the message to handle next: while messages are withheld, one that came outside credit."""
+        if asyncio.get_running_loop().time() >= self._withheld_until:
+            return self._pending[0] if self._pending else None
+        return next((event for event in self._pending if event.control), None)
+
+    async def _await_pending(self) -> MessageReceived:
+        while (event := self._next_pending()) is None:
+            self._pending_changed.clear()
+            if not self._pending:
+                await self._pending_changed.wait()
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._withheld_until):
+                    await self._pending_changed.wait()
+        return event
+
     async def _dispatch(self, on_message: MessageHandler) -> None:
         while True:
-            while not self._pending:
-                self._pending_changed.clear()
-                await self._pending_changed.wait()
-            event = self._pending[0]
+            event = await self._await_pending()
+            self._charge += len(event.data)
             handled = on_message(event.decode())
             if inspect.isawaitable(handled):
                 await handled
-            self._pending.popleft()
+            # One that is equal is as good.
+            self._pending.remove(event)
             self._pending_changed.set()
             if self._connection.consumed(0, event.charge):
                 self._to_send.set()

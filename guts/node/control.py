@@ -24,6 +24,7 @@ from guts.node.driver import Driver
 from guts.node.evidence import contained, earlier, evidence
 from guts.node.git_answers import GitAnswer, GitAnswers
 from guts.node.identities import apply_document
+from guts.node.limit_settings import LimitSettings
 from guts.node.limits import Patience
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
@@ -103,6 +104,7 @@ class Control:
         self._clock = clock
         self._listening = listening
         self._stop = stop
+        self._limits = LimitSettings(config.paths.limits_file, config.limits, driver)
         self._started = clock().mono
 
     async def status(self) -> Json:
@@ -127,6 +129,14 @@ class Control:
     async def stop(self) -> None:
         """Begin a graceful stop."""
         self._stop()
+
+    async def limits(self) -> list[Json]:
+        """Return what this node grants its peers; see ``LimitSettings.show``."""
+        return self._limits.show(self._clock())
+
+    async def set_limits(self, changes: Mapping[str, object]) -> list[Json]:
+        """Change limits, now and for the next start. Raises: as ``LimitSettings.set``."""
+        return await self._limits.set(changes, self._clock())
 
     # --- repositories ---------------------------------------------------------------------------------------
 

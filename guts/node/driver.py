@@ -1,7 +1,8 @@
 """``Driver``: one queue of events, one consumer, one timer; it runs what the service decides.
 
-The queue is bounded. Whoever posts waits while it is full, and a connection that waits is not read: a flood slows
-its sender down. The driver itself posts nothing while it handles an event.
+The queue is bounded. Whoever posts waits while it is full. A connection has one message in it at the most: its next
+one is taken when the service has handled that, and not before the time for which the service withholds it, so whoever
+floods waits in a line of its own. The driver itself posts nothing while it handles an event.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from guts.effects import (
     Serve,
     ServeGit,
     Withdraw,
+    Withhold,
 )
 from guts.errors import GutsError, PeerFault, StorageFault, Unavailable
 from guts.events import (
@@ -55,6 +57,8 @@ from guts.events import (
     ServeFinished,
     SourceFailed,
     UnknownMessageReceived,
+    Vetted,
+    VettedRecord,
     Woke,
 )
 from guts.ids import PeerId, RepositoryId
@@ -148,7 +152,7 @@ class Driver:
         self._refs_reader = RefsReader(repositories.database)
         self._persistence = persistence
         self._connection_timeout = connection_timeout
-        self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_LIMIT)
+        self._queue: asyncio.Queue[tuple[Event, asyncio.Future[None] | None]] = asyncio.Queue(QUEUE_LIMIT)
         self._connections: dict[ConnectionId, TcpConnection] = {}
         self._replies: dict[CommandId, asyncio.Future[Result]] = {}
         self._listing: set[RepositoryId] = set()
@@ -161,7 +165,13 @@ class Driver:
 
     async def post(self, event: Event) -> None:
         """Queue ``event``; waits while the queue is full."""
-        await self._queue.put(event)
+        await self._queue.put((event, None))
+
+    async def _deliver(self, event: MessageReceived | UnknownMessageReceived) -> None:
+        """Queue what a peer said; returns when the service has handled it."""
+        handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._queue.put((event, handled))
+        await handled
 
     async def execute(self, command: Command) -> Result:
         """Let the service carry ``command`` out and return its answer. Raises: ``GutsError``: what it ended in."""
@@ -190,10 +200,11 @@ class Driver:
         await self.post(Connected(connection_id, connection.direction, connection.peer, connection.remote, dialled))
 
         async def on_message(message: Message | UnknownMessage) -> None:
+            size = connection.take_charge()
             if isinstance(message, UnknownMessage):
-                await self.post(UnknownMessageReceived(connection_id, message.type))
+                await self._deliver(UnknownMessageReceived(connection_id, message.type, size))
             else:
-                await self.post(MessageReceived(connection_id, message))
+                await self._deliver(MessageReceived(connection_id, message, size))
 
         try:
             await connection.run(on_message)
@@ -205,23 +216,25 @@ class Driver:
     async def run(self) -> None:
         """Handle events and timers until cancelled."""
         while True:
-            event = await self._next_event()
+            event, handled = await self._next_event()
             for effect in self.service.handle(event, self._clock()):
                 self._perform(effect)
+            if handled is not None and not handled.done():
+                handled.set_result(None)
 
-    async def _next_event(self) -> Event:
+    async def _next_event(self) -> tuple[Event, asyncio.Future[None] | None]:
         now = self._clock().mono
         wait = min(max(self.service.deadline(now) - now, 0.0), MAX_WAIT)
         if wait == 0.0 and now >= self._next_wake:
             # Time goes first where both are due, or a steady stream of messages would stop every timer.
             self._next_wake = now + MIN_WAIT
             await asyncio.sleep(0)
-            return Woke()
+            return Woke(), None
         try:
             async with asyncio.timeout(max(wait, MIN_WAIT)):
                 return await self._queue.get()
         except TimeoutError:
-            return Woke()
+            return Woke(), None
 
     async def stop(self) -> None:
         """Say goodbye to every peer and close every connection; waits ``CLOSE_TIMEOUT`` at the most."""
@@ -248,6 +261,9 @@ class Driver:
             case Disconnect(connection=connection_id, goodbye=goodbye):
                 if (connection := self._connections.get(connection_id)) is not None:
                     self._spawn(_close(connection, goodbye))
+            case Withhold(connection=connection_id, seconds=seconds, pause=pause):
+                if (connection := self._connections.get(connection_id)) is not None:
+                    connection.withhold(seconds, pause=pause)
             case Dial(target=target):
                 self._spawn(self._dial_target(target))
             case ResetStream(connection=connection_id, stream=stream, code=code):
@@ -332,11 +348,14 @@ class Driver:
         return (), b""
 
     async def _fetch(self, effect: Fetch) -> None:
+        async def vetted(records: tuple[VettedRecord, ...]) -> None:
+            await self.post(Vetted(effect.fetch, effect.repository, effect.connection, records))
+
         connection = self._connections.get(effect.connection)
         if connection is None:
             outcome: FetchOutcome = Failed(Gone("the connection is gone"))
         else:
-            outcome = await self._transfers.fetch(effect, connection)
+            outcome = await self._transfers.fetch(effect, connection, vetted)
         match outcome:
             case Failed(error=DiskLow()):
                 # Told once, where it was seen.

@@ -26,7 +26,9 @@ from guts.git.limits import DEFAULT_LIMITS
 from guts.gossip.protocol import GossipProtocol
 from guts.identity import SigningKey
 from guts.ids import PeerId, RepositoryId
+from guts.limits import Limits
 from guts.net.dial import dial
+from guts.net.handshake_limits import DEFAULT_HANDSHAKE_LIMITS, HandshakeLimits
 from guts.net.listener import Listener
 from guts.net.tcp import TcpConnection
 from guts.node import dht_state
@@ -48,7 +50,10 @@ from guts.node.running_time import RunningTime
 from guts.node.seeding import load_policy
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
-from guts.peers.manager import Limits, PeerManager, Self, StoredPeer
+from guts.peers.book import StoredPeer
+from guts.peers.greeting import Self
+from guts.peers.manager import Limits as PeerLimits
+from guts.peers.manager import PeerManager
 from guts.peers.score import Scores
 from guts.records import MAX_ADDRESSES
 from guts.service.service import Service
@@ -99,6 +104,7 @@ async def running(
     patience: Patience = DEFAULT_PATIENCE,
     clock: Callable[[], Now] = read_clock,
     space: Callable[[Path], Space] = space_of,
+    handshakes: HandshakeLimits = DEFAULT_HANDSHAKE_LIMITS,
 ) -> AsyncIterator[Node]:
     """Run a node for as long as the context lasts.
 
@@ -106,6 +112,7 @@ async def running(
         client: listen nowhere and answer nobody in the DHT: a node that lives for one command.
         stop: set when the operator asks for a graceful stop; the caller leaves the context then.
         space: tells how much of a file system is free.
+        handshakes: how many strangers may begin one.
 
     Raises:
         UsageError: the operator can mend it (port in use, second node, newer database…).
@@ -121,7 +128,7 @@ async def running(
         held = await recover(repositories, clock().wall)
         tasks = await stack.enter_async_context(_tasks())
         yield await _start(
-            config, key, client, stop, patience, clock, space, database, repositories, held, tasks, stack
+            config, key, client, stop, patience, clock, space, handshakes, database, repositories, held, tasks, stack
         )
 
 
@@ -152,6 +159,7 @@ async def _start(
     patience: Patience,
     clock: Callable[[], Now],
     space: Callable[[Path], Space],
+    handshakes: HandshakeLimits,
     database: Database,
     repositories: Repositories,
     held: dict[RepositoryId, Known],
@@ -170,15 +178,21 @@ async def _start(
 
     listener: Listener | None = None
     advertised: tuple[Address, ...] = ()
+    own_ips = await _own_ips(None if client else network.listen_addr.ip, network.bootstrap_nodes)
     if client:
         await discovery.listen("0.0.0.0", 0)  # noqa: S104 (asks only)
     else:
         listen = functools.partial(
-            Listener.start, key=key, network=network.network_name, static=static, on_connection=on_connection
+            Listener.start,
+            key=key,
+            network=network.network_name,
+            static=static,
+            on_connection=on_connection,
+            limits=handshakes,
         )
         listener = await _listen(network.listen_addr, listen, discovery)
         stack.callback(listener.close)
-        advertised = network.advertise or await _own_addresses(listener.address, network.bootstrap_nodes)
+        advertised = network.advertise or tuple(Address(ip, listener.port) for ip in own_ips)[:MAX_ADDRESSES]
     stack.push_async_callback(discovery.close)
 
     presence = Presence(discovery, key, advertised, clock)
@@ -188,16 +202,17 @@ async def _start(
     peers = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
-        Limits(network.max_connections, network.keepalive_interval),
+        PeerLimits(network.max_connections, network.keepalive_interval),
         Scores(
             [_kept(score) for score in await database.read(score_table.load_scores)],
             now,
             running_time.ran(),
             network.trusted_peers,
         ),
-        [StoredPeer(p.id, p.addresses, p.last_seen, p.reached) for p in await database.read(peer_table.load_peers)],
+        await _known_peers(database),
         network.bootstrap_nodes,
         rng,
+        (*own_ips, *(address.ip for address in network.advertise)),
     )
     policy = await load_policy(database, config, client=client)
     limits = config.seeding
@@ -222,7 +237,7 @@ async def _start(
     stack.callback(readings.clear)
     persistence = Persistence(database, removals, running_time.ran)
     driver = Driver(
-        Service(peers, GossipProtocol(rng), sync),
+        Service(peers, GossipProtocol(rng), sync, Limits(config.limits.values())),
         tasks,
         clock,
         dialler,
@@ -307,16 +322,37 @@ async def _listen(address: Address, listen: Callable[[Address], Awaitable[Listen
     raise AssertionError("unreachable")
 
 
-async def _own_addresses(listening: Address, bootstrap: tuple[BootstrapAddress, ...]) -> tuple[Address, ...]:
-    """Return what others can dial, as far as this machine knows: the address it would call the doors from."""
-    if not ipaddress.ip_address(listening.ip).is_unspecified:
+async def _known_peers(database: Database) -> list[StoredPeer]:
+    """Return whom earlier runs met, with where and when each was reached last."""
+    good: dict[PeerId, peer_table.GoodAddress] = {}
+    for row in await database.read(peer_table.load_good_addresses):
+        good.setdefault(row.peer, row)
+    stored = []
+    for peer in await database.read(peer_table.load_peers):
+        known = StoredPeer(peer.id, peer.addresses, peer.last_seen, record=peer.record or b"")
+        if (where := good.get(peer.id)) is not None:
+            addresses = tuple(dict.fromkeys((where.address, *peer.addresses)))
+            known = dataclasses.replace(
+                known, addresses=addresses, reached=True, last_good=where.last_good, failures=where.failures
+            )
+        stored.append(known)
+    return stored
+
+
+async def _own_ips(listening: str | None, bootstrap: tuple[BootstrapAddress, ...]) -> tuple[str, ...]:
+    """Return this machine's own addresses, as far as it knows: those that it would call the doors from.
+
+    Args:
+        listening: ``None``: nowhere; then no name is looked up for it either.
+    """
+    if listening is not None and not ipaddress.ip_address(listening).is_unspecified:
         return (listening,)
     towards = list(SOMEWHERE)
     for target in bootstrap:
-        with contextlib.suppress(Unavailable):
-            towards.insert(0, (await resolve(target)).ip)
-    sources = [source for ip in towards if (source := route_source(ip)) is not None]
-    return tuple(Address(ip, listening.port) for ip in dict.fromkeys(sources))[:MAX_ADDRESSES]
+        with contextlib.suppress(Unavailable, ValueError):
+            numeric = listening is None and str(ipaddress.ip_address(target.host))
+            towards.insert(0, numeric or (await resolve(target)).ip)
+    return tuple(dict.fromkeys(source for ip in towards if (source := route_source(ip)) is not None))
 
 
 async def _join(presence: Presence, bootstrap: tuple[BootstrapAddress, ...], contacts: list[DhtContact]) -> None:

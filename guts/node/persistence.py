@@ -7,7 +7,7 @@ from typing import Final, assert_never
 
 from sqlalchemy import Connection
 
-from guts.effects import PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
+from guts.effects import PeerMissed, PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
 from guts.errors import StorageFault
 from guts.node.removal import Removals
 from guts.records import CommitReceipt, PeerRecord
@@ -25,7 +25,7 @@ QUEUE_LIMIT: Final = 1024
 PRUNE_EVERY: Final = 1000
 """Meetings and faults between two looks at what there is too much of; the first is at the first of them."""
 
-Change = PeerSeen | ScoreChanged | SeedingStopped | ReceiptKept
+Change = PeerSeen | PeerMissed | ScoreChanged | SeedingStopped | ReceiptKept
 
 
 class Persistence:
@@ -92,10 +92,12 @@ def stored_receipt(receipt: CommitReceipt) -> receipt_table.StoredReceipt:
     )
 
 
-def _apply(connection: Connection, change: PeerSeen | ScoreChanged) -> None:
+def _apply(connection: Connection, change: PeerSeen | PeerMissed | ScoreChanged) -> None:
     match change:
         case PeerSeen():
             _peer_seen(connection, change)
+        case PeerMissed():
+            peer_table.mark_failed(connection, change.peer, change.address)
         case ScoreChanged():
             _score_changed(connection, change)
         case _:

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from typing import ClassVar, Final
 
 from guts.clock import Now
 from guts.effects import Candidate, Fetch, Terms
 from guts.errors import GutsError, PeerFault, Severity, Unavailable
-from guts.events import Accepted, Failed, FetchOutcome, Incomplete, Known, NothingNew
+from guts.events import Accepted, Failed, FetchOutcome, Head, Incomplete, Known, NothingNew, VettedRecord
 from guts.git.ancestry import NotHeld
 from guts.git.command import GitTimedOut
 from guts.git.quarantine import Quarantine
@@ -23,8 +23,10 @@ from guts.node.limits import Patience
 from guts.node.repositories import Removed, Repositories
 from guts.store.repositories import Conflict
 from guts.sync.policy import judge
+from guts.trust.signed_refs import SignedRefs
 from guts.wire.limits import MAX_OBJECT_IDS, SLICES_BYTES
 from guts.wire.messages import (
+    EncodedRefs,
     GetObjects,
     Objects,
     ObjectsStatus,
@@ -36,6 +38,9 @@ ALL_SLICES: Final = b"\xff" * SLICES_BYTES
 
 MIN_BYTES_PER_SECOND: Final = 1024
 """Of a pack that comes, averaged over ``Patience.stall``: who sends a byte a minute would hold one of four places."""
+
+
+OnVetted = Callable[[tuple[VettedRecord, ...]], Awaitable[None]]
 
 
 class ForcedUnmarked(PeerFault):
@@ -71,17 +76,21 @@ class Transfers:
 
     # --- fetching -------------------------------------------------------------------------------------------
 
-    async def fetch(self, effect: Fetch, connection: TcpConnection) -> FetchOutcome:
-        """Verify a candidate, get its objects, commit. Never raises but for bugs."""
+    async def fetch(self, effect: Fetch, connection: TcpConnection, vetted: OnVetted) -> FetchOutcome:
+        """Verify a candidate, get its objects, commit. Never raises but for bugs.
+
+        Args:
+            vetted: is told of the new records, before their objects are asked for.
+        """
         try:
-            return await self._fetch(effect, connection)
+            return await self._fetch(effect, connection, vetted)
         except (MissingContext, Conflict):
             # Of the state as it is now, or was when the fetch began: to be asked for afresh.
             return Incomplete()
         except GutsError as error:
             return Failed(error)
 
-    async def _fetch(self, effect: Fetch, connection: TcpConnection) -> FetchOutcome:
+    async def _fetch(self, effect: Fetch, connection: TcpConnection, vetted: OnVetted) -> FetchOutcome:
         repository = effect.repository
         stored = await self._repositories.stored(repository)
         self._disk.check(repository, effect.claim if stored is None else 0)
@@ -97,6 +106,8 @@ class Transfers:
             return NothingNew(await self._repositories.known(repository) if stored is not None else Known())
         reason = judge(effect.terms, repository, verified.chain.current.maintainers)
         verified = await settle(self._repositories.database, held, verified)
+        if verified.new:
+            await vetted(tuple(_vetted(new.record) for new in verified.new))
         async with contextlib.AsyncExitStack() as stack:
             bare, hold = await stack.enter_async_context(self._repositories.writing(repository))
             receiving = stack.enter_context(self._disk.receiving(repository))
@@ -192,6 +203,11 @@ class Transfers:
             stream.reset(ResetCode.CANCELLED)
             return TransferStalled("the peer does not take the pack")
         return None
+
+
+def _vetted(record: SignedRefs) -> VettedRecord:
+    encoded = EncodedRefs(record.header_bytes, record.entries_bytes)
+    return VettedRecord(record.author, Head(record.seq, record.hash), encoded, record.header.time_ms)
 
 
 async def check_forced(verified: Verified, quarantine: Quarantine) -> None:

@@ -10,7 +10,7 @@ MAX_DELAY: float = 3600.0
 """Seconds: nobody is given up for good, and nobody is bothered more often than hourly in the long run."""
 
 MAX_DELAY_FOR_HOLDER: float = 30.0
-"""Seconds, for a peer known to hold what we follow: it is worth more knocking."""
+"""Seconds, for a door, and for a peer that was reached and holds what we follow: they are worth more knocking."""
 
 
 @dataclass(slots=True)
@@ -30,6 +30,10 @@ class Backoff:
         longest = min(cap, BASE_DELAY * 2.0 ** min(self.failures, 16))
         self.failures += 1
         self.not_before = now + rng.uniform(0.0, longest)
+
+    def spread(self, now: float, rng: random.Random, window: float) -> None:
+        """Let the next attempt be due at any moment of the next ``window`` seconds; that is no failure."""
+        self.not_before = now + rng.uniform(0.0, window)
 
     def succeeded(self) -> None:
         """Forget the failures."""

@@ -1,18 +1,79 @@
-"""Whom to dial, and when: doors and last-good addresses, each with a waiting time of its own."""
+"""Whom to dial, and when: last-good addresses, doors and claims, each with a waiting time of its own.
+
+At most 8 dials are under way at a time; what a component asks for beyond that waits. Of its own accord a node dials
+anchors, then peers that it has reached before, then doors, then claims, and no more than 2 of one network; doors come
+before all but anchors while hardly anybody is connected. Holders of what is followed have connections of their own,
+so that saying "I hold it" takes nobody's place.
+"""
 
 import math
 import random
-from collections.abc import Callable, Container, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Iterable
+from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from guts.addresses import BootstrapAddress
-from guts.ids import PeerId
+from guts.effects import Dial
+from guts.ids import PeerId, RepositoryId
 from guts.peers.backoff import MAX_DELAY, MAX_DELAY_FOR_HOLDER, Backoff
+from guts.peers.book import AddressBook
+from guts.peers.networks import Surroundings, diversely
 from guts.peers.state import PeerState
 
 STABLE_AFTER: Final = 60.0
 """Seconds that a connection lasts before the failures ahead of it are forgotten: who greets and hangs up at once,
 again and again, is dialled less and less often."""
+
+MAX_DIALS: Final = 8
+"""Dials under way at a time: a restarting node neither floods its own line nor looks like a scanner."""
+
+MAX_RACED: Final = 4
+"""Addresses of one peer that one dial tries: both families, twice. A record that names eight strangers makes nobody
+knock at all of them at once."""
+
+MAX_OUTBOUND_PER_PLACE: Final = 2
+"""Of one /24 or /48, of those that are dialled of our own accord."""
+
+LONELY_BELOW: Final = 4
+"""Ready connections below which doors are dialled ahead of last-good addresses."""
+
+DOOR_SPREAD: Final = 30.0
+"""Seconds over which doors are dialled first by nodes that know others to dial: a door that all nodes of a restarted
+data centre call at once would be no door."""
+
+RESTART_WINDOW: Final = 8.0
+"""Seconds at least over which the peers of a node that restarts come back."""
+
+
+class Purpose(Enum):
+    """What a dial is for."""
+
+    PEER = "peer"
+    HOLDER = "holder"
+    FEELER = "feeler"
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What counts when it is decided whom to dial.
+
+    Attributes:
+        connected: who is, ourselves included.
+        open_targets: what the open connections were dialled at.
+        places: of the connections that we dialled.
+        refused: tells who is banned.
+        scarce: followed repositories with too few connected holders.
+        lonely: hardly anybody is connected.
+    """
+
+    connected: Container[PeerId]
+    open_targets: Container[BootstrapAddress | None]
+    places: Counter[str]
+    refused: Callable[[PeerId], bool]
+    scarce: Collection[RepositoryId]
+    lonely: bool
 
 
 class Dialling:
@@ -20,30 +81,61 @@ class Dialling:
 
     A *door* is an address from the config. Where it came without an id, the id that answered last is remembered, so
     that a door whose node is connected some other way is left alone.
+
+    Attributes:
+        under_way: what each running dial is for.
     """
 
-    def __init__(self, doors: tuple[BootstrapAddress, ...], rng: random.Random) -> None:
+    def __init__(
+        self, doors: tuple[BootstrapAddress, ...], book: AddressBook, surroundings: Surroundings, rng: random.Random
+    ) -> None:
         self._doors = doors
+        self._book = book
+        self._surroundings = surroundings
         self._rng = rng
         self._behind: dict[BootstrapAddress, PeerId] = {}
         self._backoffs = {door: Backoff() for door in doors}
-        self.under_way: set[BootstrapAddress] = set()
+        self._doors_spread = not any(state.reached for state in book.peers.values())
+        self._purposes: dict[BootstrapAddress, Purpose] = {}
+        self._waiting: dict[BootstrapAddress, Dial] = {}
+        self.under_way: dict[BootstrapAddress, Purpose] = {}
 
     @property
     def has_doors(self) -> bool:
         """Whether the config names any."""
         return bool(self._doors)
 
-    def begin(self, target: BootstrapAddress) -> bool:
-        """Note that ``target`` is being dialled; ``False`` where it is already."""
-        if target in self.under_way:
-            return False
-        self.under_way.add(target)
-        return True
+    @property
+    def room(self) -> int:
+        """How many more dials may be begun of our own accord; what waits goes first."""
+        return max(0, MAX_DIALS - len(self.under_way) - len(self._waiting))
 
-    def end(self, target: BootstrapAddress) -> None:
-        """Note that a dial of ``target`` has ended, one way or the other."""
-        self.under_way.discard(target)
+    def plan(self, target: BootstrapAddress, purpose: Purpose) -> None:
+        """Note what the next dial of ``target`` is for; without that it is for a holder."""
+        self._purposes[target] = purpose
+
+    def begin(self, dial: Dial) -> list[Dial]:
+        """Return ``dial`` where it begins now; nothing where its target is being dialled already, or has to wait."""
+        purpose = self._purposes.pop(dial.target, Purpose.HOLDER)
+        if dial.target in self.under_way:
+            if self.under_way[dial.target] is Purpose.FEELER:
+                self.under_way[dial.target] = purpose
+            return []
+        if len(self.under_way) >= MAX_DIALS:
+            self._waiting.setdefault(dial.target, dial)
+            self._purposes[dial.target] = purpose
+            return []
+        self.under_way[dial.target] = purpose
+        return [dial]
+
+    def end(self, target: BootstrapAddress) -> tuple[Purpose, list[Dial]]:
+        """Note that a dial of ``target`` has ended, one way or the other.
+
+        Returns: what it was for, and the dials that may begin in its place.
+        """
+        purpose = self.under_way.pop(target, Purpose.HOLDER)
+        first = list(self._waiting)[: max(0, MAX_DIALS - len(self.under_way))]
+        return purpose, [self._waiting.pop(waiting) for waiting in first]
 
     def greeted(self, target: BootstrapAddress, peer: PeerId) -> None:
         """Note who answered at ``target``."""
@@ -56,61 +148,133 @@ class Dialling:
         state: PeerState | None,
         now: float,
         *,
+        worthy: bool = False,
         lasted: float = 0.0,
         at_least: float = 0.0,
     ) -> None:
         """Put off the next dial of ``target``, where it is a door, and of the peer of ``state``.
 
         Args:
+            worthy: the peer was reached before, and holds something that is followed.
             lasted: seconds that there was a connection.
             at_least: seconds that the peer asked to be left alone for.
         """
-        waiting = [] if state is None else [(state.backoff, MAX_DELAY_FOR_HOLDER if state.repositories else MAX_DELAY)]
-        if target is not None and target in self._backoffs:
-            waiting.append((self._backoffs[target], MAX_DELAY_FOR_HOLDER))
-        for backoff, cap in waiting:
+        for backoff, cap in self._waits(target, state, worthy=worthy):
             if lasted >= STABLE_AFTER:
                 backoff.succeeded()
             backoff.failed(now, self._rng, cap)
             backoff.not_before = max(backoff.not_before, now + min(at_least, MAX_DELAY))
 
-    def due(
-        self,
-        peers: Iterable[PeerState],
-        connected: Container[PeerId],
-        open_targets: Container[BootstrapAddress | None],
-        refused: Callable[[PeerId], bool],
-        now: float,
-    ) -> tuple[list[BootstrapAddress], float]:
-        """Return whom to dial, the most wanted first, and when the next one is due (monotonic seconds).
+    def restarting(self, target: BootstrapAddress | None, state: PeerState | None, now: float, window: float) -> None:
+        """Let the next dial be due at any moment of ``window`` seconds, ``RESTART_WINDOW`` at least: it comes back."""
+        for backoff, _ in self._waits(target, state, worthy=False):
+            backoff.succeeded()
+            backoff.spread(now, self._rng, min(max(window, RESTART_WINDOW), MAX_DELAY))
 
-        Doors first, then last-good addresses, then those that peers claim; the most recently seen peer first.
+    def _waits(
+        self, target: BootstrapAddress | None, state: PeerState | None, *, worthy: bool
+    ) -> list[tuple[Backoff, float]]:
+        waits = [] if state is None else [(state.backoff, MAX_DELAY_FOR_HOLDER if worthy else MAX_DELAY)]
+        if target is not None and target in self._backoffs:
+            waits.append((self._backoffs[target], MAX_DELAY_FOR_HOLDER))
+        return waits
+
+    # --- whom -----------------------------------------------------------------------------------------------
+
+    def due(self, around: Around, peers: int, holders: int, now: float) -> tuple[list[Dial], float]:
+        """Return whom to dial now, and when somebody else is due next (monotonic seconds).
 
         Args:
-            open_targets: what the open connections were dialled at.
-            refused: tells who is banned.
+            peers: how many to dial of our own accord, at most.
+            holders: how many more for what they hold, at most.
         """
-        candidates = [
-            (door, self._backoffs[door])
+        if not self._doors_spread:
+            self._doors_spread = True
+            for backoff in self._backoffs.values():
+                backoff.spread(now, self._rng, DOOR_SPREAD)
+        dials: list[Dial] = []
+        following = math.inf
+        if peers > 0 or holders > 0:
+            places = around.places.copy()
+            for purpose, place, dial, not_before in self._candidates(around, holders > 0):
+                if dial.target in self.under_way or dial.target in self._waiting:
+                    continue
+                if not_before > now:
+                    following = min(following, not_before)
+                    continue
+                left = holders if purpose is Purpose.HOLDER else peers
+                if left <= 0 or (place and places[place] >= MAX_OUTBOUND_PER_PLACE):
+                    continue
+                places[place] += 1
+                if purpose is Purpose.HOLDER:
+                    holders -= 1
+                else:
+                    peers -= 1
+                    self.plan(dial.target, Purpose.PEER)
+                dials.append(dial)
+        return dials, following
+
+    def feeler(self, around: Around, now: float) -> list[Dial]:
+        """Return the dial of a claim that nobody here has reached yet, of whichever source, where there is one."""
+        claims = [s for s in self._idle(around) if not s.reached and s.backoff.not_before <= now]
+        if not claims:
+            return []
+        source = self._rng.choice(sorted({state.source for state in claims}))
+        dial = self._dial(self._rng.choice([state for state in claims if state.source == source]))
+        if dial is None or dial.target in self.under_way or dial.target in self._waiting:
+            return []
+        self.plan(dial.target, Purpose.FEELER)
+        return [dial]
+
+    def _candidates(self, around: Around, holders: bool) -> Iterable[tuple[Purpose, str, Dial, float]]:
+        """Yield whom we could dial, the most wanted first: purpose, network ("" where it doesn't count), due when."""
+        idle = self._idle(around)
+        if holders:
+            for state in idle:
+                if not state.repositories.isdisjoint(around.scarce) and (dial := self._dial(state)):
+                    yield Purpose.HOLDER, "", dial, state.backoff.not_before
+        doors = [
+            (Purpose.PEER, "", Dial(door), self._backoffs[door].not_before)
             for door in self._doors
-            if door not in open_targets and not self._taken(door.peer or self._behind.get(door), connected, refused)
+            if door not in around.open_targets and not _taken(door.peer or self._behind.get(door), around)
         ]
-        candidates += [
-            (_target(state), state.backoff)
-            for state in sorted(peers, key=lambda state: (not state.reached, -state.last_seen))
-            if state.addresses and state.last_seen and not self._taken(state.id, connected, refused)
+        reached = sorted((state for state in idle if state.reached), key=lambda s: (s.misses, -s.last_seen))
+        anchors = [state for anchor in self._book.anchors for state in reached if state.id == anchor]
+        yield from self._peers(anchors)
+        if around.lonely:
+            yield from doors
+        yield from self._peers(diversely((state for state in reached if state not in anchors), self._book.place))
+        if not around.lonely:
+            yield from doors
+        claims = [state for state in idle if not state.reached]
+        self._rng.shuffle(claims)
+        yield from self._peers(diversely(claims, lambda state: state.source))
+
+    def _peers(self, states: Iterable[PeerState]) -> Iterable[tuple[Purpose, str, Dial, float]]:
+        for state in states:
+            dial = self._dial(state)
+            if dial is not None:
+                place = (
+                    "" if self._surroundings.is_local(dial.target.host) else self._surroundings.place(dial.target.host)
+                )
+                yield Purpose.PEER, place, dial, state.backoff.not_before
+
+    def _idle(self, around: Around) -> list[PeerState]:
+        dialled = {target.peer for target in (*self.under_way, *self._waiting)}
+        return [
+            s for s in self._book.peers.values() if s.addresses and s.id not in dialled and not _taken(s.id, around)
         ]
-        idle = [(target, backoff) for target, backoff in candidates if target not in self.under_way]
-        return (
-            [target for target, backoff in idle if backoff.not_before <= now],
-            min((backoff.not_before for _, backoff in idle if backoff.not_before > now), default=math.inf),
-        )
 
-    @staticmethod
-    def _taken(peer: PeerId | None, connected: Container[PeerId], refused: Callable[[PeerId], bool]) -> bool:
-        return peer is not None and (peer in connected or refused(peer))
+    def _dial(self, state: PeerState) -> Dial | None:
+        where = self._book.dialable(state)
+        if not where:
+            return None
+        # The best first; of more than one dial tries, each failure brings others to the front.
+        turn = state.misses % len(where)
+        raced = (where[turn:] + where[:turn])[:MAX_RACED]
+        first, *others = raced
+        return Dial(BootstrapAddress(first.ip, first.port, state.id), tuple(others))
 
 
-def _target(state: PeerState) -> BootstrapAddress:
-    address = state.addresses[state.backoff.failures % len(state.addresses)]
-    return BootstrapAddress(address.ip, address.port, state.id)
+def _taken(peer: PeerId | None, around: Around) -> bool:
+    return peer is not None and (peer in around.connected or around.refused(peer))

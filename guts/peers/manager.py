@@ -5,60 +5,32 @@ import random
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 from guts.addresses import Address, BootstrapAddress
 from guts.clock import Now
-from guts.effects import Dial, Disconnect, Effect, PeerSeen, Persist, Send
+from guts.effects import Dial, Disconnect, Effect, PeerMissed, PeerSeen, Persist, Send
 from guts.errors import GutsError, PeerFault, Severity
 from guts.events import Connected, ConnectionId
 from guts.ids import PeerId, RepositoryId
-from guts.peers.dialling import Dialling
+from guts.peers.book import AddressBook, StoredPeer
+from guts.peers.dialling import Dialling, Purpose
+from guts.peers.greeting import Self, UnexpectedMessage, introduce
+from guts.peers.keepalive import KeepAlive
+from guts.peers.networks import Surroundings, prefix
 from guts.peers.score import Scores
+from guts.peers.slots import Slots
 from guts.peers.state import MAX_REPOSITORIES_PER_PEER, PeerConnection, PeerState, SaidGoodbye
-from guts.records import InvalidRecord, PeerRecord
+from guts.peers.upkeep import Upkeep
 from guts.wire.limits import MAX_RETRY_AFTER_S, PROTOCOL_VERSION
-from guts.wire.messages import Goodbye, GoodbyeCode, Hello, HelloAck, Message, Ping, Pong, Subscribe
+from guts.wire.messages import Goodbye, GoodbyeCode, Hello, HelloAck, Message, Subscribe
 from guts.wire.secure import Direction
-
-HELLO_TIMEOUT: Final = 5.0
-"""Seconds from the end of the handshake to the end of the hello; an honest peer needs one round trip."""
-
-DEAD_AFTER: Final = 3.0
-"""Silent keep-alive intervals after which a peer is dead: two lost Pings are bad luck, three are not."""
-
-PING_JITTER: Final = 0.2
-TARGET_OUTBOUND: Final = 8
-"""Connections we dial ourselves: who dials chooses, and so cannot be surrounded by those who dial us."""
-
-UPKEEP_INTERVAL: Final = 60.0
-"""Seconds between two looks at whom to dial where nothing happens: a ban may have ended."""
 
 FULL_RETRY_AFTER: Final = 60
 """Seconds that a peer is asked to wait when every connection is taken."""
 
-MAX_ADDRESS_BOOK: Final = 1000
-"""Peers whose addresses are remembered in memory."""
-
-
-class UnexpectedMessage(PeerFault):
-    """A message came that no state of the connection allows."""
-
-    code: ClassVar[str] = "UNEXPECTED_MESSAGE"
-
-
-@dataclass(frozen=True, slots=True)
-class Self:
-    """What this node says of itself in its hello.
-
-    Attributes:
-        start_nonce: 8 random bytes, drawn once per process.
-    """
-
-    peer: PeerId
-    software: str
-    capabilities: tuple[str, ...]
-    start_nonce: bytes
+RETURNS_PER_SECOND: Final = 4
+"""Peers that are to come back to this node after its restart, in each second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +41,13 @@ class Limits:
     keepalive_interval: float
 
 
-@dataclass(frozen=True, slots=True)
-class StoredPeer:
-    """A peer as the database remembers it; ``reached``: as in ``PeerState``."""
-
-    peer: PeerId
-    addresses: tuple[Address, ...]
-    last_seen: int
-    reached: bool = False
-
-
 class PeerManager:
-    """Every peer and every connection of this node; see the package's docstring."""
+    """Every peer and every connection of this node; see the package's docstring.
+
+    Attributes:
+        book: whom it knows.
+        upkeep: whom it dials of its own accord.
+    """
 
     def __init__(
         self,
@@ -91,43 +58,56 @@ class PeerManager:
         stored: Iterable[StoredPeer],
         bootstrap: tuple[BootstrapAddress, ...],
         rng: random.Random,
+        own_ips: Iterable[str] = (),
     ) -> None:
+        """Args: ``own_ips``: addresses of this node, which tell what non-global ranges it is in."""
         self.me = me
         self.peer_record = peer_record
         self.scores = scores
-        best = sorted((row for row in stored if row.peer != me.peer), key=lambda row: (not row.reached, -row.last_seen))
-        self.peers: dict[PeerId, PeerState] = {
-            row.peer: PeerState(row.peer, row.addresses, last_seen=row.last_seen, reached=row.reached)
-            for row in best[:MAX_ADDRESS_BOOK]
-        }
+        self.surroundings = Surroundings(own_ips)
+        self.book = AddressBook(me.peer, stored, self.surroundings)
         self.connections: dict[ConnectionId, PeerConnection] = {}
-        self._limits = limits
         self._rng = rng
-        self._dialling = Dialling(bootstrap, rng)
-        self._upkeep_at = -math.inf
+        self._slots = Slots(limits.max_connections, self.surroundings, rng.randbytes(16))
+        self._keepalive = KeepAlive(limits.keepalive_interval, rng)
+        self._dialling = Dialling(bootstrap, self.book, self.surroundings, rng)
+        self.upkeep = Upkeep(
+            me.peer,
+            self.connections,
+            self.book,
+            self._dialling,
+            self._slots,
+            self.surroundings,
+            scores,
+            rng,
+            feelers=bool(me.capabilities),
+        )
+        self._stopping = False
 
     # --- questions ------------------------------------------------------------------------------------------
+
+    @property
+    def peers(self) -> dict[PeerId, PeerState]:
+        """What is known of every peer."""
+        return self.book.peers
 
     @property
     def knows_nobody(self) -> bool:
         """Tell whether nobody is connected, and there is neither a door nor a peer of before to dial."""
         return not (self.connections or self.peers or self._dialling.has_doors)
 
+    @property
+    def wants_more(self) -> bool:
+        """Tell whether there are fewer connections than this node wants to have dialled."""
+        return not self._stopping and self.upkeep.missing() > 0
+
     def ready(self) -> Iterator[PeerConnection]:
         """Yield the ready connections, in the order in which they were opened."""
-        return (connection for connection in self._open() if connection.ready)
-
-    def _open(self) -> Iterator[PeerConnection]:
-        return (connection for connection in self.connections.values() if not connection.closing)
+        return (connection for connection in self.upkeep.opened() if connection.ready)
 
     def state(self, peer: PeerId) -> PeerState:
         """Return what is known of ``peer``, beginning to know it where nothing is."""
-        known = self.peers.get(peer)
-        if known is None:
-            if len(self.peers) >= MAX_ADDRESS_BOOK:
-                self._forget_one()
-            known = self.peers[peer] = PeerState(peer)
-        return known
+        return self.book.state(peer)
 
     def peers_with_repository(self, repository: RepositoryId) -> list[PeerState]:
         """Return the ready peers known to hold ``repository``."""
@@ -159,9 +139,7 @@ class PeerManager:
 
     def deadline(self, now: float) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity where nothing is pending."""
-        times = [c.next_ping if c.ready else c.opened_at + HELLO_TIMEOUT for c in self._open()]
-        times += [c.last_heard + self._dead_after for c in self._open()]
-        return max(now, min(self._upkeep_at, *times)) if times else max(now, self._upkeep_at)
+        return max(now, min(self.upkeep.due_at, *self._keepalive.times(self.upkeep.opened()), math.inf))
 
     # --- connections ----------------------------------------------------------------------------------------
 
@@ -180,40 +158,74 @@ class PeerManager:
         connection.farewell = SaidGoodbye("the peer", goodbye)
         return [Disconnect(connection.id, None)]
 
-    def connect(self, target: BootstrapAddress) -> list[Effect]:
-        """Dial ``target`` unless that is under way already."""
-        return [Dial(target)] if self._dialling.begin(target) else []
+    def stop(self) -> Goodbye:
+        """Dial nobody and let nobody in from now on; return what every peer is told.
 
-    def dial_failed(self, target: BootstrapAddress, now: Now) -> None:
+        It names the seconds over which they are to come back, so that they do not do so all at once.
+        """
+        self._stopping = True
+        seconds = math.ceil(len(self.connections) / RETURNS_PER_SECOND)
+        return Goodbye(GoodbyeCode.SHUTTING_DOWN, "shutting down", seconds)
+
+    def prefer(self, target: BootstrapAddress) -> None:
+        """Note that the operator asks for the next dial of ``target``: it counts as one of our own accord."""
+        self._dialling.plan(target, Purpose.PEER)
+
+    def connect(self, dial: Dial) -> list[Effect]:
+        """Begin ``dial``, unless its target is being dialled already; past 8 at a time it waits."""
+        return [] if self._stopping else [*self._dialling.begin(dial)]
+
+    def dial_failed(self, target: BootstrapAddress, now: Now) -> list[Effect]:
         """Note a failed dial; a node that answered under a wrong id is nobody's fault yet."""
-        self._dialling.end(target)
-        self._dialling.failed(target, self.peers.get(target.peer) if target.peer is not None else None, now.mono)
-        self._upkeep_at = now.mono
+        _, waiting = self._dialling.end(target)
+        effects: list[Effect] = [*waiting]
+        state = self.peers.get(target.peer) if target.peer is not None else None
+        self._dialling.failed(target, state, now.mono, worthy=self.upkeep.worthy(state))
+        if state is not None:
+            self.book.missed(state)
+            # Where nobody at all is here our own line may be cut: that says nothing about addresses.
+            if state.good is not None and any(True for _ in self.ready()):
+                effects.append(Persist(PeerMissed(state.id, state.good, now.wall)))
+        self.upkeep.due_at = now.mono
+        return effects
 
     def connected(self, event: Connected, now: Now) -> list[Effect]:
         """Take a new connection in, or say goodbye to it."""
-        if event.dialled is not None:
-            self._dialling.end(event.dialled)
         connection = PeerConnection(
             event.connection, event.direction, event.peer, event.address, event.dialled, now.mono, now.mono
         )
-        connection.next_ping = now.mono + self._ping_interval()
-        refusal = self._refusal(event, now.mono)
+        effects: list[Effect] = []
+        if event.dialled is not None:
+            purpose, waiting = self._dialling.end(event.dialled)
+            effects += waiting
+            connection.extra = purpose is Purpose.HOLDER
+            connection.feeler = purpose is Purpose.FEELER
+        self._keepalive.opened(connection, now.mono)
+        verdict = self._admitted(event, now.mono)
         self.connections[event.connection] = connection
-        if refusal is not None:
-            return [Disconnect(event.connection, refusal)]
-        if event.direction is Direction.INBOUND:
+        if isinstance(verdict, Goodbye):
+            return [*effects, Disconnect(event.connection, verdict)]
+        if event.direction is Direction.OUTBOUND:
+            verdict.append(Send(event.connection, self.me.hello(self.peer_record, now)))
+        return effects + verdict
+
+    def _admitted(self, event: Connected, now: float) -> Goodbye | list[Effect]:
+        """Tell why ``event`` gets no place; or who goes for it, if anybody."""
+        if self._stopping:
+            return Goodbye(GoodbyeCode.SHUTTING_DOWN, "shutting down")
+        if self.scores.banned(event.peer, now):
+            return Goodbye(GoodbyeCode.BANNED, "banned", self._ban_seconds(event.peer, now))
+        full = Goodbye(GoodbyeCode.FULL, "no free connection", FULL_RETRY_AFTER)
+        taken = list(self.upkeep.opened())
+        if event.direction is Direction.OUTBOUND:
+            return full if self._slots.free(len(taken)) <= 0 else []
+        inbound = [connection for connection in taken if connection.direction is Direction.INBOUND]
+        if self._slots.crowded(event.address.ip, inbound):
+            return full
+        if len(inbound) < self._slots.inbound_maximum and self._slots.free(len(taken)) > 0:
             return []
-        hello = Hello(
-            PROTOCOL_VERSION,
-            PROTOCOL_VERSION,
-            self.me.software,
-            self.me.capabilities,
-            self.peer_record,
-            now.wall,
-            self.me.start_nonce,
-        )
-        return [Send(event.connection, hello)]
+        victim = self._slots.least_wanted(inbound, lambda c: self.upkeep.holds_something(self.peers.get(c.peer)))
+        return full if victim is None else [Disconnect(victim.id, full)]
 
     def hello(self, connection: PeerConnection, hello: Hello, now: Now) -> list[Effect]:
         """Answer the dialler's Hello; afterwards ``connection.ready`` tells whether it stays.
@@ -226,15 +238,7 @@ class PeerManager:
         if not hello.version_min <= PROTOCOL_VERSION <= hello.version_max:
             text = f"this node speaks version {PROTOCOL_VERSION}"
             return [Disconnect(connection.id, Goodbye(GoodbyeCode.NO_COMMON_VERSION, text))]
-        ack = HelloAck(
-            PROTOCOL_VERSION,
-            self.me.software,
-            self.me.capabilities,
-            self.peer_record,
-            now.wall,
-            self.me.start_nonce,
-        )
-        return self._introduced(connection, hello, [Send(connection.id, ack)], now)
+        return self._introduced(connection, hello, [Send(connection.id, self.me.ack(self.peer_record, now))], now)
 
     def hello_ack(self, connection: PeerConnection, ack: HelloAck, now: Now) -> list[Effect]:
         """Take the answer to our Hello; afterwards ``connection.ready`` tells whether it stays.
@@ -252,46 +256,45 @@ class PeerManager:
     def _introduced(
         self, connection: PeerConnection, hello: Hello | HelloAck, answer: list[Effect], now: Now
     ) -> list[Effect]:
-        # Its time is not looked at: it came from the node itself, just now, and clocks differ.
-        record = PeerRecord.decode(hello.peer_record)
-        if record.peer != connection.peer:
-            raise InvalidRecord("the hello carries another node's record")
-        connection.start_nonce = hello.start_nonce
-        connection.software = hello.software
-        connection.clock_at_zero = hello.time_ms - int(now.mono * 1000)
+        record = introduce(connection, hello, now)
         if connection.dialled is not None:
             self._dialling.greeted(connection.dialled, connection.peer)
-        state = self.state(connection.peer)
-        goodbye = Goodbye(GoodbyeCode.DUPLICATE, "another connection of ours stays")
+        reached = connection.address if connection.direction is Direction.OUTBOUND else None
+        state = self.book.state(connection.peer, prefix(connection.address.ip))
         effects: list[Effect] = []
         if (old := state.connection) is not None:
-            if not old.closing and not self._replaces(connection, old):
+            goodbye = Goodbye(GoodbyeCode.DUPLICATE, "another connection of ours stays")
+            if not old.closing and (connection.feeler or not self.me.replaces(connection, old)):
                 return [Disconnect(connection.id, goodbye)]
             old.ready = False
             effects.append(Disconnect(old.id, goodbye))
-        connection.ready = connection.was_ready = True
-        reached = connection.address if connection.direction is Direction.OUTBOUND else None
-        state.connection = connection
-        state.addresses = tuple(dict.fromkeys((reached, *record.addresses) if reached else record.addresses))
+        self.book.introduced(state, record, reached or state.good)
         state.reached = state.reached or reached is not None
+        state.misses = 0
         state.capabilities = hello.capabilities
         state.last_seen = now.wall
+        self.upkeep.due_at = now.mono
+        seen = self._seen(state, reached, now.wall)
+        if connection.feeler and self.upkeep.missing() <= 0:
+            return [*effects, *seen, Disconnect(connection.id, Goodbye(GoodbyeCode.FULL, "this address works"))]
+        connection.feeler = False
+        connection.ready = connection.was_ready = True
+        state.connection = connection
         state.subscriptions.clear()
-        self._upkeep_at = now.mono
-        seen = PeerSeen(connection.peer, reached, hello.peer_record, hello.capabilities, now.wall)
-        return [*effects, *answer, Persist(seen)]
+        goes = self.upkeep.surplus(connection)
+        turn = Goodbye(GoodbyeCode.FULL, "others have their turn", FULL_RETRY_AFTER)
+        return [*effects, *answer, *seen, *([Disconnect(goes.id, turn)] if goes is not None else [])]
 
-    def _replaces(self, new: PeerConnection, old: PeerConnection) -> bool:
-        """Tell whether ``new`` takes the place of ``old`` to the same peer (docs/protocol.md §4).
-
-        Of two that one side dialled, the one that was dialled decides: it keeps the older one, and answers a Hello
-        on another with Goodbye. So a HelloAck on a second one means that the other side lost the first.
-        """
-        if new.start_nonce != old.start_nonce:
-            return True
-        if new.direction is old.direction:
-            return new.direction is Direction.OUTBOUND
-        return (new.direction is Direction.OUTBOUND) == (self.me.peer < new.peer)
+    def _seen(self, state: PeerState, reached: Address | None, wall: int) -> list[Effect]:
+        """Have a meeting kept; where the peer was reached, let those that are anchors have been so a moment later."""
+        effects: list[Effect] = [Persist(PeerSeen(state.id, reached, state.record, state.capabilities, wall))]
+        if reached is not None:
+            for connection in self.upkeep.anchors():
+                kept = self.peers[connection.peer]
+                if kept is not state:
+                    seen = PeerSeen(kept.id, connection.address, kept.record, kept.capabilities, wall + 1)
+                    effects.append(Persist(seen))
+        return effects
 
     def disconnected(
         self, connection_id: ConnectionId, error: GutsError | None, now: Now
@@ -304,17 +307,21 @@ class PeerManager:
             state.connection = None
             state.last_seen = now.wall
             state.subscriptions.clear()
-        if state is None or state.connection is None:
-            goodbye = connection.farewell.goodbye if connection.farewell is not None else None
-            self._dialling.failed(
-                connection.dialled,
-                state,
-                now.mono,
-                lasted=now.mono - connection.opened_at if connection.was_ready else 0.0,
-                at_least=goodbye.retry_after_s if goodbye is not None else 0.0,
-            )
-        self._upkeep_at = now.mono
+        if (state is None or state.connection is None) and not connection.feeler:
+            self._put_off(connection, state, now.mono)
+        self.book.trim()
+        self.upkeep.due_at = now.mono
         return connection, effects
+
+    def _put_off(self, connection: PeerConnection, state: PeerState | None, now: float) -> None:
+        farewell = connection.farewell
+        after = farewell.goodbye.retry_after_s if farewell is not None else 0.0
+        if farewell is not None and farewell.goodbye.code is GoodbyeCode.SHUTTING_DOWN:
+            self._dialling.restarting(connection.dialled, state, now, after)
+            return
+        lasted = now - connection.opened_at if connection.was_ready else 0.0
+        worthy = self.upkeep.worthy(state)
+        self._dialling.failed(connection.dialled, state, now, worthy=worthy, lasted=lasted, at_least=after)
 
     def fault(self, peer: PeerId, error: PeerFault, now: Now) -> list[Effect]:
         """Count ``error`` against ``peer``; close its connections where it has had enough faults."""
@@ -322,15 +329,9 @@ class PeerManager:
         if not (self.scores.banned(peer, now.mono) or error.severity is Severity.FATAL):
             return effects
         goodbye = Goodbye(GoodbyeCode.PROTOCOL_FAULT, "too many faults", self._ban_seconds(peer, now.mono))
-        return effects + [Disconnect(connection.id, goodbye) for connection in self._open() if connection.peer == peer]
-
-    # --- messages -------------------------------------------------------------------------------------------
-
-    def pong(self, connection: PeerConnection, pong: Pong, now: float) -> None:
-        """Take the answer to our Ping; one that answers nothing is an old one, and harmless."""
-        if connection.ping is not None and connection.ping[0] == pong.nonce:
-            connection.rtt = now - connection.ping[1]
-            connection.ping = None
+        return effects + [
+            Disconnect(connection.id, goodbye) for connection in self.upkeep.opened() if connection.peer == peer
+        ]
 
     def subscribe(self, connection: PeerConnection, message: Subscribe) -> None:
         """Note whose news the peer wants; past the bound nothing more is noted."""
@@ -342,70 +343,8 @@ class PeerManager:
 
     def tick(self, now: Now) -> list[Effect]:
         """Send the Pings that are due, let go of the dead and the mute, dial where connections are missing."""
-        effects: list[Effect] = []
-        for connection in self._open():
-            silent = now.mono - connection.last_heard
-            if silent >= self._dead_after:
-                effects.append(Disconnect(connection.id, Goodbye(GoodbyeCode.IDLE, "silent for too long", 0)))
-            elif not connection.ready and now.mono >= connection.opened_at + HELLO_TIMEOUT:
-                effects.append(Disconnect(connection.id, Goodbye(GoodbyeCode.IDLE, "no hello in time", 0)))
-            elif connection.ready and now.mono >= connection.next_ping:
-                nonce = self._rng.getrandbits(64)
-                connection.ping = nonce, now.mono
-                connection.next_ping = now.mono + self._ping_interval()
-                effects.append(Send(connection.id, Ping(nonce)))
-        return effects + self._upkeep(now)
-
-    def _upkeep(self, now: Now) -> list[Effect]:
-        if now.mono < self._upkeep_at:
-            return []
-        missing = self._outbound_missing()
-        if missing <= 0:
-            # A connection or a dial has to end first, and that brings us here again.
-            self._upkeep_at = math.inf
-            return []
-        due, next_due = self._dialling.due(
-            self.peers.values(),
-            {connection.peer for connection in self.connections.values()} | {self.me.peer},
-            {connection.dialled for connection in self.connections.values()},
-            lambda peer: self.scores.banned(peer, now.mono),
-            now.mono,
-        )
-        self._upkeep_at = min(next_due, now.mono + UPKEEP_INTERVAL)
-        return [Dial(target) for target in due[:missing]]
-
-    def _outbound_missing(self) -> int:
-        outbound = sum(1 for c in self.connections.values() if c.direction is Direction.OUTBOUND)
-        free = self._limits.max_connections - len(self.connections)
-        return min(TARGET_OUTBOUND - outbound, free) - len(self._dialling.under_way)
-
-    @property
-    def _dead_after(self) -> float:
-        return DEAD_AFTER * self._limits.keepalive_interval
-
-    def _ping_interval(self) -> float:
-        return self._limits.keepalive_interval * self._rng.uniform(1 - PING_JITTER, 1 + PING_JITTER)
-
-    def _refusal(self, event: Connected, now: float) -> Goodbye | None:
-        if self.scores.banned(event.peer, now):
-            return Goodbye(GoodbyeCode.BANNED, "banned", self._ban_seconds(event.peer, now))
-        maximum = self._limits.max_connections
-        if event.direction is Direction.INBOUND:
-            # Room is kept for those that we dial; a small table keeps half.
-            maximum -= min(TARGET_OUTBOUND, maximum // 2)
-            taken = sum(1 for c in self.connections.values() if c.direction is Direction.INBOUND)
-        else:
-            taken = len(self.connections)
-        return Goodbye(GoodbyeCode.FULL, "no free connection", FULL_RETRY_AFTER) if taken >= maximum else None
+        effects = self._keepalive.tick(self.upkeep.opened(), now.mono)
+        return effects if self._stopping else [*effects, *self.upkeep.tick(now.mono)]
 
     def _ban_seconds(self, peer: PeerId, now: float) -> int:
         return min(math.ceil(self.scores.ban_left(peer, now)), MAX_RETRY_AFTER_S)
-
-    def _forget_one(self) -> None:
-        """Forget the peer that is least use: not connected, never reached, seen the longest ago.
-
-        Any number of identities may come and claim addresses; they push out nobody that this node has reached itself.
-        """
-        idle = [state for state in self.peers.values() if state.connection is None]
-        if idle:
-            del self.peers[min(idle, key=lambda state: (state.reached, state.last_seen)).id]

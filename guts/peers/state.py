@@ -50,6 +50,8 @@ class PeerConnection:
         opened_at, last_heard: monotonic seconds.
         ready: Hello and HelloAck are exchanged, and it is the one connection to this peer.
         was_ready: it has been ready once.
+        extra: dialled for what the peer holds, beyond the connections that this node wants of its own accord.
+        feeler: dialled only to see whether the address works.
         closing: we have told the driver to close it; what still comes over it is not looked at.
         farewell: why it was closed on purpose, and by whom.
         start_nonce: of the peer's process; another one later means that it restarted.
@@ -68,6 +70,8 @@ class PeerConnection:
     last_heard: float
     ready: bool = False
     was_ready: bool = False
+    extra: bool = False
+    feeler: bool = False
     closing: bool = False
     farewell: SaidGoodbye | None = None
     start_nonce: bytes = b""
@@ -87,6 +91,10 @@ class PeerState:
         connection: the ready connection, if there is one; it may be closing.
         last_seen: Unix ms; 0 = never.
         reached: we have dialled it with success, at whatever time.
+        good: where that was, the last time.
+        misses: dials that failed since, or ever.
+        record, record_seq: its newest signed PeerRecord; empty and -1 where there is none.
+        source: the network of who told of it, where that was not the peer itself by being dialled; "": the DHT.
         repositories: what it is known to hold: it answered for them, or a record signed by it says so.
         subscriptions: whose news it wants.
     """
@@ -96,6 +104,11 @@ class PeerState:
     connection: PeerConnection | None = None
     last_seen: int = 0
     reached: bool = False
+    good: Address | None = None
+    misses: int = 0
+    record: bytes = b""
+    record_seq: int = -1
+    source: str = ""
     repositories: set[RepositoryId] = field(default_factory=set)
     subscriptions: set[RepositoryId] = field(default_factory=set)
     capabilities: tuple[str, ...] = ()

@@ -14,12 +14,14 @@ from guts.events import (
     Follow,
     Read,
     Seed,
+    SetLimits,
     SyncNow,
     Unblock,
     Unfollow,
     Unseed,
 )
 from guts.ids import RepositoryId
+from guts.service.admission import Admission
 from guts.service.connections import Connections
 from guts.service.news import News
 from guts.service.seeding import Seeding
@@ -43,13 +45,20 @@ class Commands:
     """Carries commands out; each ends in one ``Reply``."""
 
     def __init__(
-        self, connections: Connections, sync: RepoSync, receipts: Receipts, news: News, seeding: Seeding
+        self,
+        connections: Connections,
+        sync: RepoSync,
+        receipts: Receipts,
+        news: News,
+        admission: Admission,
+        seeding: Seeding,
     ) -> None:
         self._connections = connections
         self._sync = sync
         self._receipts = receipts
         self._news = news
         self._seeding = seeding
+        self._admission = admission
 
     def execute(self, event: CommandReceived, now: Now) -> list[Effect]:
         """Begin to carry ``event.command`` out."""
@@ -76,6 +85,9 @@ class Commands:
                 return self._await_receipts(event.command_id, command, now)
             case Connect():
                 return self._connections.connect(event.command_id, command, now)
+            case SetLimits(values=values):
+                self._admission.change(values)
+                return [Reply(event.command_id, {})]
             case _:
                 assert_never(command)
 

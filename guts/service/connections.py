@@ -10,6 +10,8 @@ from guts.events import CommandId, Connect, ConnectionId
 from guts.ids import PeerId
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
+from guts.service.news import News
+from guts.service.serving import Serving
 from guts.sync.goal import SyncTimedOut, Waiter
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
@@ -18,7 +20,9 @@ from guts.sync.reposync import RepoSync
 class Connections:
     """Tells the parts that ask peers who has come and who has gone; answers the commands that wait for a dial."""
 
-    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts) -> None:
+    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts, serving: Serving, news: News) -> None:
+        self._serving = serving
+        self._news = news
         self._peers = peers
         self._sync = sync
         self._inquiries = (sync, sync.readings)
@@ -34,6 +38,7 @@ class Connections:
         """Dial; the command is answered when the hello is exchanged, or when nothing comes of it."""
         waiter = Waiter(command_id, now.mono, now.mono + command.timeout)
         self._connects.setdefault(command.target, []).append(waiter)
+        self._peers.prefer(command.target)
         return [Dial(command.target)]
 
     def introduced(self, connection: PeerConnection, effects: list[Effect], now: Now) -> list[Effect]:
@@ -50,8 +55,7 @@ class Connections:
 
     def dial_failed(self, target: BootstrapAddress, error: GutsError, now: Now) -> list[Effect]:
         """Note that no connection came of a dial."""
-        self._peers.dial_failed(target, now)
-        return self._dial_in_vain(target, error, now)
+        return self._peers.dial_failed(target, now) + self._dial_in_vain(target, error, now)
 
     def disconnected(self, connection_id: ConnectionId, error: GutsError | None, now: Now) -> list[Effect]:
         """Note the end of a connection."""
@@ -59,6 +63,8 @@ class Connections:
         for part in self._inquiries:
             effects += part.peer_gone(connection.peer, connection_id, now.mono)
         self._receipts.gone(connection_id)
+        self._serving.gone(connection_id)
+        self._news.connection_gone(connection_id)
         if connection.dialled is None or connection.was_ready:
             return effects
         if self._peers.connection_to(connection.peer) is not None:

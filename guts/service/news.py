@@ -1,26 +1,40 @@
 """News: what peers tell, what this node tells, and who is said to hold what."""
 
+from typing import Final
+
 from guts.clock import Now
-from guts.effects import Effect
-from guts.events import Accepted, ConnectionId
-from guts.gossip.protocol import GossipProtocol, envelope, open_envelope
-from guts.gossip.protocol import News as AnyNews
+from guts.effects import Effect, Fetch, Send
+from guts.errors import PeerFault
+from guts.events import Accepted, ConnectionId, Failed, FetchFinished, FetchId, Incomplete, Vetted
+from guts.gossip.envelope import open_envelope
+from guts.gossip.protocol import RELAY_WINDOW_MS, GossipProtocol
 from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
 from guts.records import ExpiredRecord, PeerRecord, ProviderRecord
+from guts.service.admission import Admitted
 from guts.service.seeding import Seeding
-from guts.service.serving import SEEDS
+from guts.service.serving import SEEDS, Serving
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
-from guts.wire.messages import Gossip, NewCommit, NewProof, NewRepository
+from guts.wire.messages import Gossip, Graft, NewCommit, NewProof, NewRepository, Prune
+
+HOT_MS: Final = 60_000
+"""Age of a record, by its signed time, past which one that a question brought is not sent on in full: those around
+have it most likely, and this node was away. What gossip brought goes on in full whatever its age, within the window."""
 
 
 class News:
-    """Takes news in, and announces what is committed here."""
+    """Takes news in, and announces what is found good here."""
 
     def __init__(
-        self, peers: PeerManager, gossip: GossipProtocol, sync: RepoSync, receipts: Receipts, seeding: Seeding
+        self,
+        peers: PeerManager,
+        gossip: GossipProtocol,
+        sync: RepoSync,
+        receipts: Receipts,
+        serving: Serving,
+        seeding: Seeding,
     ) -> None:
         self._peers = peers
         self._gossip = gossip
@@ -28,20 +42,38 @@ class News:
         self._inquiries = (sync, sync.readings)
         self._receipts = receipts
         self._seeding = seeding
+        self._serving = serving
+        self._told: dict[FetchId, Gossip] = {}
+        self._fresh: dict[FetchId, frozenset[bytes]] = {}
 
-    def gossip(self, connection: PeerConnection, message: Gossip, now: Now) -> list[Effect]:
-        """Take news in their envelope."""
+    def deadline(self) -> float:
+        """Return when ``tick`` is due (monotonic seconds); infinity for never."""
+        return self._gossip.missing.deadline()
+
+    # --- what peers tell ------------------------------------------------------------------------------------
+
+    def gossip(self, connection: PeerConnection, admitted: Admitted[Gossip], now: Now) -> list[Effect]:
+        """Take news in their envelope.
+
+        Raises:
+            PeerFault: they are malformed, or were refused before.
+        """
+        message = admitted.message
+        opened = admitted.opened(open_envelope)
+        news = opened.message
+        if isinstance(news, NewCommit):
+            return self._commit(connection, message, news, now) if news.repository in self._sync.goals else []
         if not self._gossip.first_seen(message, now.mono):
             return []
-        news = open_envelope(message)
-        if not (isinstance(news, NewRepository) or self._sync.listens(connection.peer, news.repository, now.mono)):
+        if isinstance(news, NewProof) and not self._sync.listens(connection.peer, news.repository, now.mono):
             # Another peer, to whom we do listen, may tell the same.
             self._gossip.forget(message)
             return []
-        return self.told(connection, news, now)
+        return self.told(connection, opened.of(news), now)
 
-    def told(self, connection: PeerConnection, news: AnyNews, now: Now) -> list[Effect]:
+    def told(self, connection: PeerConnection, admitted: Admitted[NewProof | NewRepository], now: Now) -> list[Effect]:
         """Act on news that are new."""
+        news = admitted.message
         if news.repository not in self._sync.goals and not (
             isinstance(news, NewRepository) and self._seeding.wants(news.repository, news.identity_hash, now)
         ):
@@ -49,9 +81,6 @@ class News:
         if isinstance(news, NewProof):
             self._peers.state(connection.peer).holds(news.repository)
             return self._sync.proof_news(connection.peer, connection.id, news, now.mono)
-        if isinstance(news, NewCommit):
-            self._peers.state(connection.peer).holds(news.repository)
-            return self._sync.news(connection.peer, connection.id, news, now.mono)
         try:
             holder = PeerRecord.verify(news.peer_record, now.wall)
         except ExpiredRecord:
@@ -60,16 +89,107 @@ class News:
             return self._seeding.announced(connection.peer, news.repository, news.identity_hash, holder, now)
         return self.holder_found(news.repository, holder, now)
 
+    def _commit(self, connection: PeerConnection, message: Gossip, news: NewCommit, now: Now) -> list[Effect]:
+        self._peers.state(connection.peer).holds(news.repository)
+        self._gossip.has(news, connection.id)
+        if news.record is None:
+            return self._in_short(connection, news, now)
+        if not self._gossip.first_seen(message, now.mono):
+            return self._twice(connection, news.repository)
+        if not self._sync.listens(connection.peer, news.repository, now.mono):
+            self._gossip.forget(message)
+            return []
+        effects = self._sync.news(connection.peer, connection.id, news, now.mono)
+        for effect in effects:
+            if isinstance(effect, Fetch):
+                self._told[effect.fetch] = message
+        return effects
+
+    def _twice(self, connection: PeerConnection, repository: RepositoryId) -> list[Effect]:
+        """Make the link lazy over which a record came that had come already: another link is faster."""
+        if self._gossip.trees.is_lazy(repository, connection.id):
+            # It crossed the Prune on the wire, or the other side does not care.
+            return []
+        self._gossip.trees.prune(repository, connection.id)
+        return [Send(connection.id, Prune(repository))]
+
+    def _in_short(self, connection: PeerConnection, news: NewCommit, now: Now) -> list[Effect]:
+        """Ask for a record that was told of: at once where it will not come in full, else if it does not in time."""
+        goal = self._sync.goals[news.repository]
+        if self._sync.has(news.repository, news.author, news.seq, news.hash):
+            return []
+        if not goal.listens(connection.peer, now.mono):
+            return []
+        lazy = self._gossip.trees.is_lazy(news.repository, connection.id)
+        if goal.held and (lazy or goal.fetch is not None or goal.asking):
+            self._gossip.missing.told(connection.id, news, connection.rtt, now.mono)
+            return []
+        return self._sync.news(connection.peer, connection.id, news, now.mono)
+
+    def pruned(self, connection: PeerConnection, admitted: Admitted[Prune]) -> None:
+        """Tell a peer of a repository in short from now on."""
+        repository = admitted.message.repository
+        if self._follow_both(connection, repository):
+            self._gossip.trees.prune(repository, connection.id)
+
+    def grafted(self, connection: PeerConnection, admitted: Admitted[Graft]) -> None:
+        """Tell a peer of a repository in full again."""
+        self._gossip.trees.graft(admitted.message.repository, connection.id)
+
+    def _follow_both(self, connection: PeerConnection, repository: RepositoryId) -> bool:
+        return repository in self._sync.goals and repository in self._peers.state(connection.peer).subscriptions
+
     def holder_found(self, repository: RepositoryId, record: PeerRecord | ProviderRecord, now: Now) -> list[Effect]:
         """Take the signed word of a node that it holds ``repository``."""
         if record.peer == self._peers.me.peer or self._peers.scores.banned(record.peer, now.mono):
             return []
         self._peers.state(record.peer).holds(repository)
+        where = [address for address in record.addresses if self._peers.surroundings.may_dial(address)]
         return [
-            effect
-            for part in self._inquiries
-            for effect in part.holder_found(repository, record.peer, record.addresses, now.mono)
+            effect for part in self._inquiries for effect in part.holder_found(repository, record.peer, where, now.mono)
         ]
+
+    # --- what this node tells -------------------------------------------------------------------------------
+
+    def vetted(self, event: Vetted, now: Now) -> list[Effect]:
+        """Send on in full what is found good, before its objects are here; who is told may ask for them."""
+        goal = self._sync.goals.get(event.repository)
+        fresh = [record for record in event.records if now.wall - record.time_ms <= RELAY_WINDOW_MS]
+        self._fresh[event.fetch] = frozenset(record.head.hash for record in fresh)
+        if goal is None or goal.fetch != event.fetch or not goal.held:
+            # Who copies it for the first time has nothing to tell those who told it.
+            return []
+        asked = self._sync.fetches.running[event.fetch].asked
+        listeners = self._listeners(event.repository)
+        sends: list[Send] = []
+        for record in fresh:
+            commit = NewCommit(event.repository, record.author, record.head.seq, record.head.hash, record.record)
+            self._gossip.has(commit, event.connection)
+            if not asked or now.wall - record.time_ms <= HOT_MS:
+                sends += self._gossip.relay(commit, listeners, now.mono)
+        self._serving.expect(event.repository, [send.connection for send in sends])
+        return [*sends]
+
+    def fetched(self, event: FetchFinished, before: int | None, now: Now) -> list[Effect]:
+        """Announce what a transfer brought; ``before``: the newest epoch known until then, ``None`` for none.
+
+        Where it brought nothing, what was told is forgotten or, where it is worth nothing, remembered for that.
+        """
+        fresh = self._fresh.pop(event.fetch, None)
+        told = self._told.pop(event.fetch, None)
+        effects, sent_away = self._serving.settled(event.repository, now.mono)
+        match event.outcome:
+            case Accepted() if event.repository in self._sync.goals:
+                for _, head, _ in event.outcome.news:
+                    self._gossip.have_not(head.hash, sent_away)
+                effects += self._announce(event.repository, event.outcome, before, event.connection, fresh, now)
+            case Failed(error=PeerFault()) if told is not None and fresh is None:
+                self._gossip.reject(told, now.mono)
+            case Failed() | Incomplete() if told is not None:
+                self._gossip.forget(told)
+            case _:
+                pass
+        return effects
 
     def published(self, repository: RepositoryId, accepted: Accepted, now: Now) -> list[Effect]:
         """Announce what our own maintainer signed."""
@@ -79,36 +199,43 @@ class News:
         if before is None:
             # News to everybody: a repository that nobody knew of.
             news = self._new_repository(repository, accepted)
-            self._gossip.first_seen(envelope(news), now.mono)
-            effects += self._peers.broadcast(envelope(news))
+            everybody = [connection.id for connection in self._peers.ready()]
+            effects += self._gossip.flood(news, everybody, now.mono)
             before = accepted.known.epoch
-        return effects + self.announce(repository, accepted, before, None, now)
+        listeners = self._listeners(repository)
+        for author, head, record in accepted.news:
+            commit = NewCommit(repository, author, head.seq, head.hash, record)
+            effects += self._gossip.relay(commit, listeners, now.mono)
+        return effects + self._announce(repository, accepted, before, None, None, now)
 
-    def announce(
-        self, repository: RepositoryId, accepted: Accepted, before: int | None, source: ConnectionId | None, now: Now
+    def _announce(
+        self,
+        repository: RepositoryId,
+        accepted: Accepted,
+        before: int | None,
+        source: ConnectionId | None,
+        fresh: frozenset[bytes] | None,
+        now: Now,
     ) -> list[Effect]:
-        """Tell those who want to know what is new since epoch ``before``, but not the one who told us.
+        """Tell those who want to know what is new since epoch ``before``, and do not know it; records in short.
 
-        That one gets our receipt, and so does who asked for it.
+        Who told us gets our receipt, and so does who asked for it.
 
-        Proof that an author signed two histories is for that one too: it may have told us of one of the two. So is
+        Proof that an author signed two histories is for all: who told us may have told of one of the two. So is
         news of an identity document: a record may count again by it that we have kept and the other one has not.
         """
         seeds = SEEDS in self._peers.me.capabilities
-        receipts = self._receipts.committed(repository, accepted, source if seeds else None, self.holders(repository))
-        everybody = [
-            state.connection.id for state in self._peers.subscribers(repository) if state.connection is not None
-        ]
-        listeners = [connection for connection in everybody if connection != source]
-        effects: list[Effect] = []
+        effects = self._receipts.committed(repository, accepted, source if seeds else None, self.holders(repository))
+        listeners = self._listeners(repository)
         if before is None or before < accepted.known.epoch:
-            effects += self._gossip.announce(self._new_repository(repository, accepted), everybody, now.mono)
+            effects += self._gossip.flood(self._new_repository(repository, accepted), listeners, now.mono)
         for author, split, proof in accepted.proofs:
-            effects += self._gossip.announce(NewProof(repository, author, split, proof), everybody, now.mono)
+            effects += self._gossip.flood(NewProof(repository, author, split, proof), listeners, now.mono)
         for author, head, record in accepted.news:
-            commit = NewCommit(repository, author, head.seq, head.hash, record)
-            effects += self._gossip.announce(commit, listeners, now.mono)
-        return receipts + effects
+            if fresh is None or head.hash in fresh:
+                commit = NewCommit(repository, author, head.seq, head.hash, record)
+                effects += self._gossip.tell(commit, listeners)
+        return effects
 
     def holders(self, repository: RepositoryId) -> list[tuple[PeerId, ConnectionId]]:
         """Return the connected peers that hold ``repository``, or follow it and may soon."""
@@ -116,6 +243,53 @@ class News:
         connected = {state.id: state.connection.id for state in states if state.connection is not None}
         return list(connected.items())
 
+    def _listeners(self, repository: RepositoryId) -> list[ConnectionId]:
+        states = self._peers.subscribers(repository)
+        return [state.connection.id for state in states if state.connection is not None]
+
     def _new_repository(self, repository: RepositoryId, accepted: Accepted) -> NewRepository:
         known = accepted.known
         return NewRepository(repository, known.epoch, known.identity_hash, self._peers.peer_record)
+
+    # --- time, and ends -------------------------------------------------------------------------------------
+
+    def tick(self, now: Now) -> list[Effect]:
+        """Graft a link for every repository whose news were told of and have not come."""
+        effects: list[Effect] = []
+        for repository in self._gossip.missing.due(now.mono):
+            effects += self._overdue(repository, now)
+        return effects
+
+    def _overdue(self, repository: RepositoryId, now: Now) -> list[Effect]:
+        missing = self._gossip.missing
+        goal = self._sync.goals.get(repository)
+        if goal is None:
+            missing.here(repository)
+            return []
+        for link, told in list(missing.tellers(repository).items()):
+            if link not in self._peers.connections or self._sync.has(repository, told.author, told.seq, told.hash):
+                missing.asked(repository, link)
+        tellers = missing.tellers(repository)
+        if not tellers:
+            return []
+        link = next(iter(tellers))
+        teller = self._peers.connections[link]
+        if goal.fetch is None and not goal.offers:
+            missing.asked(repository, link)
+            effects: list[Effect] = [*self._graft(teller, repository)]
+            effects += self._sync.ask_afresh(teller.peer, repository, now.mono)
+        else:
+            effects = []
+        if missing.tellers(repository):
+            missing.wait(repository, teller.rtt, now.mono)
+        return effects
+
+    def _graft(self, teller: PeerConnection, repository: RepositoryId) -> list[Send]:
+        if not self._gossip.trees.is_lazy(repository, teller.id):
+            return []
+        self._gossip.trees.graft(repository, teller.id)
+        return [Send(teller.id, Graft(repository))]
+
+    def connection_gone(self, connection: ConnectionId) -> None:
+        """Forget what was told over a connection, and to whom."""
+        self._gossip.drop_link(connection)

@@ -8,6 +8,7 @@ from guts.errors import PeerFault
 from guts.events import Accepted, Failed, FetchFinished, LookFinished, NothingNew
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
+from guts.service.admission import Admitted
 from guts.service.news import News
 from guts.service.seeding import Seeding
 from guts.sync.receipts import Receipts
@@ -27,16 +28,18 @@ class Repositories:
         self._news = news
         self._seeding = seeding
 
-    def subscribed(self, connection: PeerConnection, message: Subscribe, now: Now) -> list[Effect]:
+    def subscribed(self, connection: PeerConnection, admitted: Admitted[Subscribe], now: Now) -> list[Effect]:
         """Ask who wants the news of what we hold: it may hold it too, or only want to."""
+        message = admitted.message
         self._peers.subscribe(connection, message)
         shared = [repository for repository in message.added if self._sync.holds(repository)]
         asked = self._sync.ask(connection.peer, shared, now.mono)
         met = self._seeding.met(connection.peer, message.added, now)
         return asked + self._receipts.met(connection.peer, connection.id, message.added) + met
 
-    def refs(self, connection: PeerConnection, message: Refs, now: Now) -> list[Effect]:
+    def refs(self, connection: PeerConnection, admitted: Admitted[Refs], now: Now) -> list[Effect]:
         """Take an answer to GetRefs, and note what the peer says that it holds."""
+        message = admitted.message
         readings = self._sync.readings
         part = readings if readings.asked(connection.id, message.request) else self._sync
         effects = part.refs(connection.id, message, now.mono)
@@ -66,9 +69,7 @@ class Repositories:
             case _:
                 pass
         effects += self._sync.fetch_finished(event, now.mono)
-        if isinstance(event.outcome, Accepted) and goal is not None:
-            effects += self._news.announce(event.repository, event.outcome, before, event.connection, now)
-        return effects + self._seeding.look(now)
+        return effects + self._news.fetched(event, before, now) + self._seeding.look(now)
 
     def look_finished(self, event: LookFinished, now: Now) -> list[Effect]:
         """Take the outcome of a reading."""

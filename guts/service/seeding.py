@@ -8,6 +8,7 @@ from guts.clock import Now
 from guts.effects import Effect, Persist, Reply, SeedingStopped, Withdraw
 from guts.errors import GutsError
 from guts.events import Block, CommandId, Follow, Unblock, Unfollow
+from guts.gossip.protocol import GossipProtocol
 from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.records import PeerRecord
@@ -34,8 +35,9 @@ class Seeding:
     What waits stands in one line per peer, and the lines take turns: who tells of much keeps nobody's out.
     """
 
-    def __init__(self, peers: PeerManager, sync: RepoSync) -> None:
+    def __init__(self, peers: PeerManager, sync: RepoSync, gossip: GossipProtocol) -> None:
         self._peers = peers
+        self._gossip = gossip
         self._sync = sync
         self._policy = sync.policy
         self._lines: OrderedDict[PeerId, deque[tuple[RepositoryId, bytes | None, PeerRecord | None]]] = OrderedDict()
@@ -120,6 +122,7 @@ class Seeding:
             return []
         kept = [Persist(SeedingStopped(repository))] if goal.held else []
         self._policy.dropped(repository, declined=False)
+        self._gossip.drop_topic(repository)
         return [*self._sync.drop(repository), Withdraw(repository), *kept]
 
     # --- commands -------------------------------------------------------------------------------------------

@@ -8,7 +8,10 @@ from guts.effects import (
     Dial,
     Disconnect,
     Effect,
+    Fetch,
+    Look,
     Send,
+    Withhold,
 )
 from guts.errors import GutsError, PeerFault
 from guts.events import (
@@ -31,12 +34,17 @@ from guts.events import (
     ServeFinished,
     SourceFailed,
     UnknownMessageReceived,
+    Vetted,
     Woke,
 )
-from guts.gossip.protocol import GossipProtocol, envelope
+from guts.gossip.envelope import envelope
+from guts.gossip.protocol import GossipProtocol
+from guts.limits import Limits
+from guts.peers.keepalive import pong
 from guts.peers.manager import PeerManager
+from guts.peers.rates import Rates, checks_of
 from guts.peers.state import PeerConnection
-from guts.service.admission import admit, admit_unknown
+from guts.service.admission import Admission, Admitted
 from guts.service.commands import Commands
 from guts.service.connections import Connections
 from guts.service.news import News
@@ -54,6 +62,7 @@ from guts.wire.messages import (
     GitService,
     Goodbye,
     Gossip,
+    Graft,
     Hello,
     HelloAck,
     Message,
@@ -63,6 +72,7 @@ from guts.wire.messages import (
     Objects,
     Ping,
     Pong,
+    Prune,
     Receipt,
     Refs,
     Subscribe,
@@ -74,22 +84,28 @@ log = logging.getLogger(__name__)
 class Service:
     """The state of a node, as far as decisions need it."""
 
-    def __init__(self, peers: PeerManager, gossip: GossipProtocol, sync: RepoSync) -> None:
+    def __init__(
+        self, peers: PeerManager, gossip: GossipProtocol, sync: RepoSync, limits: Limits | None = None
+    ) -> None:
         self.peers = peers
         self.gossip = gossip
         self.sync = sync
+        peers.upkeep.followed = sync.goals.keys()
         self.receipts = Receipts(sync.requests.next)
-        self.serving = Serving(peers, sync, self.receipts)
+        self.limits = limits or Limits()
+        self.rates = Rates(self.limits, lambda ip, now: False)
+        self.admission = Admission(self.limits, self.rates)
+        self.serving = Serving(peers, sync, self.receipts, self.admission)
         self._inquiries = (sync, sync.readings)
-        self._connections = Connections(peers, sync, self.receipts)
-        self._seeding = Seeding(peers, sync)
-        self.news = News(peers, gossip, sync, self.receipts, self._seeding)
+        self._seeding = Seeding(peers, sync, gossip)
+        self.news = News(peers, gossip, sync, self.receipts, self.serving, self._seeding)
+        self._connections = Connections(peers, sync, self.receipts, self.serving, self.news)
         self._repositories = Repositories(peers, sync, self.receipts, self.news, self._seeding)
-        self._commands = Commands(self._connections, sync, self.receipts, self.news, self._seeding)
+        self._commands = Commands(self._connections, sync, self.receipts, self.news, self.admission, self._seeding)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
-        parts = (*self._inquiries, self.receipts, self._connections)
+        parts = (*self._inquiries, self.receipts, self._connections, self.serving, self.news)
         return min(self.peers.deadline(now), *(part.deadline() for part in parts))
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
@@ -108,10 +124,10 @@ class Service:
         """Act on what a peer said: the only events whose handling may find a fault."""
         try:
             if isinstance(event, UnknownMessageReceived):
-                admit_unknown(connection, event.message_type)
+                effects = self.admission.admit_unknown(connection, event, now.mono)
                 connection.last_heard = now.mono
-                return [Send(connection.id, Error(0, ErrorCode.UNSUPPORTED, "unknown message type"))]
-            return self._message(connection, event.message, now)
+                return [Send(connection.id, Error(0, ErrorCode.UNSUPPORTED, "unknown message type")), *effects]
+            return self._message(connection, event, now)
         except PeerFault as error:
             log.debug("%s: %s", connection.peer.short, error)
             return self.peers.fault(connection.peer, error, now)
@@ -132,17 +148,18 @@ class Service:
             case LookupFinished():
                 return [effect for part in self._inquiries for effect in part.lookup_finished(event, now.mono)]
             case RefsLoaded(connection=connection, request=request, answers=answers, cursor=cursor):
-                self.serving.admission.end_load(connection)
+                self.admission.end_load(connection)
                 return [Send(connection, Refs(request, answers, cursor))]
+            case Vetted():
+                return self.news.vetted(event, now)
             case FetchFinished():
                 return self._repositories.fetch_finished(event, now)
             case LookFinished():
                 return self._repositories.look_finished(event, now)
             case ServeFinished(connection=connection, error=error):
-                self.serving.admission.end_serve(connection)
-                return self._fault_of(connection, error, now)
+                return self._fault_of(connection, error, now) + self.serving.served(connection)
             case GitServed(connection=connection, error=error):
-                self.serving.admission.end_git(connection)
+                self.admission.end_git(connection)
                 return self._fault_of(connection, error, now)
             case SourceFailed(connection=connection, error=error):
                 return self._fault_of(connection, error, now)
@@ -168,61 +185,78 @@ class Service:
         routed: list[Effect] = []
         for effect in effects:
             match effect:
-                case Dial(target=target):
-                    routed += self.peers.connect(target)
+                case Dial():
+                    routed += self.peers.connect(effect)
                 case Disconnect():
                     routed += self.peers.closing(effect)
                 case _:
                     routed.append(effect)
         return routed
 
-    def _message(self, connection: PeerConnection, message: Message, now: Now) -> list[Effect]:
-        admit(connection, message)
+    def _message(self, connection: PeerConnection, event: MessageReceived, now: Now) -> list[Effect]:
+        admitted, waits = self.admission.admit(connection, event, now.mono)
         connection.last_heard = now.mono
-        match message:
-            case Hello():
+        effects = self._act(connection, admitted, now)
+        return [*effects, *waits, *self._checks(connection, effects, now)]
+
+    def _checks(self, connection: PeerConnection, effects: list[Effect], now: Now) -> list[Effect]:
+        """Count the signatures that a message makes workers check; who brings too many has to wait."""
+        count = sum(checks_of(effect.candidate) for effect in effects if isinstance(effect, Fetch | Look))
+        seconds = self.rates.spend_checks(count, now.mono) if count else 0.0
+        return [Withhold(connection.id, seconds)] if seconds else []
+
+    def _act(self, connection: PeerConnection, admitted: Admitted[Message], now: Now) -> list[Effect]:
+        match admitted.message:
+            case Hello() as message:
                 return self._connections.introduced(connection, self.peers.hello(connection, message, now), now)
-            case HelloAck():
+            case HelloAck() as message:
                 return self._connections.introduced(connection, self.peers.hello_ack(connection, message, now), now)
             case Ping(nonce=nonce):
                 return [Send(connection.id, Pong(nonce))]
-            case Pong():
-                self.peers.pong(connection, message, now.mono)
+            case Pong() as message:
+                pong(connection, message, now.mono)
                 return []
-            case Subscribe():
-                return self._repositories.subscribed(connection, message, now)
-            case GetRefs():
-                return self.serving.get_refs(connection, message)
-            case Refs():
-                return self._repositories.refs(connection, message, now)
-            case GetObjects():
-                return self.serving.get_objects(connection, message)
-            case Objects():
+            case Subscribe() as message:
+                return self._repositories.subscribed(connection, admitted.of(message), now)
+            case GetRefs() as message:
+                return self.serving.get_refs(connection, admitted.of(message))
+            case Refs() as message:
+                return self._repositories.refs(connection, admitted.of(message), now)
+            case GetObjects() as message:
+                return self.serving.get_objects(connection, admitted.of(message), now.mono)
+            case Objects() as message:
                 # Status and stream say the same, and the worker that reads the stream acts on it; but for the time.
                 self.sync.fetches.busy(connection.id, message)
                 return []
-            case GitService():
-                return self.serving.git_service(connection, message)
-            case GetReceipt():
-                return self.serving.get_receipt(connection, message)
-            case Receipt():
+            case GitService() as message:
+                return self.serving.git_service(connection, admitted.of(message))
+            case GetReceipt() as message:
+                return self.serving.get_receipt(connection, admitted.of(message))
+            case Receipt() as message:
                 return self.receipts.received(connection.id, connection.peer, message, self.sync.committed, now.mono)
-            case Gossip():
-                return self.news.gossip(connection, message, now)
-            case NewCommit() | NewProof():
-                return self.news.gossip(connection, envelope(message), now)
-            case NewRepository():
-                return self.news.told(connection, message, now)
-            case Goodbye():
+            case Gossip() as message:
+                return self.news.gossip(connection, admitted.of(message), now)
+            case NewCommit() | NewProof() as message:
+                return self.news.gossip(connection, admitted.of(message).opened(envelope), now)
+            case Prune() as message:
+                self.news.pruned(connection, admitted.of(message))
+                return []
+            case Graft() as message:
+                self.news.grafted(connection, admitted.of(message))
+                return []
+            case NewRepository() as message:
+                return self.news.told(connection, admitted.of(message), now)
+            case Goodbye() as message:
                 return self.peers.goodbye(connection, message)
-            case Error():
+            case Error() as message:
                 self.receipts.refused(connection.id, message.request)
                 return [effect for part in self._inquiries for effect in part.refused(connection.id, message, now.mono)]
-            case _:
+            case message:
                 assert_never(message)
 
     def _woke(self, now: Now) -> list[Effect]:
         effects = self.peers.tick(now) + self.receipts.tick(now.mono)
         for part in self._inquiries:
             effects += part.tick(now.mono)
+        effects += self.news.tick(now) + self.serving.tick(now.mono)
         return effects + self._connections.tick(now) + self._seeding.look(now)

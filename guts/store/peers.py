@@ -133,7 +133,7 @@ def load_peers(connection: Connection, limit: int = KEPT_PEERS) -> list[StoredPe
     ]
 
 
-def load_good_addresses(connection: Connection, limit: int) -> list[GoodAddress]:
+def load_good_addresses(connection: Connection, limit: int = KEPT_PEERS) -> list[GoodAddress]:
     """Return at most ``limit`` addresses that once worked, the most recent first."""
     rows = connection.execute(
         select(

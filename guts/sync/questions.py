@@ -91,6 +91,8 @@ class Questions:
         self._query = query
         self._next_request = next_request
         self._lines: dict[PeerId, _Line] = {}
+        # All are given the same time, so the first is overdue first; asked for after each event of the node.
+        self._awaited: dict[tuple[PeerId, int], Question] = {}
 
     def connections(self) -> list[ConnectionId]:
         """Return the connections of the ready peers."""
@@ -106,6 +108,7 @@ class Questions:
 
     def begin(self, peer: PeerId, connection: ConnectionId) -> None:
         """Note that ``peer`` is ready, over ``connection``."""
+        self._end(peer)
         self._lines[peer] = _Line(connection)
 
     def end(self, peer: PeerId, connection: ConnectionId) -> bool:
@@ -113,8 +116,13 @@ class Questions:
         line = self._lines.get(peer)
         if line is None or line.connection != connection:
             return False
-        del self._lines[peer]
+        self._end(peer)
         return True
+
+    def _end(self, peer: PeerId) -> None:
+        line = self._lines.pop(peer, None)
+        for request in line.asked if line is not None else ():
+            self._awaited.pop((peer, request), None)
 
     def connection(self, peer: PeerId) -> ConnectionId | None:
         """Return the connection over which ``peer`` is ready."""
@@ -138,7 +146,8 @@ class Questions:
             if queries:
                 request = self._next_request()
                 repositories = tuple(query.repository for query in queries)
-                line.asked[request] = Question(peer, repositories, now + ANSWER_TIMEOUT)
+                question = Question(peer, repositories, now + ANSWER_TIMEOUT)
+                line.asked[request] = self._awaited[peer, request] = question
                 sends.append(Send(line.connection, GetRefs(request, queries)))
         return sends
 
@@ -166,21 +175,21 @@ class Questions:
     def close(self, peer: PeerId, request: int) -> None:
         """Forget a question that was answered."""
         del self._lines[peer].asked[request]
+        self._awaited.pop((peer, request), None)
 
     def overdue(self, now: float) -> list[tuple[PeerId, tuple[RepositoryId, ...]]]:
         """Return what has become overdue since the last call, with what waits behind it for good."""
         found: list[tuple[PeerId, tuple[RepositoryId, ...]]] = []
-        for peer, line in self._lines.items():
-            late = [question for question in line.asked.values() if question.deadline <= now]
-            for question in late:
-                question.deadline = math.inf
-                found.append((peer, question.repositories))
-            if late and line.silent:
-                found.append((peer, tuple(line.waiting)))
+        while self._awaited and (question := next(iter(self._awaited.values()))).deadline <= now:
+            del self._awaited[next(iter(self._awaited))]
+            question.deadline = math.inf
+            found.append((question.peer, question.repositories))
+            line = self._lines[question.peer]
+            if line.silent and line.waiting:
+                found.append((question.peer, tuple(line.waiting)))
                 line.waiting.clear()
         return found
 
     def deadline(self) -> float:
         """Return when the next question is overdue (monotonic seconds); infinity for never."""
-        questions = (question for line in self._lines.values() for question in line.asked.values())
-        return min((question.deadline for question in questions), default=math.inf)
+        return next(iter(self._awaited.values())).deadline if self._awaited else math.inf

@@ -19,7 +19,7 @@ from guts.events import (
     NothingNew,
     Reason,
 )
-from guts.ids import PeerId, RepositoryId
+from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.fetches import RunningFetch
 from guts.sync.goal import Goal, NoLongerFollowed, Prospect, Waiter
 from guts.sync.inquiries import DoesNotConnect, Inquiries
@@ -94,6 +94,12 @@ class RepoSync(Inquiries[Goal]):
         """Return what is committed here of ``repository``; ``None`` where it is not held."""
         goal = self.goals.get(repository)
         return goal.known if goal is not None and goal.held else None
+
+    def has(self, repository: RepositoryId, author: AuthorId, seq: int, hash_: bytes) -> bool:
+        """Tell whether the record ``seq`` of ``author``, with this header's hash, or a later one is here."""
+        goal = self.goals.get(repository)
+        head = goal.known.head(author) if goal is not None else None
+        return head is not None and (head.seq > seq or (head.seq, head.hash) == (seq, hash_))
 
     def listens(self, peer: PeerId, repository: RepositoryId, now: float) -> bool:
         """Tell whether news of ``peer`` about ``repository`` are listened to, if any of it are."""
@@ -223,12 +229,16 @@ class RepoSync(Inquiries[Goal]):
         goal = self.goals.get(news.repository)
         if goal is None or not goal.listens(peer, now):
             return []
-        head = goal.known.head(news.author)
-        if head is not None and (head.seq > news.seq or (head.seq, head.hash) == (news.seq, news.hash)):
+        if self.has(news.repository, news.author, news.seq, news.hash):
             return []
         if news.record is not None and goal.held and self._questions.connection(peer) == connection:
             return self._fetch(goal, peer, Candidate((), (), (news.record,)), now, asked=False, partial=False)
         return self._ask_afresh(goal, peer, now)
+
+    def ask_afresh(self, peer: PeerId, repository: RepositoryId, now: float) -> list[Effect]:
+        """Ask ``peer`` about what it told of; where it is being asked already, once more after that."""
+        goal = self.goals.get(repository)
+        return self._ask_afresh(goal, peer, now) if goal is not None else []
 
     def proof_news(self, peer: PeerId, connection: ConnectionId, news: NewProof, now: float) -> list[Effect]:
         """Take a NewProof: have it looked at, where no split of that author is known from before it."""

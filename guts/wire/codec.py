@@ -21,6 +21,7 @@ from guts.wire.messages import (
     GitService,
     Goodbye,
     Gossip,
+    Graft,
     Hello,
     HelloAck,
     Message,
@@ -30,6 +31,7 @@ from guts.wire.messages import (
     Objects,
     Ping,
     Pong,
+    Prune,
     Receipt,
     Refs,
     Subscribe,
@@ -54,6 +56,8 @@ _TYPES: Final[dict[int, type[Message]]] = {
     18: Goodbye,
     19: Error,
     20: NewProof,
+    21: Prune,
+    22: Graft,
 }
 _NUMBERS: Final[dict[type[Layout], int]] = {message: number for number, message in _TYPES.items()}
 _MAX_BYTES: Final[dict[int, int]] = {

@@ -448,6 +448,26 @@ class NewProof(Layout):
 
 @final
 @dataclass(frozen=True, slots=True)
+class Prune(Layout):
+    """Tell the sender of news of ``repository`` in short from now on: somebody else tells it in full, and sooner."""
+
+    FIELDS: ClassVar[tuple[Field, ...]] = (_REPOSITORY,)
+
+    repository: RepositoryId
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Graft(Layout):
+    """Tell the sender of news of ``repository`` in full again: nobody else did in time."""
+
+    FIELDS: ClassVar[tuple[Field, ...]] = (_REPOSITORY,)
+
+    repository: RepositoryId
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Gossip(Layout):
     """The envelope of news: ``data`` is an encoded NewCommit, NewRepository or NewProof."""
 
@@ -522,6 +542,8 @@ Message = (
     | NewCommit
     | NewRepository
     | NewProof
+    | Prune
+    | Graft
     | Gossip
     | Subscribe
     | Goodbye

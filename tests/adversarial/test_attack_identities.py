@@ -11,7 +11,9 @@ from guts.clock import Now
 from guts.effects import KeptScore
 from guts.ids import PeerId
 from guts.node import persistence
-from guts.peers.manager import MAX_ADDRESS_BOOK, Limits, PeerManager, Self, StoredPeer
+from guts.peers.book import MAX_ADDRESS_BOOK, StoredPeer
+from guts.peers.greeting import Self
+from guts.peers.manager import Limits, PeerManager
 from guts.peers.score import MAX_TRACKED, Scores
 from guts.store import peers as peer_table
 from tests.support.bad_peer import intruder

@@ -20,8 +20,9 @@ FLOOD = 3_000
 
 
 async def published(world: World) -> tuple[RunningNode, Maintainer, Head]:
-    """Return a node, a maintainer who has published on it, and the record."""
-    node = await world.node("node", seeding__sync_interval="1h")
+    """Return a node that limits no rates, a maintainer who has published on it, and the record."""
+    fast = "1000000"
+    node = await world.node("node", seeding__sync_interval="1h", limits__answers_rate=fast, limits__refs_rate=fast)
     maintainer = world.maintainer()
     await maintainer.publish(node)
     known = await node.node.repositories.known(maintainer.repository)

@@ -4,8 +4,8 @@ import hashlib
 import os
 
 from guts.ids import AuthorId, RepositoryId
+from guts.limits import DEFAULTS
 from guts.node.refs_reader import RefsReader
-from guts.service.admission import MAX_LOADS_PER_PEER
 from guts.store import repositories as table
 from guts.store.database import Database
 from guts.wire import codec
@@ -13,6 +13,8 @@ from guts.wire.limits import MAX_QUERIES
 from guts.wire.messages import GetRefs, Refs, RefsQuery
 from tests.support.bad_peer import intruder
 from tests.support.nodes import World, eventually
+
+MAX_LOADS_PER_PEER = int(DEFAULTS["requests_per_peer"])
 
 SMALL = 241
 """Bytes of the smallest identity document behind genesis."""

@@ -8,14 +8,17 @@ import pytest
 from guts.git.git_requests import MAX_FETCH_BYTES
 from guts.git.pkt_line import Mark, encode
 from guts.ids import ObjectId, RepositoryId
+from guts.limits import DEFAULTS
 from guts.net.stream import Stream, StreamFailed
 from guts.node.limits import Patience
-from guts.service.admission import MAX_GIT, MAX_GIT_PER_PEER
 from guts.wire.messages import UPLOAD_PACK, Error, ErrorCode, GitService, ResetCode
 from tests.support.bad_peer import BadPeer, intruder
 from tests.support.fetch_requests import done, fetch_request, response
 from tests.support.nodes import Maintainer, RunningNode, World, eventually
 from tests.support.repositories import git
+
+MAX_GIT = int(DEFAULTS["git"])
+MAX_GIT_PER_PEER = int(DEFAULTS["git_per_peer"])
 
 NOBODY = RepositoryId(bytes(32))
 

@@ -13,12 +13,14 @@ from guts.errors import GutsError
 from guts.git.git_requests import BadGitRequest, UnsupportedGitRequest
 from guts.git.pkt_line import Mark, encode
 from guts.ids import ObjectId, RepositoryId
+from guts.limits import DEFAULTS
 from guts.node.git_answers import GitAnswer
-from guts.service.admission import MAX_GIT_PER_PEER
 from guts.sync.goal import NoProviders
 from tests.support.fetch_requests import done, fetch_request, response
 from tests.support.nodes import SOON, Maintainer, RunningNode, World
 from tests.support.repositories import ENVIRONMENT, git
+
+MAX_GIT_PER_PEER = int(DEFAULTS["git_per_peer"])
 
 
 async def fetched(node: RunningNode, repository: RepositoryId, request: bytes) -> bytes:

@@ -69,8 +69,6 @@ async def listening(
     on_connection: Callable[[TcpConnection], Awaitable[None]],
     *,
     key: SigningKey = BOB,
-    handshake_timeout: float = 5.0,
-    max_handshakes: int = 64,
 ) -> AsyncIterator[Listener]:
     listener = await Listener.start(
         LOOPBACK,
@@ -78,8 +76,6 @@ async def listening(
         network=NETWORK,
         static=KeyPair.generate(),
         on_connection=on_connection,
-        handshake_timeout=handshake_timeout,
-        max_handshakes=max_handshakes,
     )
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
         tasks.create_task(listener.run())
@@ -229,61 +225,6 @@ async def test_listener_at_an_address_of_another_machine_is_told_so() -> None:
             on_connection=ignore,
         )
     assert not isinstance(caught.value, PortBusy)
-
-
-async def knock(listener: Listener) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection("127.0.0.1", listener.port)
-
-
-async def gone(reader: asyncio.StreamReader) -> bytes:
-    """Return what came until the other side closed, by FIN or RST."""
-    try:
-        return await reader.read()
-    except ConnectionResetError:
-        return b""
-
-
-async def test_listener_cuts_a_peer_that_drips_its_handshake() -> None:
-    async with listening(ignore, handshake_timeout=0.2) as listener:
-        reader, writer = await knock(listener)
-        started = asyncio.get_running_loop().time()
-
-        async def drip() -> None:
-            for byte in b"\x00\x20" + bytes(31):
-                writer.write(bytes([byte]))
-                await asyncio.sleep(0.02)
-
-        dripping = asyncio.create_task(drip())
-        assert await gone(reader) == b""
-        assert 0.15 < asyncio.get_running_loop().time() - started < 2
-        dripping.cancel()
-        writer.close()
-
-
-@pytest.mark.parametrize(
-    "banner",
-    [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"SSH-2.0-x\r\n", b"\0\0", b"\xff\xff", b"\0\x21"],
-)
-async def test_listener_closes_without_a_word_on_another_protocol(banner: bytes) -> None:
-    async with listening(ignore) as listener:
-        reader, writer = await knock(listener)
-        writer.write(banner)
-        assert await gone(reader) == b""
-        writer.close()
-
-
-async def test_listener_drops_the_oldest_of_too_many_handshakes() -> None:
-    async with listening(ignore, max_handshakes=4) as listener:
-        silent = [await knock(listener) for _ in range(4)]
-        extra = await knock(listener)
-        async with asyncio.timeout(2.5):  # half of what a silent handshake may take
-            assert await gone(silent[0][0]) == b""
-            connection = await dial_as(listener)  # drops the next, and gets in
-            assert connection.peer == BOB.peer_id
-            assert await gone(silent[1][0]) == b""
-        await connection.close()
-        for _, writer in [*silent, extra]:
-            writer.close()
 
 
 async def test_listener_keeps_connections_when_it_closes() -> None:

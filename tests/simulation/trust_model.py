@@ -15,25 +15,27 @@ import itertools
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from guts.errors import Unavailable
 from guts.identity import SigningKey
 from guts.ids import AuthorId, ObjectId
-from guts.node.acceptance import Held, Verified, verify
+from guts.node.acceptance import Verified, verify
 from guts.trust.acceptance import past_limit, settles
 from guts.trust.authoring import CannotPublish, own_moves, prepare_refs
-from guts.trust.canonical_refs import CanonicalRefs, canonical_refs, counting
+from guts.trust.canonical_refs import counting
 from guts.trust.chain import IdentityChain
 from guts.trust.equivocation import EquivocationProof, InvalidProof
 from guts.trust.identity_document import AuthorPoint
 from guts.trust.ref_names import CONFLICTS
 from guts.trust.signed_refs import SignedHeader, SignedRefs
-from guts.trust.standing import counts, standing
+from guts.trust.standing import counts
 from guts.wire.messages import EncodedRefs
-from tests.unit.trust.world import MAIN, NOW, chain, key, oid, sign
+from tests.support.simulator.commits import Commits
+from tests.support.simulator.replica import Replica
+from tests.unit.trust.world import MAIN, NOW, chain, key, sign
 
 WRITERS = tuple(key(f"writer {number}") for number in range(4))
 BY_ID = {writer.author_id: writer for writer in WRITERS}
@@ -53,77 +55,31 @@ class Diverged(AssertionError):
     """What may not be, was. The text says what."""
 
 
-class Git(Set[tuple[ObjectId, ObjectId]]):
-    """Made-up commits, and the facts (ancestor, descendant) about them."""
-
-    def __init__(self) -> None:
-        self.ancestors: dict[ObjectId, frozenset[ObjectId]] = {}
-
-    def commit(self, *parents: ObjectId) -> ObjectId:
-        """Return a new commit."""
-        made = oid(len(self.ancestors) + 1)
-        self.ancestors[made] = frozenset(parents).union(*(self.ancestors[parent] for parent in parents))
-        return made
-
-    def __contains__(self, pair: object) -> bool:
-        match pair:
-            case (ObjectId() as old, ObjectId() as new):
-                return old in self.ancestors[new]
-            case _:
-                return False
-
-    def __iter__(self) -> Iterator[tuple[ObjectId, ObjectId]]:
-        return ((old, new) for new, olds in self.ancestors.items() for old in olds)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.ancestors.values()))
-
-
 @dataclass
-class Replica:
-    """What a replica keeps: identity, proofs, each author's newest record that counts, and what it accepted before."""
+class CheckedReplica(Replica):
+    """A replica that looks at what it commits: no honest writer, and no order of arrival, may make it break a rule."""
 
-    chain: IdentityChain = GENESIS
-    newest: dict[AuthorId, SignedRefs] = field(default_factory=dict)
-    proofs: dict[AuthorId, EquivocationProof] = field(default_factory=dict)
-    archive: dict[bytes, SignedRefs] = field(default_factory=dict)
-    headers: dict[bytes, SignedHeader] = field(default_factory=dict)
     superseded: set[tuple[AuthorId, str, int]] = field(default_factory=set)
     forked: set[AuthorId] = field(default_factory=set)
     """Writers with two histories, the same set for all: whoever has not met the proof sees what the others don't."""
 
-    def copy(self) -> "Replica":
-        return Replica(
-            self.chain,
-            dict(self.newest),
-            dict(self.proofs),
-            dict(self.archive),
-            dict(self.headers),
-            set(self.superseded),
-            self.forked,
+    def copy(self) -> "CheckedReplica":
+        return replace(
+            self,
+            newest=dict(self.newest),
+            proofs=dict(self.proofs),
+            archive=dict(self.archive),
+            headers=dict(self.headers),
+            superseded=set(self.superseded),
         )
 
-    def canonical(self, git: Git) -> CanonicalRefs:
-        return canonical_refs(self.chain, self.newest, git)
-
-    def known(self, author: AuthorId) -> tuple[int, bytes]:
+    def known_of(self, author: AuthorId) -> tuple[int, bytes]:
         """Return (seq, hash) of what is told of the author to whom is asked."""
         record = self.newest.get(author)
         return (0, b"") if record is None else (record.seq, record.hash)
 
-    def bridge(self, record: SignedRefs, known: tuple[int, bytes] = (0, b"")) -> list[bytes]:
-        """Return the headers kept here that lead to ``record``, oldest first; as ``guts.node.refs_reader`` does."""
-        found: list[bytes] = []
-        seq, digest = known
-        header = record.header
-        while header.previous != digest and header.seq > seq and header.previous in self.headers:
-            signed = self.headers[header.previous]
-            found.append(signed.encoded)
-            header = signed.header
-        return found[::-1]
-
-    def take(self, verified: Verified, git: Git) -> None:
-        """Commit ``verified``."""
+    def check_and_take(self, verified: Verified, commits: Commits) -> None:
+        """Commit ``verified``. Raises: ``Diverged``."""
         chain, proofs = verified.chain, verified.proofs
         if any(not counts(chain, proofs.get(author), record.header) for author, record in self.newest.items()) or any(
             self._saw_what_was_cut_off(verified, new.record) for new in verified.new
@@ -132,21 +88,17 @@ class Replica:
             self.superseded.clear()
         for new in verified.new:
             for change in new.changes():
-                if not (change.allowed or (change.new is not None and (change.old, change.new) in git)):
+                if not (change.allowed or (change.new is not None and (change.old, change.new) in commits)):
                     raise Diverged(f"an honest record moves {change.ref} without a mark")
             before = self.newest.get(new.record.author)
             valid = before is not None and counts(chain, proofs.get(new.record.author), before.header)
             if before is not None and valid and new.record.seq <= before.seq:
                 raise Diverged("seq went down")
-            self.newest[new.record.author] = new.record
-            self.archive[new.record.hash] = new.record
-            for header in (*new.bridge, new.record.signed_header):
-                self.headers[header.header.hash] = header
-        if chain.epoch > self.chain.epoch or verified.new_proofs:
-            self.chain, self.proofs = chain, dict(proofs)
-            for author in BY_ID:
-                self._settle(author)
+        self.take(verified)
         self._remember_superseded()
+
+    def _went_back(self, author: AuthorId) -> None:
+        self.superseded.clear()
 
     def _saw_what_was_cut_off(self, verified: Verified, record: SignedRefs) -> bool:
         """Tell whether the author may have dropped a tombstone because of a record that counts no longer."""
@@ -155,18 +107,6 @@ class Replica:
             if (limit is not None and seq > limit.seq) or (proof is not None and seq >= proof.split_seq):
                 return True
         return False
-
-    def _settle(self, author: AuthorId) -> None:
-        """Go to the record of the author that counts now, as ``guts.node.history`` does."""
-        kept = {digest: signed.header for digest, signed in self.headers.items() if signed.header.author == author}
-        current = self.newest.get(author)
-        header = None if current is None else current.header
-        target = standing(self.chain, self.proofs.get(author), author, header, kept, kept.keys() & self.archive.keys())
-        if target is None:
-            self.newest.pop(author, None)
-        elif current is None or target != current.hash:
-            self.superseded.clear()
-            self.newest[author] = self.archive[target]
 
     def _remember_superseded(self) -> None:
         counted = counting(self.chain, self.newest)
@@ -194,10 +134,10 @@ class Model:
     def __init__(self, rng: random.Random, splits: int) -> None:
         self.rng = rng
         self.splits = splits
-        self.git = Git()
+        self.git = Commits()
         self.forked: set[AuthorId] = set()
-        self.replicas = [Replica(forked=self.forked) for _ in range(REPLICAS)]
-        self.backups: dict[int, Replica] = {}
+        self.replicas = [CheckedReplica(GENESIS, forked=self.forked) for _ in range(REPLICAS)]
+        self.backups: dict[int, CheckedReplica] = {}
         self.chain = GENESIS
         self.now = NOW
         self.last: dict[AuthorId, SignedRefs] = {}
@@ -272,7 +212,7 @@ class Model:
             self.forked.add(writer.author_id)
             self._offer(replica, (), [], [record])
 
-    def _resynced(self, author: AuthorId, replica: Replica) -> bool:
+    def _resynced(self, author: AuthorId, replica: CheckedReplica) -> bool:
         last = self.last.get(author)
         if author in replica.proofs:
             return False
@@ -289,7 +229,7 @@ class Model:
             self._send(self.rng.choice(sources), replica)
         return past_limit(replica.chain, last.header) or replica.newest.get(author) == last
 
-    def _wanted(self, replica: Replica) -> tuple[dict[str, ObjectId], str, frozenset[str]]:
+    def _wanted(self, replica: CheckedReplica) -> tuple[dict[str, ObjectId], str, frozenset[str]]:
         base = replica.canonical(self.git)
         shown = {ref: value for ref, value in base.refs.items() if not ref.startswith(CONFLICTS)}
         wanted, forced = dict(shown), set[str]()
@@ -312,7 +252,7 @@ class Model:
         return old != new and (old, new) not in self.git
 
     def _sign(
-        self, writer: SigningKey, replica: Replica, push: tuple[dict[str, ObjectId], str, frozenset[str]]
+        self, writer: SigningKey, replica: CheckedReplica, push: tuple[dict[str, ObjectId], str, frozenset[str]]
     ) -> SignedRefs | None:
         wanted, head, forced = push
         author = writer.author_id
@@ -360,7 +300,7 @@ class Model:
         source, target = self.rng.sample(self.replicas, 2)
         self._send(source, target, lost=0.2)
 
-    def _send(self, source: Replica, target: Replica, lost: float = 0.0) -> None:
+    def _send(self, source: CheckedReplica, target: CheckedReplica, lost: float = 0.0) -> None:
         records = [
             record
             for author, record in source.newest.items()
@@ -369,12 +309,12 @@ class Model:
         if not records and not source.proofs and source.chain.epoch <= target.chain.epoch:
             return
         self.rng.shuffle(records)
-        bridge = [header for record in records for header in source.bridge(record, target.known(record.author))]
+        bridge = [header for record in records for header in source.bridge(record, target.known_of(record.author))]
         self._offer(target, source.chain.documents, bridge, records, list(source.proofs.values()))
 
     def _offer(
         self,
-        target: Replica,
+        target: CheckedReplica,
         documents: tuple[bytes, ...],
         bridge: list[bytes],
         records: list[SignedRefs],
@@ -382,15 +322,14 @@ class Model:
     ) -> None:
         encoded = tuple(EncodedRefs(record.header_bytes, record.entries_bytes) for record in records)
         told = tuple(proof.encode() for proof in proofs)
-        headers = {hash_: kept for hash_, kept in target.headers.items() if kept.header.author in target.proofs}
-        held = Held(target.chain, dict(target.newest), dict(target.proofs), headers=headers)
         try:
-            verified = verify(GENESIS.repository, held, documents, tuple(bridge), encoded, self.now + SKEW_MS, told)
+            now = self.now + SKEW_MS
+            verified = verify(GENESIS.repository, target.held(), documents, tuple(bridge), encoded, now, told)
         except Unavailable as error:
             self.count(error.code)
             return
         if verified is not None:
-            target.take(verified, self.git)
+            target.check_and_take(verified, self.git)
 
     def change_identity(self) -> None:
         """A maintainer is removed, taken back, or what counts of one is reaffirmed; as some replica sees it."""

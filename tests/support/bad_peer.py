@@ -372,6 +372,14 @@ class RawPeer:
         """Send ``plaintext`` as one transport message."""
         self._writer.write(self._node.encrypt(plaintext))
 
+    def send_bytes(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._writer.write(data)
+
+    def hang_up(self) -> None:
+        """Close without a word."""
+        self._writer.close()
+
     def send_ciphertext(self, data: bytes) -> None:
         """Send bytes that were never encrypted."""
         self._writer.write(frame(data))

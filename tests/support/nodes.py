@@ -18,6 +18,7 @@ from guts.git.source import SourceRepository
 from guts.identity import SigningKey, domain
 from guts.ids import ObjectId, PeerId, RepositoryId
 from guts.keystore import load_or_create_node_key
+from guts.net.handshake_limits import DEFAULT_HANDSHAKE_LIMITS, HandshakeLimits
 from guts.node.disk import space_of
 from guts.node.limits import Patience
 from guts.node.node import Node, read_clock, running
@@ -74,6 +75,7 @@ class RunningNode:
     client: bool = False
     clock: Callable[[], Now] = read_clock
     space: Callable[[Path], Space] = space_of
+    handshakes: HandshakeLimits = DEFAULT_HANDSHAKE_LIMITS
     _node: Node | None = None
     _task: "asyncio.Task[None] | None" = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -99,6 +101,7 @@ class RunningNode:
             patience=self.patience,
             clock=self.clock,
             space=self.space,
+            handshakes=self.handshakes,
         ) as node:
             started.set_result(node)
             await self._stop.wait()
@@ -235,11 +238,12 @@ class World:
         doors: tuple[BootstrapAddress, ...] = (),
         patience: Patience | None = None,
         space: Callable[[Path], Space] = space_of,
+        handshakes: HandshakeLimits = DEFAULT_HANDSHAKE_LIMITS,
         **flags: str,
     ) -> RunningNode:
         """Return a new node that runs."""
         config = config_of(self.root / name, doors, **flags)
-        node = RunningNode(self.root / name, config, patience or Patience(), space=space)
+        node = RunningNode(self.root / name, config, patience or Patience(), space=space, handshakes=handshakes)
         await node.start()
         self.nodes.append(node)
         return node

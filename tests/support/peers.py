@@ -66,8 +66,9 @@ def ack_of(number: int, *, nonce: bytes = OLD, record: bytes | None = None, vers
 
 
 def inbound(connection: int, number: int) -> Connected:
-    """Return the event that node ``number`` has dialled us."""
-    return Connected(ConnectionId(connection), Direction.INBOUND, IDS[number], Address("198.51.100.7", 40_000), None)
+    """Return the event that node ``number`` has dialled us, from a network of its own."""
+    where = Address(f"198.51.{100 + number}.7", 40_000)
+    return Connected(ConnectionId(connection), Direction.INBOUND, IDS[number], where, None)
 
 
 def outbound(connection: int, number: int, dialled: BootstrapAddress | None = None) -> Connected:

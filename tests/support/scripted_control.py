@@ -22,6 +22,7 @@ from guts.api.server import control_server
 from guts.errors import ExitStatus, GutsError, Unavailable, UsageError
 from guts.identity import SigningKey
 from guts.ids import AuthorId, ObjectId, PeerId, RepositoryId
+from guts.limits import LIMITS
 from guts.node.git_answers import GitAnswer
 from guts.records import CommitReceipt
 from guts.trust.authoring import UnsignedRefs, prepare_refs
@@ -49,6 +50,15 @@ class NobodyProvides(Unavailable):
 
     code = "NO_PROVIDERS"
     exit_status = ExitStatus.NOT_FOUND
+
+
+def limit_row(name: str, value: float, source: str, used: float | None = None, bit: int = 0) -> Json:
+    """Return what a node says of a limit."""
+    limit = LIMITS[name]
+    return {
+        **{"name": name, "value": value, "unit": limit.unit, "source": source, "default": limit.default},
+        **{"used": used, "peak": used, "bit": bit, "of": limit.why},
+    }
 
 
 class ScriptedControl:
@@ -346,6 +356,14 @@ class ScriptedControl:
     async def connect(self, address: BootstrapAddress, timeout: float) -> Json:
         self.calls.append(("connect", address, timeout))
         return {"peer": NODE, "seconds": 0.01}
+
+    async def limits(self) -> list[Json]:
+        self.calls.append(("limits",))
+        return [limit_row("gossip_rate", 10.0, "default"), limit_row("bytes_burst", 32 << 20, "limits set", 1 << 20, 3)]
+
+    async def set_limits(self, changes: Mapping[str, object]) -> list[Json]:
+        self.calls.append(("set_limits", dict(changes)))
+        return [limit_row(name, 7, "limits set") for name in changes]
 
     async def find_providers(self, repository: RepositoryId, timeout: float) -> Json:
         self.calls.append(("find_providers", repository, timeout))

@@ -190,3 +190,34 @@ def test_control_socket_gets_a_short_name_only_where_it_is_too_long() -> None:
     assert short.parent == Path(f"/tmp/guts-{os.geteuid()}")
     assert len(str(short)) < MAX_SOCKET_PATH_BYTES
     assert short != socket_for(MAX_SOCKET_PATH_BYTES + 2)
+
+
+def test_limits_come_from_the_file_then_from_what_was_set_then_from_environment_and_flags(tmp_path: Path) -> None:
+    toml = "[limits]\nserves = 1\nserves_per_peer = 1\ngit = 1\ngit_per_peer = 1\n"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "limits.toml").write_text("[limits]\nserves_per_peer = 3\ngit = 3\ngit_per_peer = 3\n")
+    environ = {"GUTS_LIMITS__GIT": "4", "GUTS_LIMITS__GIT_PER_PEER": "4"}
+    limits = load(tmp_path, toml, {"limits.git_per_peer": "5"}, environ).limits
+    values = limits.values()
+    assert [values[name] for name in ("serves", "serves_per_peer", "git", "git_per_peer")] == [1, 3, 4, 5]
+    sources = [limits.source(name) for name in ("serves", "serves_per_peer", "git", "git_per_peer", "refs_rate")]
+    assert sources == ["config file", "limits set", "environment", "command line", "default"]
+
+
+@pytest.mark.parametrize(
+    ("toml", "says", "hint"),
+    [
+        ("[limits]\ngosip_rate = 1\n", "gosip_rate", "did you mean gossip_rate?"),
+        ("[limits]\ngossip_rate = 0\n", "gossip_rate", "guts limits set gossip_rate=10"),
+        ("[limit]\ngossip_rate = 0\n", "limit.gossip_rate", "did you mean limits.gossip_rate?"),
+    ],
+)
+def test_limit_that_is_none_is_refused_with_where_it_is(tmp_path: Path, toml: str, says: str, hint: str) -> None:
+    with pytest.raises(BadConfig, match=says) as refused:
+        load(tmp_path, toml)
+    assert "config.toml" in str(refused.value)
+    assert refused.value.hint == hint
+
+
+def test_section_of_limits_may_be_empty(tmp_path: Path) -> None:
+    assert load(tmp_path, "[limits]\n").limits.source("serves") == "default"

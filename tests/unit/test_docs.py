@@ -14,6 +14,7 @@ from guts.api.errors import ReportedError
 from guts.cli.root import COMMANDS, root
 from guts.config import LogConfig, NetworkConfig, SeedingConfig, StorageConfig
 from guts.errors import ExitStatus, GutsError, PeerFault
+from guts.limits import LIMITS
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
 
@@ -55,6 +56,7 @@ def test_every_setting_is_in_the_docs() -> None:
         "log": LogConfig,
     }
     expected = {f"{name}.{field.name}" for name, config in sections.items() for field in dataclasses.fields(config)}
+    expected |= {f"limits.{name}" for name in LIMITS}
     assert set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", section("Settings"), re.MULTILINE)) == expected
 
 

@@ -20,7 +20,8 @@ from guts.events import (
 )
 from guts.gossip.protocol import GossipProtocol
 from guts.ids import RepositoryId
-from guts.peers.manager import Limits, PeerManager, Self
+from guts.peers.greeting import Self
+from guts.peers.manager import Limits, PeerManager
 from guts.peers.score import Scores
 from guts.service.service import Service
 from guts.sync.reposync import RepoSync

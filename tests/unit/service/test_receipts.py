@@ -21,7 +21,7 @@ from guts.events import (
     Unseed,
     Woke,
 )
-from guts.gossip.protocol import envelope
+from guts.gossip.envelope import envelope
 from guts.identity import SigningKey
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.records import CommitReceipt, Signed

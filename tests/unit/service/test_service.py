@@ -50,18 +50,10 @@ from guts.events import (
     Unseed,
     Woke,
 )
-from guts.gossip.protocol import envelope
+from guts.gossip.envelope import brief, envelope
+from guts.limits import DEFAULTS
 from guts.records import ProviderRecord
-from guts.service.admission import (
-    BUSY_RETRY_AFTER,
-    MAX_GIT,
-    MAX_GIT_PER_NETWORK,
-    MAX_GIT_PER_PEER,
-    MAX_LOADS_PER_PEER,
-    MAX_SERVES,
-    MAX_SERVES_PER_PEER,
-    Admission,
-)
+from guts.service.admission import BUSY_RETRY_AFTER
 from guts.service.commands import NotFollowed
 from guts.service.serving import ALL_SLICES
 from guts.sync.goal import SyncTimedOut
@@ -84,6 +76,7 @@ from guts.wire.messages import (
     ObjectsStatus,
     Ping,
     Pong,
+    Prune,
     Refs,
     RefsAnswer,
     RefsQuery,
@@ -108,6 +101,13 @@ from tests.support.peers import (
     target,
 )
 from tests.unit.service.bench import AUTHOR, ME, RECORD, Bench, R, S, accepted, known
+
+MAX_GIT = int(DEFAULTS["git"])
+MAX_GIT_PER_NETWORK = int(DEFAULTS["git_per_network"])
+MAX_GIT_PER_PEER = int(DEFAULTS["git_per_peer"])
+MAX_LOADS_PER_PEER = int(DEFAULTS["requests_per_peer"])
+MAX_SERVES = int(DEFAULTS["serves"])
+MAX_SERVES_PER_PEER = int(DEFAULTS["serves_per_peer"])
 
 C1, C2, C3 = ConnectionId(1), ConnectionId(2), ConnectionId(3)
 QUERY = RefsQuery(R, 1, b"i" * 32, (KnownHead(AUTHOR, 1, b"h" * 32),))
@@ -336,35 +336,6 @@ def test_so_many_questions_of_one_peer_are_worked_on_and_the_next_is_told_to_wai
     assert bench.say(1, GetRefs(99, (QUERY,))) == [LoadRefs(C1, 99, (QUERY,), b"")]
 
 
-def test_so_many_packs_are_made_for_one_peer_and_for_all() -> None:
-    bench = holding()
-    for number in (1, 2, 3):
-        bench.call(number, number)
-    for connection in (1, 2):
-        for request in range(1, MAX_SERVES_PER_PEER + 1):
-            assert bench.say(connection, get_objects(request)) == [
-                Serve(ConnectionId(connection), get_objects(request))
-            ]
-
-    def busy(connection: ConnectionId) -> list[Effect]:
-        return [
-            Send(connection, Objects(9, ObjectsStatus.BUSY, BUSY_RETRY_AFTER)),
-            ResetStream(connection, 19, ResetCode.LIMIT),
-        ]
-
-    assert MAX_SERVES == 2 * MAX_SERVES_PER_PEER
-    assert bench.say(1, get_objects(9)) == busy(C1)
-    assert bench.say(3, get_objects(9)) == busy(C3)
-    assert bench.handle(ServeFinished(C1, R, None)) == []
-    assert bench.say(3, get_objects(9)) == [Serve(C3, get_objects(9))]
-    assert bench.say(1, get_objects(9)) == busy(C1)
-    # The end of a serve after that of its connection.
-    bench.end(2)
-    assert bench.handle(ServeFinished(C2, R, Fault("x"))) == []
-    assert bench.handle(ServeFinished(C2, R, Unavailable("x"))) == []
-    assert bench.say(1, get_objects(9)) == [Serve(C1, get_objects(9))]
-
-
 def test_fault_while_serving_is_counted() -> None:
     bench = holding()
     bench.call(1, 1)
@@ -426,7 +397,7 @@ def test_so_many_requests_of_git_are_answered_for_one_peer_and_for_all() -> None
     ],
 )
 def test_one_network_of_the_internet_has_not_all_places(addresses: list[str], more: str) -> None:
-    admission = Admission()
+    admission = Bench().service.admission
     assert 2 * MAX_GIT_PER_PEER <= MAX_GIT_PER_NETWORK < MAX_GIT
     for number in range(MAX_GIT_PER_NETWORK):
         assert admission.begin_git(ConnectionId(number), Address(addresses[number % 3], 9))
@@ -440,7 +411,7 @@ def test_one_network_of_the_internet_has_not_all_places(addresses: list[str], mo
 
 @pytest.mark.parametrize("ip", ["127.0.0.1", "10.1.2.3", "fd00::1"])
 def test_nodes_of_one_lan_or_machine_are_not_one_network(ip: str) -> None:
-    admission = Admission()
+    admission = Bench().service.admission
     for number in range(MAX_GIT):
         assert admission.begin_git(ConnectionId(number), Address(ip, 9))
     assert not admission.begin_git(ConnectionId(MAX_GIT), Address(ip, 9))
@@ -557,19 +528,6 @@ def finished(outcome: FetchOutcome, connection: ConnectionId = C1, number: int =
     return FetchFinished(FetchId(number), R, connection, outcome)
 
 
-def test_news_is_fetched_committed_and_then_relayed_but_not_to_the_teller() -> None:
-    bench = holding()
-    for number in (1, 2, 3):
-        bench.call(number, number)
-    bench.say(1, Subscribe((R,)))
-    bench.say(2, Subscribe((R,)))
-    # The fetch comes before anybody else hears of it.
-    assert bench.say(1, envelope(NEWS)) == [fetch(request=3)]
-    assert bench.say(2, envelope(NEWS)) == []
-    receipt = GiveReceipt(C1, 0, R, AUTHOR, HEAD)
-    assert bench.handle(finished(accepted(2))) == [receipt, Send(C2, envelope(NEWS))]
-
-
 def test_bare_news_are_heard_once() -> None:
     bench = holding()
     for number in (1, 2):
@@ -607,6 +565,7 @@ def test_own_publication_goes_to_subscribers_and_a_new_repository_to_everybody()
     news = NewCommit(R, AUTHOR, 3, b"h" * 32, RECORD)
     assert bench.handle(Published(R, accepted(3))) == [Send(C2, envelope(news))]
     # It comes back, and is known.
+    assert bench.say(1, envelope(news)) == [Send(C1, Prune(R))]
     assert bench.say(1, envelope(news)) == []
 
 
@@ -631,7 +590,8 @@ def test_new_replica_tells_subscribers_that_it_holds() -> None:
     effects = bench.handle(finished(accepted(2)))
     assert [type(effect) for effect in effects] == [Provide, Reply, GiveReceipt, Send, Send]
     assert effects[2] == GiveReceipt(C1, 0, R, AUTHOR, HEAD)
-    assert effects[3:] == [Send(C2, envelope(NewRepository(R, 0, b"i" * 32, record_of(ME)))), Send(C2, envelope(NEWS))]
+    word = NewRepository(R, 0, b"i" * 32, record_of(ME))
+    assert effects[3:] == [Send(C2, envelope(word)), Send(C2, envelope(brief(NEWS)))]
 
 
 def test_invalid_gossip_is_a_fatal_fault() -> None:

@@ -35,7 +35,7 @@ from guts.events import (
     Unseed,
     Woke,
 )
-from guts.gossip.protocol import envelope
+from guts.gossip.envelope import envelope
 from guts.service.serving import ALL_SLICES
 from guts.sync.fetches import MAX_FETCHES
 from guts.wire.messages import (

@@ -184,10 +184,10 @@ def test_connection_holds_one_refs_and_a_window_when_nobody_handles_messages() -
 
 def test_connection_hands_on_messages_of_unknown_type() -> None:
     a, b = pair()
-    b.inject(data_frame(0, prefixed(b"\x92\x15\x07")))
+    b.inject(data_frame(0, prefixed(b"\x92\x63\x07")))
     [message] = b.messages()
     assert isinstance(message, UnknownMessage)
-    assert message.type == 21
+    assert message.type == 99
     b.connection.send_message(Error(0, ErrorCode.UNSUPPORTED))
     pump(a, b)
     assert a.messages() == [Error(0, ErrorCode.UNSUPPORTED)]
@@ -198,7 +198,7 @@ def test_connection_refuses_control_messages_on_stream_0_and_others_in_control_f
         _, b = pair()
         with pytest.raises(BadMessage, match="outside a CONTROL"):
             b.inject(data_frame(0, prefixed(encode(message))))
-    for data in (encode(Error(0, ErrorCode.BUSY)), b"\x92\x15\x07"):
+    for data in (encode(Error(0, ErrorCode.BUSY)), b"\x92\x63\x07"):
         _, b = pair()
         with pytest.raises(BadMessage, match="in a CONTROL"):
             b.inject(frames.header(FrameType.CONTROL, 0, len(data)) + data)

@@ -25,27 +25,10 @@ from guts.wire.secure import (
     SecureChannel,
     UnexpectedPeer,
 )
+from tests.support.banners import BANNERS
 from tests.support.channels import ALICE, BOB, EVE, connected, dialler, listener, shake_hands
 from tests.support.node_by_hand import INITIATOR, RESPONDER, NodeByHand, frame
 from tests.unit.noise.test_keys import LOW_ORDER
-
-BANNERS = [
-    b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    b"HTTP/1.1 400 Bad Request\r\n\r\n",
-    b"SSH-2.0-OpenSSH_9.6\r\n",
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),
-    b"EHLO example.org\r\n",
-    b"220 mail.example.org ESMTP\r\n",
-    b"* OK IMAP4rev1 ready\r\n",
-    b"\x13BitTorrent protocol" + bytes(48),
-    b"\x13/multistream/1.0.0\n",
-    b"003dgit-upload-pack /repository.git\0host=example.org\0",
-    b"\x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00\x01\x00\x08\x00\x03\x00\x00\x00",
-    b"\x05\x01\x00",
-    b"\xff" * 64,
-    bytes(64),
-]
 
 
 def refuses(channel: SecureChannel, data: bytes, fault: type[PeerFault], match: str = ".") -> PeerFault:

@@ -1,0 +1,70 @@
+"""Gossip envelopes: which news travel under which topic, and their ids (docs/protocol.md §4)."""
+
+import hashlib
+from dataclasses import replace
+from typing import ClassVar, Final
+
+from guts import canonical
+from guts.errors import PeerFault, Severity
+from guts.ids import RepositoryId
+from guts.wire import codec
+from guts.wire.limits import MAX_NEW_COMMIT_BYTES
+from guts.wire.messages import Gossip, NewCommit, NewProof, NewRepository
+
+TOPIC_REPOSITORIES: Final = "repositories"
+
+News = NewCommit | NewRepository | NewProof
+
+
+class InvalidGossip(PeerFault):
+    """A Gossip envelope carries something that no honest peer puts in."""
+
+    code: ClassVar[str] = "INVALID_GOSSIP"
+    severity: ClassVar[Severity] = Severity.FATAL
+
+
+def repository_topic(repository: RepositoryId) -> str:
+    """Return the topic of the news of one repository."""
+    return f"repo/{repository}"
+
+
+def message_id(gossip: Gossip) -> bytes:
+    """Return the 32-byte id of a piece of news."""
+    return hashlib.sha256(gossip.topic.encode() + b"\0" + gossip.data).digest()
+
+
+def envelope(news: News) -> Gossip:
+    """Return ``news`` in its envelope; a record too large for gossip is left out."""
+    if isinstance(news, NewRepository):
+        return Gossip(TOPIC_REPOSITORIES, codec.encode(news))
+    if isinstance(news, NewProof):
+        return Gossip(repository_topic(news.repository), codec.encode(news))
+    data = codec.encode(brief(news))
+    if news.record is not None:
+        record = canonical.encode([news.record.header, news.record.entries])
+        if len(data) - len(canonical.encode(None)) + len(record) <= MAX_NEW_COMMIT_BYTES:
+            data = codec.encode(news)
+    return Gossip(repository_topic(news.repository), data)
+
+
+def brief(news: NewCommit) -> NewCommit:
+    """Return ``news`` without its record."""
+    return replace(news, record=None)
+
+
+def open_envelope(gossip: Gossip) -> News:
+    """Return the news in ``gossip``.
+
+    Raises:
+        InvalidGossip: not such news, or under a topic that it does not belong to.
+        guts.canonical.NotCanonical, guts.wire.codec.BadMessage: not a message at all.
+    """
+    match codec.decode(gossip.data):
+        case (NewCommit(repository=repository) | NewProof(repository=repository)) as news if (
+            gossip.topic == repository_topic(repository)
+        ):
+            return news
+        case NewRepository() as news if gossip.topic == TOPIC_REPOSITORIES:
+            return news
+        case _:
+            raise InvalidGossip("news of a kind that its topic does not carry")

@@ -1,0 +1,200 @@
+"""How much a peer may ask of this node, and how fast: token buckets, on monotonic time.
+
+A bucket is kept as a debt that fades at the rate: a message adds what it costs, and as long as the debt is not above
+the burst nobody waits. What is above is time: the peer is not listened to until the debt has faded to the burst. So a
+debt may pass its burst by one message, nothing is ever refused or lost, and a peer that goes on gets exactly the rate.
+The excess is never a fault: links stall and then deliver all at once, and whoever counts that bans honest peers.
+
+There is one bucket per peer and class of messages, one per peer for bytes, one for the bytes of all, and one for the
+signatures that all peers together make this node check. In a network that has lost a key to a ban, all costs ten times
+as much: who makes up a new key is not served as before, and whoever else is behind that address is only slower.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, assert_never
+
+from guts.effects import Candidate
+from guts.ids import PeerId
+from guts.limits import Limits
+from guts.wire.messages import (
+    Error,
+    GetObjects,
+    GetReceipt,
+    GetRefs,
+    GitService,
+    Goodbye,
+    Gossip,
+    Graft,
+    Hello,
+    HelloAck,
+    Message,
+    NewCommit,
+    NewProof,
+    NewRepository,
+    Objects,
+    Ping,
+    Pong,
+    Prune,
+    Receipt,
+    Refs,
+    Subscribe,
+)
+
+PENALTY: Final = 10.0
+"""How much more everything costs in a network that lost a key to a ban in the last hour."""
+
+MAX_PEERS: Final = 4096
+"""Peers whose debts are remembered, 1 kB each; who is gone and owes nothing is forgotten first."""
+
+
+class MessageClass(StrEnum):
+    """What a message counts as; the names of its limits begin so."""
+
+    CONTROL = "control"
+    GOSSIP = "gossip"
+    REFS = "refs"
+    OBJECTS = "objects"
+    ANSWERS = "answers"
+
+
+def class_of(message: Message) -> MessageClass:
+    """Return the class of ``message``."""
+    match message:
+        case Hello() | HelloAck() | Ping() | Pong() | Goodbye():
+            return MessageClass.CONTROL
+        case Gossip() | NewCommit() | NewProof() | NewRepository() | Subscribe() | Prune() | Graft():
+            return MessageClass.GOSSIP
+        case GetRefs() | GetReceipt():
+            return MessageClass.REFS
+        case GetObjects() | GitService():
+            return MessageClass.OBJECTS
+        case Refs() | Objects() | Receipt() | Error():
+            return MessageClass.ANSWERS
+        case _:
+            assert_never(message)
+
+
+def checks_of(candidate: Candidate) -> int:
+    """Return how many signatures there are to check in what a peer offers, at the least."""
+    parts = (candidate.documents, candidate.bridge, candidate.records, candidate.proofs, candidate.proofs)
+    return sum(len(part) for part in parts)
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """What was used lately.
+
+    Attributes:
+        debt: tokens, at the time ``at`` (monotonic seconds); it fades at the rate.
+    """
+
+    debt: float = 0.0
+    at: float = 0.0
+
+    def owed(self, rate: float, now: float) -> float:
+        """Return the debt at ``now``, where ``rate`` tokens per second come back."""
+        return max(0.0, self.debt - rate * max(0.0, now - self.at))
+
+    def spend(self, amount: float, rate: float, burst: float, now: float) -> float:
+        """Add ``amount`` tokens; return the seconds until the debt is no more than ``burst``, 0.0 where it is not."""
+        self.debt = self.owed(rate, now) + amount
+        self.at = max(self.at, now)
+        return max(0.0, self.debt - burst) / rate
+
+    def forgive(self, burst: float) -> None:
+        """Owe no more than ``burst``: the limits have changed, and nobody shall pay by the old ones for long."""
+        self.debt = min(self.debt, burst)
+
+
+def _class_buckets() -> dict[MessageClass, TokenBucket]:
+    return {kind: TokenBucket() for kind in MessageClass}
+
+
+@dataclass(slots=True)
+class _Debts:
+    """What one peer has used."""
+
+    classes: dict[MessageClass, TokenBucket] = field(default_factory=_class_buckets)
+    bytes: TokenBucket = field(default_factory=TokenBucket)
+
+
+class Rates:
+    """The buckets of every peer that has used anything lately, and those that all share.
+
+    Args:
+        penalised: tells whether a key was banned lately at this address (an IP in text) or near it, at a time.
+    """
+
+    def __init__(self, limits: Limits, penalised: Callable[[str, float], bool]) -> None:
+        self._limits = limits
+        self._penalised = penalised
+        self._peers: OrderedDict[PeerId, _Debts] = OrderedDict()
+        self._total_bytes = TokenBucket()
+        self._checks = TokenBucket()
+
+    def spend(self, peer: PeerId, ip: str, kind: MessageClass, size: int, now: float) -> float:
+        """Account for a message of ``size`` bytes; return for how many seconds ``peer`` is not to be listened to.
+
+        Args:
+            size: with what came on streams that the peer opened.
+        """
+        debts = self._of(peer, now)
+        cost = PENALTY if self._penalised(ip, now) else 1.0
+        return max(
+            self._take(debts.classes[kind], kind, cost, now),
+            self._take(debts.bytes, "bytes", cost * size, now),
+            # What all share is not used up faster by who pays more.
+            self._take(self._total_bytes, "total_bytes", size, now),
+        )
+
+    def spend_checks(self, count: int, now: float) -> float:
+        """Account for ``count`` signatures to check; return for how long who caused it is not to be listened to."""
+        return self._take(self._checks, "checks", count, now)
+
+    def changed(self) -> None:
+        """Go by new limits from now on."""
+        buckets = [("total_bytes", self._total_bytes), ("checks", self._checks)]
+        for debts in self._peers.values():
+            buckets += [*((str(kind), bucket) for kind, bucket in debts.classes.items()), ("bytes", debts.bytes)]
+        for name, bucket in buckets:
+            bucket.forgive(self._limits.values[f"{name}_burst"])
+
+    def used(self, now: float) -> dict[str, float]:
+        """Return what is used of each burst, by the peer that uses most of it."""
+        used = {
+            "total_bytes_burst": self._owed(self._total_bytes, "total_bytes", now),
+            "checks_burst": self._owed(self._checks, "checks", now),
+        }
+        for debts in self._peers.values():
+            for name, bucket in (*debts.classes.items(), ("bytes", debts.bytes)):
+                key = f"{name}_burst"
+                used[key] = max(used.get(key, 0.0), self._owed(bucket, name, now))
+        return used
+
+    def _take(self, bucket: TokenBucket, name: str, amount: float, now: float) -> float:
+        burst = self._limits.values[f"{name}_burst"]
+        wait = bucket.spend(amount, self._limits.values[f"{name}_rate"], burst, now)
+        self._limits.used(f"{name}_burst", min(bucket.debt, burst))
+        if wait:
+            self._limits.bit(f"{name}_rate")
+        return wait
+
+    def _owed(self, bucket: TokenBucket, name: str, now: float) -> float:
+        return bucket.owed(self._limits.values[f"{name}_rate"], now)
+
+    def _of(self, peer: PeerId, now: float) -> _Debts:
+        debts = self._peers.get(peer)
+        if debts is None:
+            while self._peers and (len(self._peers) >= MAX_PEERS or self._paid(next(iter(self._peers.values())), now)):
+                self._peers.popitem(last=False)
+            debts = self._peers[peer] = _Debts()
+        self._peers.move_to_end(peer)
+        return debts
+
+    def _paid(self, debts: _Debts, now: float) -> bool:
+        """Tell whether a peer owes nothing, so that to forget it changes nothing."""
+        owed = [self._owed(bucket, str(kind), now) for kind, bucket in debts.classes.items()]
+        return not any(owed) and not self._owed(debts.bytes, "bytes", now)

@@ -1,0 +1,1 @@
+"""What can be simulated by name: ``python -m tests.simulation --list``; see docs/simulation.md."""

@@ -1,0 +1,332 @@
+"""Plumtree, one service at a time: who gets a record in full, who in short, what is asked for, and when."""
+
+import pytest
+
+from guts.clock import Now
+from guts.effects import Candidate, Disconnect, Effect, Fetch, GiveReceipt, Persist, ScoreChanged, Send, Serve
+from guts.errors import PeerFault, StorageFault, Unavailable
+from guts.events import (
+    Accepted,
+    ConnectionId,
+    Failed,
+    FetchFinished,
+    FetchId,
+    FetchOutcome,
+    Head,
+    Incomplete,
+    Published,
+    Unseed,
+    Vetted,
+    VettedRecord,
+    Woke,
+)
+from guts.gossip.envelope import brief, envelope
+from guts.gossip.missing import ROUND_TRIPS, UNKNOWN_ROUND_TRIP
+from guts.gossip.protocol import RELAY_WINDOW_MS
+from guts.service.news import HOT_MS
+from guts.service.serve_queue import PARKED_SECONDS
+from guts.service.serving import ALL_SLICES
+from guts.wire.messages import (
+    EncodedRefs,
+    GetObjects,
+    GetRefs,
+    Graft,
+    KnownHead,
+    NewCommit,
+    Objects,
+    ObjectsStatus,
+    Prune,
+    Refs,
+    RefsAnswer,
+    RefsQuery,
+    RefsStatus,
+    Subscribe,
+)
+from tests.support.peers import IDS, WALL
+from tests.unit.service.bench import AUTHOR, RECORD, Bench, R, S, accepted, known
+
+C1, C2, C3 = ConnectionId(1), ConnectionId(2), ConnectionId(3)
+NEWS = NewCommit(R, AUTHOR, 2, b"h" * 32, RECORD)
+WHOLE, SHORT = envelope(NEWS), envelope(brief(NEWS))
+HEAD = Head(2, b"h" * 32)
+RECEIPT = GiveReceipt(C1, 0, R, AUTHOR, HEAD)
+QUERY = RefsQuery(R, 1, b"i" * 32, (KnownHead(AUTHOR, 1, b"h" * 32),))
+WAIT = 1.5 * ROUND_TRIPS * UNKNOWN_ROUND_TRIP
+"""The longest that is waited over a link whose round trip is not known."""
+
+
+class Fault(PeerFault):
+    code = "FAULT"
+
+
+def followers(count: int = 3) -> Bench:
+    """Return a bench that holds R, with peers who follow it too and have answered that they hold nothing newer."""
+    bench = Bench({R: known(1)})
+    for number in range(1, count + 1):
+        bench.call(number, number)
+        for effect in bench.say(number, Subscribe((R,))):
+            assert isinstance(effect, Send)
+            assert isinstance(effect.message, GetRefs)
+            bench.say(number, Refs(effect.message.request, (RefsAnswer(R, RefsStatus.HELD),)))
+    return bench
+
+
+def only_fetch(effects: list[Effect]) -> Fetch:
+    [effect] = effects
+    assert isinstance(effect, Fetch)
+    assert effect.candidate == Candidate((), (), (RECORD,))
+    return effect
+
+
+def vetted(fetch: Fetch, age_ms: int = 0, wall: int = WALL) -> Vetted:
+    record = VettedRecord(AUTHOR, HEAD, RECORD, wall - age_ms)
+    return Vetted(fetch.fetch, R, fetch.connection, (record,))
+
+
+def finished(fetch: Fetch, outcome: FetchOutcome) -> FetchFinished:
+    return FetchFinished(fetch.fetch, R, fetch.connection, outcome)
+
+
+def objects(request: int = 1) -> GetObjects:
+    return GetObjects(request, R, 2 * request + 1, ALL_SLICES, "", 1, 0)
+
+
+# --- in full ------------------------------------------------------------------------------------------------
+
+
+def test_record_is_relayed_when_it_is_found_good_and_told_of_when_it_is_committed() -> None:
+    bench = followers()
+    bench.say(2, Prune(R))
+    fetch = only_fetch(bench.say(1, WHOLE))
+    assert bench.handle(vetted(fetch)) == [Send(C3, WHOLE)]
+    assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT, Send(C2, SHORT)]
+    # It comes back, and goes nowhere.
+    assert bench.say(3, SHORT) == []
+    assert bench.say(2, WHOLE) == []
+
+
+def test_nothing_is_relayed_that_was_not_found_good() -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    effects = bench.handle(finished(fetch, Failed(Fault("bad signature"))))
+    assert [effect for effect in effects if isinstance(effect, Send) and effect.message in (WHOLE, SHORT)] == []
+
+
+def test_second_copy_prunes_its_link_and_the_third_over_it_says_nothing() -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    assert bench.say(2, WHOLE) == [Send(C2, Prune(R))]
+    assert bench.say(2, WHOLE) == []
+    # Who told it too is not told.
+    assert bench.handle(vetted(fetch)) == [Send(C3, WHOLE)]
+    assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT]
+
+
+def test_own_record_goes_over_eager_links_in_full_and_over_lazy_ones_in_short() -> None:
+    bench = followers()
+    bench.say(2, Prune(R))
+    assert bench.handle(Published(R, accepted(2))) == [Send(C1, WHOLE), Send(C3, WHOLE), Send(C2, SHORT)]
+    bench.say(2, Graft(R))
+    news = NewCommit(R, AUTHOR, 3, b"k" * 32, RECORD)
+    after = Accepted(known(3), ((AUTHOR, Head(3, b"k" * 32), RECORD),))
+    assert bench.handle(Published(R, after)) == [Send(link, envelope(news)) for link in (C1, C2, C3)]
+
+
+def test_prune_by_who_does_not_follow_leaves_nothing() -> None:
+    bench = followers(1)
+    bench.call(2, 2)
+    assert bench.say(2, Prune(R)) == bench.say(1, Prune(S)) == bench.say(2, Graft(S)) == []
+    assert bench.service.gossip.trees.eager(R, [C1, C2]) == [C1, C2]
+    assert bench.service.gossip.trees.eager(S, [C1, C2]) == [C1, C2]
+
+
+def test_new_connection_begins_eager() -> None:
+    bench = followers(2)
+    bench.say(2, Prune(R))
+    bench.end(2)
+    bench.call(9, 2)
+    bench.say(9, Subscribe((R,)))
+    sends = bench.handle(Published(R, accepted(2)))
+    assert Send(ConnectionId(9), WHOLE) in sends
+
+
+def test_record_too_large_is_told_in_short_when_it_is_committed() -> None:
+    bench = followers(2)
+    large = EncodedRefs(b"header", b"e" * 9000)
+    effects = bench.say(1, SHORT)
+    [asked] = effects
+    assert isinstance(asked, Send)
+    assert isinstance(asked.message, GetRefs)
+    [fetch] = bench.say(1, Refs(asked.message.request, (RefsAnswer(R, RefsStatus.HELD, (), (), (large,)),)))
+    assert isinstance(fetch, Fetch)
+    assert bench.handle(Vetted(fetch.fetch, R, C1, (VettedRecord(AUTHOR, HEAD, large, WALL),))) == []
+    assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT, Send(C2, SHORT)]
+
+
+# --- the window ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("age", "goes_on"), [(RELAY_WINDOW_MS, True), (RELAY_WINDOW_MS + 1, False)])
+def test_news_of_more_than_an_hour_ago_go_no_further(age: int, goes_on: bool) -> None:
+    bench = followers(2)
+    fetch = only_fetch(bench.say(1, WHOLE))
+    assert bench.handle(vetted(fetch, age)) == ([Send(C2, WHOLE)] if goes_on else [])
+    assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT]
+
+
+@pytest.mark.parametrize(("age", "message"), [(HOT_MS, WHOLE), (HOT_MS + 1, SHORT), (RELAY_WINDOW_MS + 1, None)])
+def test_what_a_question_brought_goes_on_in_full_only_while_it_is_hot(age: int, message: object) -> None:
+    bench = followers(2)
+    [asked] = bench.say(1, SHORT)
+    assert isinstance(asked, Send)
+    assert isinstance(asked.message, GetRefs)
+    [fetch] = bench.say(1, Refs(asked.message.request, (RefsAnswer(R, RefsStatus.HELD, (), (), (RECORD,)),)))
+    assert isinstance(fetch, Fetch)
+    effects = bench.handle(vetted(fetch, age)) + bench.handle(finished(fetch, accepted(2)))
+    sends = [effect for effect in effects if isinstance(effect, Send)]
+    assert [(send.connection, send.message) for send in sends] == ([(C2, message)] if message else [])
+
+
+# --- in short -----------------------------------------------------------------------------------------------
+
+
+def test_short_news_over_an_eager_link_are_asked_for_at_once_and_of_one() -> None:
+    bench = followers()
+    assert bench.say(1, SHORT) == [Send(C1, GetRefs(4, (QUERY,)))]
+    assert bench.say(2, SHORT) == bench.say(3, SHORT) == []
+
+
+def test_short_news_over_a_lazy_link_wait_for_the_record_to_come_in_full() -> None:
+    bench = followers()
+    bench.say(2, Prune(R))
+    assert bench.say(2, SHORT) == []
+    fetch = only_fetch(bench.say(1, WHOLE))
+    bench.time = WAIT
+    # It is on its way: nobody is asked.
+    assert bench.service.news.tick(at(bench)) == []
+    bench.handle(finished(fetch, accepted(2)))
+    bench.time = 2 * WAIT
+    assert bench.service.news.tick(at(bench)) == []
+    assert bench.service.news.deadline() > bench.time
+
+
+def test_what_does_not_come_in_full_is_asked_for_over_a_grafted_link() -> None:
+    bench = followers()
+    for number in (1, 2):
+        bench.say(number, Prune(R))
+        assert bench.say(number, SHORT) == []
+    bench.handle(Woke())
+    assert 0.0 < bench.service.deadline(0.0) <= WAIT
+    bench.time = WAIT
+    assert bench.service.news.tick(at(bench)) == [Send(C1, Graft(R)), Send(C1, GetRefs(4, (QUERY,)))]
+    # Nothing came of it: the next one is asked, and then nobody is left.
+    bench.time = 2 * WAIT
+    assert bench.service.news.tick(at(bench)) == [Send(C2, Graft(R)), Send(C2, GetRefs(5, (QUERY,)))]
+    bench.time = 3 * WAIT
+    assert bench.service.news.tick(at(bench)) == []
+    assert bench.service.gossip.trees.eager(R, [C1, C2]) == [C1, C2]
+
+
+def test_teller_that_is_gone_is_not_asked() -> None:
+    bench = followers()
+    for number in (1, 2):
+        bench.say(number, Prune(R))
+        bench.say(number, SHORT)
+    bench.end(1)
+    bench.time = WAIT
+    assert [effect for effect in bench.handle(Woke()) if isinstance(effect, Send)][-2:] == [
+        Send(C2, Graft(R)),
+        Send(C2, GetRefs(4, (QUERY,))),
+    ]
+
+
+def test_what_is_no_longer_followed_is_not_asked_for() -> None:
+    bench = followers()
+    bench.say(1, Prune(R))
+    bench.say(1, SHORT)
+    bench.command(Unseed(R))
+    bench.time = WAIT
+    assert bench.service.news.tick(at(bench)) == []
+
+
+def at(bench: Bench) -> Now:
+    return Now(bench.time, WALL + int(bench.time * 1000))
+
+
+# --- what fails ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outcome", [Failed(Unavailable("reset")), Failed(StorageFault("disk")), Incomplete()])
+def test_what_could_not_be_had_from_one_is_taken_from_another(outcome: FetchOutcome) -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    bench.handle(vetted(fetch))
+    bench.handle(finished(fetch, outcome))
+    bench.time = 61.0
+    assert Prune(R) not in [effect.message for effect in bench.say(2, WHOLE) if isinstance(effect, Send)]
+
+
+def test_refused_record_is_not_looked_at_again_and_costs_whoever_relays_it_little() -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    bench.handle(finished(fetch, Failed(Fault("bad signature"))))
+    [persist] = bench.say(2, WHOLE)
+    assert isinstance(persist, Persist)
+    assert isinstance(persist.change, ScoreChanged)
+    assert (persist.change.score.peer, persist.change.change) == (IDS[2], 5.0)
+    assert (persist.change.reason, persist.change.barred_ms) == ("RELAYS_REFUSED", 0)
+
+
+def test_record_whose_objects_are_bad_may_come_from_another() -> None:
+    """The objects are the fault of who served them; the record was found good."""
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    bench.handle(vetted(fetch))
+    effects = bench.handle(finished(fetch, Failed(Fault("bad pack"))))
+    assert [type(effect) for effect in effects][:2] == [Persist, Disconnect]
+    bench.time = 61.0
+    assert not any(isinstance(effect, Persist) for effect in bench.say(2, WHOLE))
+
+
+# --- objects before the commit ------------------------------------------------------------------------------
+
+
+def test_who_was_told_and_asks_for_objects_waits_for_the_commit() -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    assert bench.say(2, objects(7)) == [Serve(C2, objects(7))]
+    bench.handle(vetted(fetch))
+    assert bench.say(2, objects()) == []
+    assert bench.handle(finished(fetch, accepted(2))) == [Serve(C2, objects()), RECEIPT]
+    # From then on it is served as everybody is.
+    assert bench.say(3, objects()) == [Serve(C3, objects())]
+
+
+def test_who_waits_for_a_commit_that_fails_is_served_what_is_here() -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    bench.handle(vetted(fetch))
+    bench.say(2, objects())
+    assert Serve(C2, objects()) in bench.handle(finished(fetch, Failed(Unavailable("reset"))))
+
+
+def test_who_waits_too_long_for_a_commit_is_sent_away_and_told_of_it_when_it_comes() -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    bench.handle(vetted(fetch))
+    bench.say(2, objects())
+    bench.time = PARKED_SECONDS
+    [refusal, _] = bench.service.serving.tick(bench.time)
+    assert isinstance(refusal, Send)
+    assert refusal.message == Objects(1, ObjectsStatus.BUSY, 5)
+    assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT, Send(C2, SHORT)]
+
+
+def test_commit_for_an_earlier_following_tells_nobody() -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    bench.command(Unseed(R))
+    assert bench.handle(vetted(fetch)) == []
+    assert [type(effect) for effect in bench.handle(finished(fetch, accepted(2)))] == [Persist]
+    assert bench.service.sync.fetches.running == {}
+    assert fetch.fetch == FetchId(1)
