@@ -115,6 +115,7 @@ class Goal:
         compared: since the start every holder that could be had has said what it has, or a record was signed here.
         reasons: why somebody who might hold it did not serve it, by peer or address; noted while a command waits.
         retry_after: monotonic seconds before which a peer that failed is not asked again.
+        failures: transfers that failed since the last that did not, by peer, the last one last.
         unheard: monotonic seconds before which a peer whose news came to nothing tells its news in vain.
         waiters: the commands to answer.
     """
@@ -140,6 +141,7 @@ class Goal:
     compared: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
     retry_after: dict[PeerId, float] = field(default_factory=dict)
+    failures: dict[PeerId, int] = field(default_factory=dict)
     unheard: dict[PeerId, float] = field(default_factory=dict)
     waiters: list[Waiter] = field(default_factory=list)
 

@@ -31,6 +31,13 @@ RETRY_AFTER_TROUBLE: Final = 15.0
 MAX_INVITED: Final = 2
 """Peers whose answer is awaited before no more of those who offered something are asked: one of them may be silent."""
 
+MAX_FAILURES: Final = 3
+"""Transfers from one peer that failed, one after the other, before it is demoted for that repository: as long as
+another holder may be asked, it is left alone as after a fault. Who announces what it has not got gets no more."""
+
+MAX_FAILED_PEERS: Final = 256
+"""Peers per goal whose failures are counted; the one that failed the longest ago is forgotten first."""
+
 RETRY_AFTER_FAULT: Final = 600.0
 RETRY_AFTER_STORAGE: Final = 60.0
 RETRY_AFTER_REFUSAL: Final = 600.0
@@ -319,11 +326,11 @@ class Inquiries(ABC, Generic[G]):
 
     def _failed(self, goal: G, transfer: RunningFetch, error: GutsError, now: float) -> list[Effect]:
         peer, repositories = transfer.peer, [goal.repository]
-        if isinstance(error, QuotaExceeded) and error.claimed:
-            # Another holder may say otherwise.
+        if isinstance(error, QuotaExceeded):
+            # Another holder may say otherwise, or send less: nobody can see yet who is right.
             goal.refusal = error
             self._excuse(peer, repositories, str(error), now + self._jittered(RETRY_AFTER_REFUSAL))
-            return []
+            return self._ask_others(goal, now)
         if isinstance(error, StorageFault | NotTaken):
             goal.paused_until = now + (RETRY_AFTER_STORAGE if isinstance(error, StorageFault) else RETRY_AFTER_REFUSAL)
             goal.offers.clear()
@@ -335,12 +342,25 @@ class Inquiries(ABC, Generic[G]):
         if isinstance(error, PeerFault):
             self._excuse(peer, repositories, str(error), now + self._jittered(RETRY_AFTER_FAULT))
         else:
-            pause = self._jittered(RETRY_AFTER_TROUBLE) if transfer.pause is None else transfer.pause
+            pause = self._pause_of(goal, peer, now) if transfer.pause is None else transfer.pause
             self._rest(peer, repositories, str(error), now + pause)
+        return self._ask_others(goal, now)
+
+    def _ask_others(self, goal: G, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for other in self._holders(goal.repository):
-            effects += self.ask(other, repositories, now)
+            effects += self.ask(other, [goal.repository], now)
         return effects
+
+    def _pause_of(self, goal: G, peer: PeerId, now: float) -> float:
+        """Count a failure of ``peer``, which may be nobody's fault; return for how many seconds it is left alone."""
+        failures = goal.failures.pop(peer, 0) + 1
+        goal.failures[peer] = failures
+        if len(goal.failures) > MAX_FAILED_PEERS:
+            del goal.failures[next(iter(goal.failures))]
+        others = (other for other in self._holders(goal.repository) if other != peer)
+        demoted = failures >= MAX_FAILURES and any(goal.willing(other, now) for other in others)
+        return self._jittered(RETRY_AFTER_FAULT if demoted else RETRY_AFTER_TROUBLE)
 
     def _invite(self, now: float) -> list[Effect]:
         """Ask for what was offered when there was no room, as far as there is room now."""

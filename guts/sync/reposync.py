@@ -272,6 +272,7 @@ class RepoSync(Inquiries[Goal]):
         match event.outcome:
             case Accepted(known=known, proofs=proofs, reason=reason):
                 goal.unheard.pop(transfer.peer, None)
+                goal.failures.pop(transfer.peer, None)
                 effects = self._promote(goal) if goal.prospect is not None else []
                 self.policy.took(goal.repository, reason)
                 effects += self._committed(goal, known, now)
