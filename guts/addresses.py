@@ -1,5 +1,6 @@
 """Where a node can be dialled, and the URL of a repository."""
 
+import contextlib
 import functools
 import ipaddress
 import re
@@ -152,3 +153,40 @@ class RepositoryUrl:
     def __str__(self) -> str:
         parts = [str(self.hint)] if self.hint else []
         return "guts://" + "/".join([*parts, str(self.repository), *([self.name] if self.name else [])])
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+BanSubject = PeerId | Network
+"""Who is banned: a node's key, or every address of a network."""
+
+
+class BadSubject(UsageError):
+    """A text that should name whom to ban names neither a node nor addresses."""
+
+    code: ClassVar[str] = "BAD_SUBJECT"
+
+
+def parse_subject(text: str) -> BanSubject:
+    """Return the node (``node1…``), address or network (``192.0.2.0/24``) that ``text`` names.
+
+    Raises:
+        BadSubject: neither; also a network with bits beyond its length, which may be a slip.
+        guts.ids.BadId: an id is mistyped.
+    """
+    if text.startswith("node1"):
+        return PeerId.parse(text)
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        hint = "a node's id (node1…), an IP address, or a network such as 192.0.2.0/24"
+        with contextlib.suppress(ValueError):
+            hint = f"did you mean {ipaddress.ip_network(text, strict=False)}?"
+        raise BadSubject(f"{text!r} names nobody who could be banned", hint=hint) from None
+    return network
+
+
+def subject_text(subject: BanSubject) -> str:
+    """Return the one way to write ``subject``: an address without its length, a network with it."""
+    if isinstance(subject, PeerId) or subject.num_addresses > 1:
+        return str(subject)
+    return str(subject.network_address)

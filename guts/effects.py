@@ -5,7 +5,7 @@ An effect never returns anything. What comes of it is an event later, or nothing
 
 from dataclasses import dataclass
 
-from guts.addresses import Address, BootstrapAddress
+from guts.addresses import Address, BanSubject, BootstrapAddress
 from guts.errors import GutsError
 from guts.events import CommandId, ConnectionId, FetchId, Head, Reason
 from guts.ids import AuthorId, PeerId, RepositoryId
@@ -234,6 +234,28 @@ class ScoreChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class BanKept:
+    """The operator has banned somebody, or changed such a ban.
+
+    Attributes:
+        until: when it ends, in ms of the node's running time; ``None``: never.
+        made: Unix ms, for people.
+    """
+
+    subject: BanSubject
+    until: int | None
+    made: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BanLifted:
+    """The operator's ban of ``subject`` is no more."""
+
+    subject: BanSubject
+
+
+@dataclass(frozen=True, slots=True)
 class SeedingStopped:
     """The operator follows ``repository`` no longer."""
 
@@ -251,7 +273,7 @@ class ReceiptKept:
 class Persist:
     """Keep ``change`` in the database; nobody waits for it."""
 
-    change: PeerSeen | PeerMissed | ScoreChanged | SeedingStopped | ReceiptKept
+    change: PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted | SeedingStopped | ReceiptKept
 
 
 Result = dict[str, str | int | float | list[str] | None]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
-from guts.addresses import Address, BootstrapAddress
+from guts.addresses import Address, BanSubject, BootstrapAddress
 from guts.errors import GutsError, PeerFault
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.records import ProviderRecord
@@ -167,12 +167,15 @@ class Accepted:
         news: the authors whose record is new, with the record itself.
         proofs: that authors signed two histories, as far as they are new: author, seq of the split, proof.
         reason: why it is seeded.
+        pack_bytes, pack_seconds: how much was received for it, and how long that took.
     """
 
     known: Known
     news: tuple[tuple[AuthorId, Head, EncodedRefs], ...]
     proofs: tuple[tuple[AuthorId, int, bytes], ...] = ()
     reason: Reason = Reason.EXPLICIT
+    pack_bytes: int = 0
+    pack_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +359,30 @@ class Connect:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedBan:
+    """A ban that the operator wants; ``seconds``: from now on, infinity for good."""
+
+    subject: BanSubject
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """Let in nobody of ``bans``, and close what is open to them; ``merge``: of two ends the later one counts."""
+
+    bans: tuple[WantedBan, ...]
+    merge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unban:
+    """Let ``subject`` in again, and forgive a node its faults."""
+
+    subject: BanSubject
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitReceipts:
     """Answered when ``replicas`` peers have confirmed the record ``seq`` of ``author`` or a later one, or time is over.
 
@@ -378,7 +405,21 @@ class SetLimits:
     values: Mapping[str, float]
 
 
-Command = Seed | Unseed | Follow | Unfollow | Block | Unblock | SyncNow | Read | Connect | AwaitReceipts | SetLimits
+Command = (
+    Seed
+    | Unseed
+    | Follow
+    | Unfollow
+    | Block
+    | Unblock
+    | SyncNow
+    | Read
+    | Connect
+    | Ban
+    | Unban
+    | AwaitReceipts
+    | SetLimits
+)
 
 
 @dataclass(frozen=True, slots=True)

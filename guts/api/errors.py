@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
-from guts.errors import ExitStatus, GutsError
+from guts.errors import ExitStatus, GutsError, UsageError
 
 HTTP_STATUS: Final[Mapping[ExitStatus, HTTPStatus]] = {
     ExitStatus.FAILED: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -21,6 +21,13 @@ HTTP_STATUS: Final[Mapping[ExitStatus, HTTPStatus]] = {
 
 ERROR_FILE: Final = "GUTS_ERROR_FILE"
 """Environment variable: the file where a command that runs git wants to read what ``git-remote-guts`` ended in."""
+
+
+class BadRequest(UsageError):
+    """A request to the control API is not what this version takes."""
+
+    code: ClassVar[str] = "BAD_REQUEST"
+
 
 Detail = str | int | float | bool | None | list["Detail"]
 

@@ -1,12 +1,12 @@
 """What requests carry, parsed: bodies, ids, addresses, times."""
 
 import json
-from typing import ClassVar, Final
+from typing import Final
 
 from aiohttp import web
 
 from guts.addresses import BootstrapAddress
-from guts.errors import UsageError
+from guts.api.errors import BadRequest
 from guts.ids import RepositoryId
 
 MAX_HINTS: Final = 64
@@ -15,12 +15,6 @@ MAX_TIMEOUT: Final = 86_400.0
 """Seconds. A first copy over a slow line takes hours; nobody waits for more than a day."""
 
 Json = dict[str, object]
-
-
-class BadRequest(UsageError):
-    """A request is not what this version of the API takes."""
-
-    code: ClassVar[str] = "BAD_REQUEST"
 
 
 def repository_of(request: web.Request) -> RepositoryId:

@@ -12,16 +12,18 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
-from guts.addresses import BootstrapAddress
-from guts.api.errors import HTTP_STATUS, ErrorObject
+from guts.addresses import BanSubject, BootstrapAddress, parse_subject
+from guts.api.bans import wanted_bans
+from guts.api.errors import HTTP_STATUS, BadRequest, ErrorObject
 from guts.api.git_answers import ARCHIVE_TYPE, FETCH_TYPE, read_request, streamed
 from guts.api.publication import pack_bytes, read_header
-from guts.api.requests import BadRequest, Json, addresses_of, body_of, repository_of, search_of, text_of, timeout_of
+from guts.api.requests import Json, addresses_of, body_of, repository_of, search_of, text_of, timeout_of
 from guts.api.seeding import SeedingControl, SeedingHandlers
 from guts.errors import ExitStatus, GutsError
+from guts.events import WantedBan
 from guts.git.git_requests import MAX_ARCHIVE_BYTES, MAX_FETCH_BYTES
 from guts.identity import SIGNATURE_LENGTH
-from guts.ids import AuthorId, ObjectId, RepositoryId
+from guts.ids import AuthorId, ObjectId, PeerId, RepositoryId
 from guts.node.git_answers import GitAnswer
 from guts.records import MAX_SEQ
 
@@ -47,7 +49,8 @@ class Control(Protocol):
 
     - ``status``: ``id``, ``network``, ``role``, ``listen`` [address], ``uptime_s``, ``peers`` {``inbound``,
       ``outbound``}, ``repositories`` (count), ``dht_contacts``, ``disk`` {``used_bytes``, ``limit_bytes``,
-      ``free_bytes``, ``floor_bytes``, ``low``}, ``version``, ``pid``, ``data`` (folder).
+      ``free_bytes``, ``floor_bytes``, ``low``}, ``version``, ``pid``, ``data`` (folder),
+      ``bans_suspended``? {``sign``, ``faulty``, ``of``, ``since_s``}.
     - ``repositories``: ``id``, ``name``?, ``epoch``, ``seeding``, ``state``, ``head_seq``?, ``refs``,
       ``conflicts`` and ``suspended`` (counts), ``size_bytes``, ``replicas_seen``, ``last_sync_ms``?.
     - ``inspect``: as in ``repositories``, and ``description``, ``identity_hash``, ``default_branch``,
@@ -65,7 +68,12 @@ class Control(Protocol):
       ``header``: base64}].
     - ``sync``: ``repository``, ``seconds``.
     - ``peers``: ``peer``, ``address``, ``direction``, ``state``, ``since_s``?, ``rtt_ms``?, ``repositories``
-      (count), ``score``.
+      (count), ``score``, ``standing``, ``left_s``? (until it is let in; null: never).
+    - ``peer``: as in ``peers``, and ``addresses``, ``capabilities`` [text], ``last_seen_ms``?, ``usefulness``?
+      {``success``, ``bytes_per_s``}, ``shut_outs``, ``bans`` (counts), ``reason``?, ``half_life_s``, ``ledger``
+      [{``at_ms``, ``ago_s``, ``change``, ``total``, ``reason``, ``barred_s``}].
+    - ``bans``: ``subject``, ``kind``, ``left_s``?, ``until_ms``? (null: for good), ``reason``; ``ban``: ``changed``,
+      ``unchanged``, ``skipped``, ``closed`` (counts); ``unban``: ``subject``, ``changed``.
     - ``connect``: ``peer``, ``seconds``.
     - ``limits``, ``set_limits``: ``name``, ``value``, ``unit``, ``source``, ``default``, ``used``?, ``peak``?, ``bit``
       (count), ``of``.
@@ -107,6 +115,10 @@ class Control(Protocol):
     ) -> Json: ...
     async def sync(self, repository: RepositoryId, timeout: float) -> Json: ...
     async def peers(self) -> list[Json]: ...
+    async def peer(self, peer: PeerId) -> Json: ...
+    async def bans(self) -> list[Json]: ...
+    async def ban(self, bans: Sequence[WantedBan], *, merge: bool) -> Json: ...
+    async def unban(self, subject: BanSubject) -> Json: ...
     async def connect(self, address: BootstrapAddress, timeout: float) -> Json: ...
     async def limits(self) -> list[Json]: ...
     async def set_limits(self, changes: Mapping[str, object]) -> list[Json]: ...
@@ -145,6 +157,10 @@ def application(control: Control) -> web.Application:
             web.delete("/v1/publications/{session}", handlers.forget),
             web.get("/v1/peers", handlers.peers),
             web.post("/v1/peers", handlers.connect),
+            web.get("/v1/peers/{peer}", handlers.peer),
+            web.get("/v1/bans", handlers.bans),
+            web.post("/v1/bans", handlers.ban),
+            web.delete("/v1/bans", handlers.unban),
             web.get("/v1/limits", handlers.limits),
             web.patch("/v1/limits", handlers.set_limits),
             web.get("/v1/providers/{repository}", handlers.find_providers),
@@ -255,6 +271,19 @@ class _Handlers:
 
     async def peers(self, request: web.Request) -> web.Response:
         return web.json_response(await self._control.peers())
+
+    async def peer(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.peer(PeerId.parse(request.match_info["peer"])))
+
+    async def bans(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.bans())
+
+    async def ban(self, request: web.Request) -> web.Response:
+        bans, merge = wanted_bans(await body_of(request))
+        return web.json_response(await self._control.ban(bans, merge=merge))
+
+    async def unban(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._control.unban(parse_subject(request.query.get("subject", ""))))
 
     async def connect(self, request: web.Request) -> web.Response:
         body = await body_of(request)

@@ -8,7 +8,8 @@ from typing import Protocol
 from aiohttp import web
 
 from guts.addresses import BootstrapAddress
-from guts.api.requests import BadRequest, Json, addresses_of, body_of, repository_of, search_of, timeout_of
+from guts.api.errors import BadRequest
+from guts.api.requests import Json, addresses_of, body_of, repository_of, search_of, timeout_of
 from guts.ids import AuthorId, RepositoryId
 
 

@@ -49,6 +49,24 @@ def peers(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[
     ]
 
 
+def peer_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":
+    """Return the ids of the peers that the node knows."""
+    return [
+        CompletionItem(known.text("peer"), help=known.text("state", ""))
+        for known in _ask(ctx, "/v1/peers")
+        if known.text("peer").startswith(incomplete)
+    ]
+
+
+def banned(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":
+    """Return whom the node does not let in."""
+    return [
+        CompletionItem(row.text("subject"), help=row.text("reason", ""))
+        for row in _ask(ctx, "/v1/bans")
+        if row.text("subject").startswith(incomplete)
+    ]
+
+
 def script(shell: str) -> str:
     """Return what ``shell``, one of ``SHELLS``, is to load."""
     from guts.cli.root import root

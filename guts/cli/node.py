@@ -145,4 +145,9 @@ def _status_lines(status: Answer) -> list[str]:
         ("data", status.text("data")),
         ("version", status.text("version")),
     ]
+    if (suspended := status.object("bans_suspended")).json:
+        clock, since = suspended.text("sign") == "clock", span_text(suspended.seconds("since_s", 0.0))
+        seems = f"{suspended.number('faulty', 0)} of {suspended.number('of', 0)} peers that it dialled seem faulty"
+        why = "its clock is not theirs" if clock else f"{seems}: its disk, clock or version may be wrong"
+        rows.append(("bans", f"suspended since {since}: {why}"))
     return [f"{name:<13} {value}" for name, value in rows]

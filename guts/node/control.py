@@ -11,12 +11,12 @@ from functools import partial
 from typing import Final
 
 import guts
-from guts.addresses import Address, BootstrapAddress
+from guts.addresses import Address, BanSubject, BootstrapAddress
 from guts.clock import Now
 from guts.config import Config
-from guts.events import Connect, Published, SyncNow
+from guts.events import Connect, Published, SyncNow, WantedBan
 from guts.git import ancestry
-from guts.ids import AuthorId, ObjectId, RepositoryId
+from guts.ids import AuthorId, ObjectId, PeerId, RepositoryId
 from guts.node.acceptance import Held
 from guts.node.disk import Disk
 from guts.node.drafts import Draft
@@ -26,6 +26,7 @@ from guts.node.git_answers import GitAnswer, GitAnswers
 from guts.node.identities import apply_document
 from guts.node.limit_settings import LimitSettings
 from guts.node.limits import Patience
+from guts.node.peer_desk import PeerDesk
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
 from guts.node.publishing import Prepared, Publishing, Unchanged
@@ -101,6 +102,7 @@ class Control:
         self._presence = presence
         self._persistence = persistence
         self.seeding = Seeding(config, driver, repositories, self._reader, removals, persistence, disk, clock)
+        self._peers = PeerDesk(driver, repositories.database, persistence, clock)
         self._clock = clock
         self._listening = listening
         self._stop = stop
@@ -124,6 +126,7 @@ class Control:
             "version": guts.__version__,
             "pid": os.getpid(),
             "data": str(self._config.paths.data),
+            "bans_suspended": self._peers.suspended(),
         }
 
     async def stop(self) -> None:
@@ -271,24 +274,23 @@ class Control:
 
     async def peers(self) -> list[Json]:
         """Return the connections."""
-        now = self._clock()
-        manager = self._service.peers
-        return [
-            {
-                "peer": str(connection.peer),
-                "address": str(connection.address),
-                "direction": connection.direction.name.lower(),
-                "state": "ready" if connection.ready else "greeting",
-                "since_s": round(now.mono - connection.opened_at, 1),
-                "last_seen_s": round(now.mono - connection.last_heard, 1),
-                "rtt_ms": round(connection.rtt * 1000, 1) if connection.rtt is not None else None,
-                "software": connection.software,
-                "capabilities": list(manager.state(connection.peer).capabilities),
-                "repositories": len(manager.state(connection.peer).repositories),
-                "score": round(manager.scores.value(connection.peer, now.mono), 1),
-            }
-            for connection in manager.connections.values()
-        ]
+        return self._peers.connected()
+
+    async def peer(self, peer: PeerId) -> Json:
+        """Return all that is known of ``peer``. Raises: ``UnknownPeer``."""
+        return await self._peers.show(peer)
+
+    async def bans(self) -> list[Json]:
+        """Return whom this node does not let in."""
+        return self._peers.bans()
+
+    async def ban(self, bans: Sequence[WantedBan], *, merge: bool) -> Json:
+        """Let nobody of ``bans`` in; where ``merge``, the later end of two counts. Raises: as ``Banning.ban``."""
+        return await self._peers.ban(bans, merge=merge)
+
+    async def unban(self, subject: BanSubject) -> Json:
+        """Let ``subject`` in again. Raises: ``StillBanned``."""
+        return await self._peers.unban(subject)
 
     async def connect(self, address: BootstrapAddress, timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
         """Dial ``address`` and return who answered. Raises: ``PeerFault``, ``Unavailable``: why nobody did."""

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 import guts
-from guts.addresses import Address, BootstrapAddress
+from guts.addresses import Address, BootstrapAddress, parse_subject
 from guts.clock import Now
 from guts.config import Config
 from guts.discovery.contact import DhtContact
 from guts.discovery.endpoint import PortBusy, route_source
 from guts.discovery.server import Discovery
-from guts.effects import KeptScore
+from guts.effects import BanKept, KeptScore
 from guts.errors import Unavailable
 from guts.events import AddressesChanged, Known
 from guts.git.command import Git
@@ -33,8 +33,9 @@ from guts.net.listener import Listener
 from guts.net.tcp import TcpConnection
 from guts.node import dht_state
 from guts.node.control import Control
+from guts.node.dials import resolve
 from guts.node.disk import Disk, space_of
-from guts.node.driver import Driver, resolve
+from guts.node.driver import Driver
 from guts.node.git_service import CAPABILITY, GitServer
 from guts.node.limits import DEFAULT_PATIENCE, Patience
 from guts.node.lock import DataDirectoryLock
@@ -176,6 +177,9 @@ async def _start(
     async def on_connection(connection: TcpConnection) -> None:
         await incoming[0](connection)
 
+    running_time = await RunningTime.load(database, clock)
+    now = clock()
+    scores = await _scores(database, now, running_time.ran(), network.trusted_peers)
     listener: Listener | None = None
     advertised: tuple[Address, ...] = ()
     own_ips = await _own_ips(None if client else network.listen_addr.ip, network.bootstrap_nodes)
@@ -189,6 +193,7 @@ async def _start(
             static=static,
             on_connection=on_connection,
             limits=handshakes,
+            refuses=lambda address: scores.refuses(address, clock().mono),
         )
         listener = await _listen(network.listen_addr, listen, discovery)
         stack.callback(listener.close)
@@ -197,18 +202,11 @@ async def _start(
 
     presence = Presence(discovery, key, advertised, clock)
     capabilities = () if client else ("bootstrap",) if network.role == "bootstrap" else ("seed", CAPABILITY)
-    running_time = await RunningTime.load(database, clock)
-    now = clock()
     peers = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
         PeerLimits(network.max_connections, network.keepalive_interval),
-        Scores(
-            [_kept(score) for score in await database.read(score_table.load_scores)],
-            now,
-            running_time.ran(),
-            network.trusted_peers,
-        ),
+        scores,
         await _known_peers(database),
         network.bootstrap_nodes,
         rng,
@@ -229,6 +227,7 @@ async def _start(
         rng,
         now.mono,
         config.seeding.sync_interval,
+        peers.preference,
         policy,
     )
     transfers = Transfers(repositories, clock, disk, patience)
@@ -294,17 +293,16 @@ async def _start(
     return Node(control, repositories)
 
 
-def _kept(score: score_table.StoredScore) -> KeptScore:
-    return KeptScore(
-        score.peer,
-        score.value,
-        score.ran,
-        score.barred_until,
-        score.banned,
-        score.shut_outs,
-        score.bans,
-        score.repeats_until,
-    )
+async def _scores(database: Database, now: Now, ran: int, trusted: frozenset[PeerId]) -> Scores:
+    kept = [
+        KeptScore(s.peer, s.value, s.ran, s.barred_until, s.banned, s.shut_outs, s.bans, s.repeats_until)
+        for s in await database.read(score_table.load_scores)
+    ]
+    bans = [
+        BanKept(parse_subject(ban.subject), ban.until, ban.made, ban.reason)
+        for ban in await database.read(score_table.load_bans)
+    ]
+    return Scores(kept, now, ran, trusted, bans)
 
 
 async def _listen(address: Address, listen: Callable[[Address], Awaitable[Listener]], discovery: Discovery) -> Listener:
@@ -350,8 +348,8 @@ async def _own_ips(listening: str | None, bootstrap: tuple[BootstrapAddress, ...
     towards = list(SOMEWHERE)
     for target in bootstrap:
         with contextlib.suppress(Unavailable, ValueError):
-            numeric = listening is None and str(ipaddress.ip_address(target.host))
-            towards.insert(0, numeric or (await resolve(target)).ip)
+            numeric = [str(ipaddress.ip_address(target.host))] if listening is None else []
+            towards[:0] = numeric or [address.ip for address in await resolve(target)]
     return tuple(dict.fromkeys(source for ip in towards if (source := route_source(ip)) is not None))
 
 
@@ -361,7 +359,7 @@ async def _join(presence: Presence, bootstrap: tuple[BootstrapAddress, ...], con
         doors: list[tuple[str, int, PeerId | None]] = [*contacts]
         for target in bootstrap:
             with contextlib.suppress(Unavailable):
-                doors.append(((await resolve(target)).ip, target.port, target.peer))
+                doors += [(address.ip, target.port, target.peer) for address in await resolve(target)]
         joined = await presence.discovery.join(doors)
         presence.joined.set()
         if joined:

@@ -7,7 +7,8 @@ from typing import Final, assert_never
 
 from sqlalchemy import Connection
 
-from guts.effects import PeerMissed, PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
+from guts.addresses import subject_text
+from guts.effects import BanKept, BanLifted, PeerMissed, PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
 from guts.errors import StorageFault
 from guts.node.removal import Removals
 from guts.records import CommitReceipt, PeerRecord
@@ -25,7 +26,7 @@ QUEUE_LIMIT: Final = 1024
 PRUNE_EVERY: Final = 1000
 """Meetings and faults between two looks at what there is too much of; the first is at the first of them."""
 
-Change = PeerSeen | PeerMissed | ScoreChanged | SeedingStopped | ReceiptKept
+Change = PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted | SeedingStopped | ReceiptKept
 
 
 class Persistence:
@@ -92,7 +93,7 @@ def stored_receipt(receipt: CommitReceipt) -> receipt_table.StoredReceipt:
     )
 
 
-def _apply(connection: Connection, change: PeerSeen | PeerMissed | ScoreChanged) -> None:
+def _apply(connection: Connection, change: PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted) -> None:
     match change:
         case PeerSeen():
             _peer_seen(connection, change)
@@ -100,6 +101,11 @@ def _apply(connection: Connection, change: PeerSeen | PeerMissed | ScoreChanged)
             peer_table.mark_failed(connection, change.peer, change.address)
         case ScoreChanged():
             _score_changed(connection, change)
+        case BanKept(subject=subject, until=until, made=made, reason=reason):
+            ban = score_table.StoredBan(subject_text(subject), until, made, reason)
+            score_table.save_ban(connection, ban)
+        case BanLifted(subject=subject):
+            score_table.delete_ban(connection, subject_text(subject))
         case _:
             assert_never(change)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from typing import ClassVar, Final
 
@@ -46,11 +47,12 @@ OnVetted = Callable[[tuple[VettedRecord, ...]], Awaitable[None]]
 class ForcedUnmarked(PeerFault):
     """A record moves a branch to a commit that does not contain the old one, and does not say that it means to.
 
-    The relaying peer may lack the older record and cannot know.
+    Only its author is to blame. News are passed on before their objects are here, and who lacks the older record takes
+    this one: an author of many repositories could otherwise have every honest replica shut out.
     """
 
     code: ClassVar[str] = "FORCED_UNMARKED"
-    severity: ClassVar[Severity] = Severity.MINOR
+    severity: ClassVar[Severity] = Severity.NETWORK
 
 
 class TooManyWants(Unavailable):
@@ -114,6 +116,7 @@ class Transfers:
             quarantine = await stack.enter_async_context(bare.quarantine())
             tips = verified.tips
             missing = tips - await bare.has(tips)
+            begun = self._clock().mono
             if len(missing) > MAX_OBJECT_IDS:
                 raise TooManyWants(f"{len(missing)} new refs where one request holds {MAX_OBJECT_IDS}")
             if missing:
@@ -126,10 +129,12 @@ class Transfers:
                         await quarantine.index(receiving.metered(chunks))
                 except GitTimedOut:
                     raise TransferStalled(f"the pack took longer than {self._patience.transfer:g} s") from None
+            seconds = self._clock().mono - begun
             await quarantine.check(tips)
             await check_forced(verified, quarantine)
             now_ms = self._clock().wall
-            return await self._repositories.commit(bare, verified, quarantine, hold, now_ms, reason=reason)
+            accepted = await self._repositories.commit(bare, verified, quarantine, hold, now_ms, reason=reason)
+            return dataclasses.replace(accepted, pack_bytes=quarantine.received_bytes, pack_seconds=seconds)
 
     async def _revived(self, repository: RepositoryId, held: Held, terms: Terms) -> FetchOutcome:
         """Seed again what is still here, and what nobody has more of, if its maintainers are such."""

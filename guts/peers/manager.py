@@ -17,11 +17,13 @@ from guts.peers.book import AddressBook, StoredPeer
 from guts.peers.dialling import Dialling, Purpose
 from guts.peers.greeting import Self, UnexpectedMessage, introduce
 from guts.peers.keepalive import KeepAlive
+from guts.peers.mass_fault import MIN_PEERS, Evidence
 from guts.peers.networks import Surroundings, prefix
 from guts.peers.score import Scores
 from guts.peers.slots import Slots
 from guts.peers.state import MAX_REPOSITORIES_PER_PEER, PeerConnection, PeerState, SaidGoodbye
 from guts.peers.upkeep import Upkeep
+from guts.peers.usefulness import UNKNOWN_RATE
 from guts.wire.limits import MAX_RETRY_AFTER_S, PROTOCOL_VERSION
 from guts.wire.messages import Goodbye, GoodbyeCode, Hello, HelloAck, Message, Subscribe
 from guts.wire.secure import Direction
@@ -67,9 +69,9 @@ class PeerManager:
         self.surroundings = Surroundings(own_ips)
         self.book = AddressBook(me.peer, stored, self.surroundings)
         self.connections: dict[ConnectionId, PeerConnection] = {}
-        self._rng = rng
+        self.rng = rng
         self._slots = Slots(limits.max_connections, self.surroundings, rng.randbytes(16))
-        self._keepalive = KeepAlive(limits.keepalive_interval, rng)
+        self._keepalive = KeepAlive(self.connections, limits.keepalive_interval, rng)
         self._dialling = Dialling(bootstrap, self.book, self.surroundings, rng)
         self.upkeep = Upkeep(
             me.peer,
@@ -113,6 +115,20 @@ class PeerManager:
         """Return the ready peers known to hold ``repository``."""
         return [state for c in self.ready() if (state := self.peers[c.peer]) and repository in state.repositories]
 
+    def preference(self, peer: PeerId, now: float) -> float:
+        """Return how gladly ``peer`` is asked for something; below 0: only where nobody else has it."""
+        if self.scores.grey(peer, now):
+            return -1.0
+        state = self.peers.get(peer)
+        return state.usefulness.value if state is not None else UNKNOWN_RATE
+
+    def penalised(self, peer: PeerId, ip: str, now: float) -> bool:
+        """Tell whether ``peer``, who speaks to us from ``ip``, is to be served more slowly than others."""
+        state = self.peers.get(peer)
+        connection = state.connection if state is not None else None
+        since = connection.opened_at if connection is not None else now
+        return peer not in self.scores.trusted and self.scores.penalised(ip, since, now)
+
     def subscribers(self, repository: RepositoryId) -> list[PeerState]:
         """Return the ready peers that want the news of ``repository``."""
         return [state for c in self.ready() if (state := self.peers[c.peer]) and repository in state.subscriptions]
@@ -139,7 +155,7 @@ class PeerManager:
 
     def deadline(self, now: float) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity where nothing is pending."""
-        return max(now, min(self.upkeep.due_at, *self._keepalive.times(self.upkeep.opened()), math.inf))
+        return max(now, min(self.upkeep.due_at, self._keepalive.deadline()))
 
     # --- connections ----------------------------------------------------------------------------------------
 
@@ -213,8 +229,8 @@ class PeerManager:
         """Tell why ``event`` gets no place; or who goes for it, if anybody."""
         if self._stopping:
             return Goodbye(GoodbyeCode.SHUTTING_DOWN, "shutting down")
-        if self.scores.banned(event.peer, now):
-            return Goodbye(GoodbyeCode.BANNED, "banned", self._ban_seconds(event.peer, now))
+        if (banned := self._banned(event.peer, event.address, now)) is not None:
+            return banned
         full = Goodbye(GoodbyeCode.FULL, "no free connection", FULL_RETRY_AFTER)
         taken = list(self.upkeep.opened())
         if event.direction is Direction.OUTBOUND:
@@ -268,7 +284,7 @@ class PeerManager:
                 return [Disconnect(connection.id, goodbye)]
             old.ready = False
             effects.append(Disconnect(old.id, goodbye))
-        self.book.introduced(state, record, reached or state.good)
+        self.book.introduced(state, record, connection.address.ip, reached or state.good)
         state.reached = state.reached or reached is not None
         state.misses = 0
         state.capabilities = hello.capabilities
@@ -301,7 +317,7 @@ class PeerManager:
     ) -> tuple[PeerConnection, list[Effect]]:
         """Forget a connection; count the fault where its end was one."""
         connection = self.connections.pop(connection_id)
-        effects = self.fault(connection.peer, error, now) if isinstance(error, PeerFault) else []
+        effects = self.fault(connection.peer, error, now, connection) if isinstance(error, PeerFault) else []
         state = self.peers.get(connection.peer)
         if state is not None and state.connection is connection:
             state.connection = None
@@ -323,15 +339,33 @@ class PeerManager:
         worthy = self.upkeep.worthy(state)
         self._dialling.failed(connection.dialled, state, now, worthy=worthy, lasted=lasted, at_least=after)
 
-    def fault(self, peer: PeerId, error: PeerFault, now: Now) -> list[Effect]:
-        """Count ``error`` against ``peer``; close its connections where it has had enough faults."""
-        effects: list[Effect] = [*self.scores.count(peer, error, now)]
+    def fault(self, peer: PeerId, error: PeerFault, now: Now, ended: PeerConnection | None = None) -> list[Effect]:
+        """Count ``error`` against ``peer``; close its connections where it has had enough faults.
+
+        Args:
+            ended: the connection of the peer that ended in it.
+        """
+        everywhere = [*self.connections.values(), *([ended] if ended is not None else [])]
+        addresses = {connection.address for connection in everywhere if connection.peer == peer}
+        effects: list[Effect] = [*self.scores.count(peer, error, now, self._evidence(everywhere, now), addresses)]
         if not (self.scores.banned(peer, now.mono) or error.severity is Severity.FATAL):
             return effects
         goodbye = Goodbye(GoodbyeCode.PROTOCOL_FAULT, "too many faults", self._ban_seconds(peer, now.mono))
         return effects + [
             Disconnect(connection.id, goodbye) for connection in self.upkeep.opened() if connection.peer == peer
         ]
+
+    def close_banned(self, now: float) -> list[Effect]:
+        """Say goodbye to everybody who is connected and is not to be: the operator has banned somebody."""
+        return [
+            Disconnect(connection.id, refusal)
+            for connection in self.upkeep.opened()
+            if (refusal := self._banned(connection.peer, connection.address, now)) is not None
+        ]
+
+    def _evidence(self, connections: Iterable[PeerConnection], now: Now) -> Evidence:
+        dialled = {c.peer for c in connections if c.was_ready and c.direction is Direction.OUTBOUND}
+        return Evidence(dialled, self.clock_offset(now) if len(dialled) >= MIN_PEERS else None)
 
     def subscribe(self, connection: PeerConnection, message: Subscribe) -> None:
         """Note whose news the peer wants; past the bound nothing more is noted."""
@@ -343,8 +377,16 @@ class PeerManager:
 
     def tick(self, now: Now) -> list[Effect]:
         """Send the Pings that are due, let go of the dead and the mute, dial where connections are missing."""
-        effects = self._keepalive.tick(self.upkeep.opened(), now.mono)
+        effects: list[Effect] = [*self.scores.look(self._evidence(self.connections.values(), now), now)]
+        effects += self._keepalive.tick(now.mono)
         return effects if self._stopping else [*effects, *self.upkeep.tick(now.mono)]
 
+    def _banned(self, peer: PeerId, address: Address, now: float) -> Goodbye | None:
+        if self.scores.banned(peer, now):
+            return Goodbye(GoodbyeCode.BANNED, "banned", self._ban_seconds(peer, now))
+        if self.scores.refuses(address, now):
+            return Goodbye(GoodbyeCode.BANNED, "banned", MAX_RETRY_AFTER_S)
+        return None
+
     def _ban_seconds(self, peer: PeerId, now: float) -> int:
-        return min(math.ceil(self.scores.ban_left(peer, now)), MAX_RETRY_AFTER_S)
+        return math.ceil(min(self.scores.ban_left(peer, now), MAX_RETRY_AFTER_S))

@@ -22,6 +22,7 @@ from guts.limits import Limits
 from guts.wire.messages import (
     Error,
     GetObjects,
+    GetPeers,
     GetReceipt,
     GetRefs,
     GitService,
@@ -35,6 +36,7 @@ from guts.wire.messages import (
     NewProof,
     NewRepository,
     Objects,
+    Peers,
     Ping,
     Pong,
     Prune,
@@ -67,11 +69,11 @@ def class_of(message: Message) -> MessageClass:
             return MessageClass.CONTROL
         case Gossip() | NewCommit() | NewProof() | NewRepository() | Subscribe() | Prune() | Graft():
             return MessageClass.GOSSIP
-        case GetRefs() | GetReceipt():
+        case GetRefs() | GetReceipt() | GetPeers():
             return MessageClass.REFS
         case GetObjects() | GitService():
             return MessageClass.OBJECTS
-        case Refs() | Objects() | Receipt() | Error():
+        case Refs() | Objects() | Receipt() | Peers() | Error():
             return MessageClass.ANSWERS
         case _:
             assert_never(message)
@@ -125,10 +127,11 @@ class Rates:
     """The buckets of every peer that has used anything lately, and those that all share.
 
     Args:
-        penalised: tells whether a key was banned lately at this address (an IP in text) or near it, at a time.
+        penalised: tells whether somebody was banned lately at this address of a peer (an IP in text) or near it, at a
+            time.
     """
 
-    def __init__(self, limits: Limits, penalised: Callable[[str, float], bool]) -> None:
+    def __init__(self, limits: Limits, penalised: Callable[[PeerId, str, float], bool]) -> None:
         self._limits = limits
         self._penalised = penalised
         self._peers: OrderedDict[PeerId, _Debts] = OrderedDict()
@@ -142,7 +145,7 @@ class Rates:
             size: with what came on streams that the peer opened.
         """
         debts = self._of(peer, now)
-        cost = PENALTY if self._penalised(ip, now) else 1.0
+        cost = PENALTY if self._penalised(peer, ip, now) else 1.0
         return max(
             self._take(debts.classes[kind], kind, cost, now),
             self._take(debts.bytes, "bytes", cost * size, now),

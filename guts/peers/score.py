@@ -8,15 +8,23 @@ Times are monotonic in here, and milliseconds of the node's *running time* in wh
 its runs together. So no jump of the wall clock bans or frees anybody, in this run or between two.
 """
 
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from enum import StrEnum
+from typing import ClassVar, Final
 
+from guts.addresses import Address, BanSubject
 from guts.clock import Now
-from guts.effects import KeptScore, Persist, ScoreChanged
-from guts.errors import PeerFault, Severity
+from guts.effects import BanKept, KeptScore, Persist, ScoreChanged
+from guts.errors import ExitStatus, PeerFault, Severity, UsageError
 from guts.ids import PeerId
+from guts.peers.bans import OperatorBan, OperatorBans
+from guts.peers.mass_fault import NO_EVIDENCE, WINDOW, Evidence, MassFaultGuard, Sign
+from guts.peers.penalties import Penalties
+
+log = logging.getLogger(__name__)
 
 HALF_LIFE: Final = 600.0
 """Seconds."""
@@ -39,8 +47,56 @@ MAX_BAN_SECONDS: Final = 30 * 24 * 3600.0
 REPEATS_KEPT: Final = 7 * 24 * 3600.0
 """Seconds after the end of a shut-out or ban in which the next one counts as a repeat."""
 
+MINOR_UP_TO: Final = 15.0
+"""Minor faults add nothing above it: a relay may not know better, and whoever signs bad records for many repositories
+must not be able to make those who pass them on grey."""
+
 MAX_TRACKED: Final = 10_000
 """Peers with a fault that are remembered in memory; the lowest is forgotten first, the banned last."""
+
+
+MASS_FAULT: Final = "MASS_FAULT"
+"""Reason in the ledger: what was counted of late is taken back, for this node was the broken one."""
+
+UNBANNED: Final = "UNBANNED"
+"""Reason in the ledger: the operator has forgiven the peer."""
+
+
+class TrustedPeer(UsageError):
+    """The operator wants a peer banned that the config trusts."""
+
+    code: ClassVar[str] = "TRUSTED_PEER"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+    def __init__(self, peer: BanSubject) -> None:
+        super().__init__(f"{peer} is in network.trusted_peers", hint="take it out of the config and restart the node")
+
+
+class Bar(StrEnum):
+    """Why a peer is not let in."""
+
+    SHUT_OUT = "shut out"
+    BANNED = "banned"
+    BY_OPERATOR = "banned by the operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How this node sees a peer, for people.
+
+    Attributes:
+        bar: why it is not let in; ``None``: it is.
+        left: seconds until it is let in; infinity: never.
+        shut_outs, bans: how many there were in a row.
+    """
+
+    fault: float
+    grey: bool
+    trusted: bool
+    bar: Bar | None
+    left: float
+    shut_outs: int
+    bans: int
 
 
 @dataclass(slots=True)
@@ -60,22 +116,39 @@ class _Fault:
 
 
 class Scores:
-    """The fault of every peer that has one."""
+    """The fault of every peer that has one, and whom the operator keeps out.
+
+    Attributes:
+        trusted: peers of the operator.
+        bans: by the operator.
+        guard: whether bans for faults are suspended.
+    """
 
     def __init__(
-        self, stored: Iterable[KeptScore], now: Now, ran: int = 0, trusted: frozenset[PeerId] = frozenset()
+        self,
+        stored: Iterable[KeptScore],
+        now: Now,
+        ran: int = 0,
+        trusted: frozenset[PeerId] = frozenset(),
+        bans: Iterable[BanKept] = (),
     ) -> None:
-        """Take over what the database remembers, at most ``MAX_TRACKED`` of it.
+        """Take over what the database remembers; of faults, at most ``MAX_TRACKED``.
 
         Args:
             ran: for how long the node has run before ``now``, in ms.
             trusted: peers of the operator: their faults are counted and have no consequence.
+            bans: by the operator.
         """
         self._zero = now.mono - ran / 1000
-        self._trusted = trusted
+        self.trusted = trusted
+        self.bans = OperatorBans(bans, self._zero)
+        self.guard = MassFaultGuard()
+        self._penalties = Penalties()
         faults = [(kept.peer, self._taken_over(kept)) for kept in stored]
         faults.sort(key=lambda item: (item[1].barred_until > now.mono, item[1].at_time(now.mono)), reverse=True)
         self._faults = dict(faults[:MAX_TRACKED])
+
+    # --- questions ------------------------------------------------------------------------------------------
 
     def ran(self, now: float) -> int:
         """Return for how long the node has run at ``now`` (monotonic seconds), all its runs together, in ms."""
@@ -88,28 +161,126 @@ class Scores:
 
     def grey(self, peer: PeerId, now: float) -> bool:
         """Tell whether ``peer`` is let in and no more: others are asked first, and its gossip is not listened to."""
-        return peer not in self._trusted and self.value(peer, now) >= GREY_AT
+        return peer not in self.trusted and self.value(peer, now) >= GREY_AT
 
     def banned(self, peer: PeerId, now: float) -> bool:
-        """Tell whether ``peer`` is shut out or banned at ``now``."""
+        """Tell whether ``peer`` is not let in at ``now``: shut out, or banned for faults or by the operator."""
         return self.ban_left(peer, now) > 0.0
 
     def ban_left(self, peer: PeerId, now: float) -> float:
-        """Return the seconds until ``peer`` is let in; 0.0 where it is."""
-        fault = self._faults.get(peer)
-        return max(0.0, fault.barred_until - now) if fault is not None and peer not in self._trusted else 0.0
+        """Return the seconds until ``peer`` is let in; 0.0 where it is, infinity where it never is."""
+        return self.standing(peer, now).left
 
-    def count(self, peer: PeerId, error: PeerFault, now: Now) -> list[Persist]:
-        """Add what ``error`` costs to the fault of ``peer``; shut it out, or ban it, where that is too much."""
+    def refuses(self, address: Address, now: float) -> bool:
+        """Tell whether the operator lets nobody in from ``address``."""
+        return self.bans.of_address(address, now) is not None
+
+    def penalised(self, ip: str, since: float, now: float) -> bool:
+        """Tell whether who has come from ``ip`` at ``since`` is to be served more slowly at ``now``.
+
+        Somebody from there, or from near it, was banned lately. All times are monotonic seconds.
+        """
+        return self._penalties.penalised(ip, since, now)
+
+    def standing(self, peer: PeerId, now: float) -> Standing:
+        """Return how this node sees ``peer``."""
+        fault, trusted = self._faults.get(peer, _Fault()), peer in self.trusted
+        bar, left = None, 0.0
+        if not trusted:
+            if fault.barred_until > now:
+                bar, left = Bar.BANNED if fault.banned else Bar.SHUT_OUT, fault.barred_until - now
+            ban = self.bans.get(peer, now)
+            if ban is not None and ban.until - now > left:
+                bar, left = Bar.BY_OPERATOR, ban.until - now
+        repeats = now < fault.repeats_until
+        return Standing(
+            fault.at_time(now),
+            self.grey(peer, now),
+            trusted,
+            bar,
+            left,
+            fault.shut_outs if repeats else 0,
+            fault.bans if repeats else 0,
+        )
+
+    def barred(self, now: float) -> Iterator[tuple[PeerId, Bar, float]]:
+        """Yield who is shut out or banned for faults, and for how many seconds yet."""
+        for peer, fault in self._faults.items():
+            if fault.barred_until > now and peer not in self.trusted:
+                yield peer, Bar.BANNED if fault.banned else Bar.SHUT_OUT, fault.barred_until - now
+
+    # --- changes --------------------------------------------------------------------------------------------
+
+    def count(
+        self,
+        peer: PeerId,
+        error: PeerFault,
+        now: Now,
+        evidence: Evidence = NO_EVIDENCE,
+        addresses: Iterable[Address] = (),
+    ) -> list[Persist]:
+        """Add what ``error`` costs to the fault of ``peer``; shut it out, or ban it, where that is too much.
+
+        Args:
+            evidence: tells whether it may be this node that is broken; then nothing is added.
+            addresses: where the peer was connected from.
+        """
         if error.severity is Severity.NETWORK:
             return []
+        self.guard.note(peer, evidence, now.mono)
+        effects = self.look(evidence, now)
+        suspended = self.guard.up(now.mono)
         before = self._faults.get(peer, _Fault())
-        fault = _Fault(before.at_time(now.mono) + error.severity, now.mono, before.barred_until, before.banned)
+        value = before.at_time(now.mono)
+        cost = 0.0 if suspended else float(error.severity)
+        if error.severity is Severity.MINOR:
+            cost = min(cost, max(0.0, MINOR_UP_TO - value))
+        fault = _Fault(value + cost, now.mono, before.barred_until, before.banned)
         if now.mono < before.repeats_until:
             fault.shut_outs, fault.bans, fault.repeats_until = before.shut_outs, before.bans, before.repeats_until
-        seconds = 0.0 if peer in self._trusted else _bar(fault, now.mono)
+        seconds = 0.0 if suspended or peer in self.trusted else _bar(fault, now.mono)
+        if seconds:
+            for address in addresses:
+                self._penalties.add(address.ip, now.mono)
         self._keep(peer, fault, now.mono)
-        return [self._changed(peer, fault, float(error.severity), error.code, seconds, now)]
+        return [*effects, self._changed(peer, fault, cost, error.code, seconds, now)]
+
+    def look(self, evidence: Evidence, now: Now) -> list[Persist]:
+        """Let the guard judge; where it comes up, forgive what was counted of late."""
+        if not self.guard.look(evidence, now.mono):
+            return []
+        if self.guard.sign is Sign.CLOCK:
+            why = f"its clock is {abs(evidence.clock_offset_ms or 0) / 60_000:.0f} min off from its peers'"
+        else:
+            why = f"{self.guard.faulty} of {self.guard.of} peers seem faulty: its clock, disk or version may be wrong"
+        log.warning("this node seems to be broken, and bans nobody for now: %s", why)
+        late = [peer for peer, fault in self._faults.items() if fault.value and now.mono - fault.at < WINDOW]
+        return [effect for peer in late for effect in self.forgive(peer, MASS_FAULT, now)]
+
+    def forgive(self, peer: PeerId, reason: str, now: Now) -> list[Persist]:
+        """Take the faults of ``peer`` back, and a bar for them; nothing where there are none."""
+        before = self._faults.get(peer)
+        if before is None:
+            return []
+        fault = _Fault(0.0, now.mono)
+        if reason == MASS_FAULT and now.mono < before.repeats_until:
+            barred = before.barred_until > now.mono
+            fault.shut_outs = before.shut_outs - (barred and not before.banned)
+            fault.bans = before.bans - (barred and before.banned)
+            fault.repeats_until = before.repeats_until
+        self._faults[peer] = fault
+        return [self._changed(peer, fault, -before.at_time(now.mono), reason, 0.0, now)]
+
+    def ban(self, wanted: OperatorBan, now: float, *, merge: bool) -> list[Persist]:
+        """Let nobody of ``wanted`` in; see ``OperatorBans.ban``.
+
+        Raises:
+            TrustedPeer: the config says otherwise.
+            UsageError: as ``OperatorBans.ban``.
+        """
+        if wanted.subject in self.trusted:
+            raise TrustedPeer(wanted.subject)
+        return self.bans.ban(wanted, now, merge=merge)
 
     def _changed(self, peer: PeerId, fault: _Fault, change: float, reason: str, seconds: float, now: Now) -> Persist:
         kept = KeptScore(

@@ -8,6 +8,7 @@ from guts.errors import Unavailable
 from guts.events import ConnectionId
 from guts.ids import PeerId, RepositoryId
 from guts.peers.backoff import Backoff
+from guts.peers.usefulness import Usefulness
 from guts.wire.messages import Goodbye, GoodbyeCode
 from guts.wire.secure import Direction
 
@@ -113,6 +114,7 @@ class PeerState:
     subscriptions: set[RepositoryId] = field(default_factory=set)
     capabilities: tuple[str, ...] = ()
     backoff: Backoff = field(default_factory=Backoff)
+    usefulness: Usefulness = field(default_factory=Usefulness)
 
     def holds(self, repository: RepositoryId) -> None:
         """Note that the peer holds ``repository``; past the bound nothing more is noted."""

@@ -7,6 +7,7 @@ from guts.effects import Effect, Reply
 from guts.errors import ExitStatus, UsageError
 from guts.events import (
     AwaitReceipts,
+    Ban,
     Block,
     CommandId,
     CommandReceived,
@@ -16,12 +17,14 @@ from guts.events import (
     Seed,
     SetLimits,
     SyncNow,
+    Unban,
     Unblock,
     Unfollow,
     Unseed,
 )
 from guts.ids import RepositoryId
 from guts.service.admission import Admission
+from guts.service.banning import Banning
 from guts.service.connections import Connections
 from guts.service.news import News
 from guts.service.seeding import Seeding
@@ -47,6 +50,7 @@ class Commands:
     def __init__(
         self,
         connections: Connections,
+        banning: Banning,
         sync: RepoSync,
         receipts: Receipts,
         news: News,
@@ -54,6 +58,7 @@ class Commands:
         seeding: Seeding,
     ) -> None:
         self._connections = connections
+        self._banning = banning
         self._sync = sync
         self._receipts = receipts
         self._news = news
@@ -85,6 +90,10 @@ class Commands:
                 return self._await_receipts(event.command_id, command, now)
             case Connect():
                 return self._connections.connect(event.command_id, command, now)
+            case Ban():
+                return self._banning.ban(event.command_id, command, now)
+            case Unban():
+                return self._banning.unban(event.command_id, command, now)
             case SetLimits(values=values):
                 self._admission.change(values)
                 return [Reply(event.command_id, {})]

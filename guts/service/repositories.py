@@ -4,7 +4,7 @@ import logging
 
 from guts.clock import Now
 from guts.effects import Effect
-from guts.errors import PeerFault
+from guts.errors import PeerFault, StorageFault
 from guts.events import Accepted, Failed, FetchFinished, LookFinished, NothingNew
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
@@ -61,10 +61,15 @@ class Repositories:
         match event.outcome:
             case Failed(error=error):
                 log.debug("fetch of %s from %s failed: %s", event.repository.short, peer.short, error)
+                if not isinstance(error, StorageFault):
+                    self._peers.state(peer).usefulness.failed()
                 if isinstance(error, PeerFault):
                     effects += self._peers.fault(peer, error, now)
                 effects += self._seeding.refused(event.repository, error, now)
-            case Accepted() | NothingNew() if goal is not None:
+            case Accepted(pack_bytes=pack_bytes, pack_seconds=seconds) if goal is not None:
+                self._peers.state(peer).holds(event.repository)
+                self._peers.state(peer).usefulness.served(pack_bytes, seconds)
+            case NothingNew() if goal is not None:
                 self._peers.state(peer).holds(event.repository)
             case _:
                 pass

@@ -1,7 +1,7 @@
 """``Service``: dispatch of events to the components; see the package's docstring."""
 
 import logging
-from typing import assert_never
+from typing import Final, assert_never
 
 from guts.clock import Now
 from guts.effects import (
@@ -40,11 +40,13 @@ from guts.events import (
 from guts.gossip.envelope import envelope
 from guts.gossip.protocol import GossipProtocol
 from guts.limits import Limits
+from guts.peers.exchange import PeerExchange
 from guts.peers.keepalive import pong
 from guts.peers.manager import PeerManager
 from guts.peers.rates import Rates, checks_of
 from guts.peers.state import PeerConnection
 from guts.service.admission import Admission, Admitted
+from guts.service.banning import Banning
 from guts.service.commands import Commands
 from guts.service.connections import Connections
 from guts.service.news import News
@@ -57,6 +59,7 @@ from guts.wire.messages import (
     Error,
     ErrorCode,
     GetObjects,
+    GetPeers,
     GetReceipt,
     GetRefs,
     GitService,
@@ -70,6 +73,7 @@ from guts.wire.messages import (
     NewProof,
     NewRepository,
     Objects,
+    Peers,
     Ping,
     Pong,
     Prune,
@@ -79,6 +83,9 @@ from guts.wire.messages import (
 )
 
 log = logging.getLogger(__name__)
+
+GOSSIP: Final = (Gossip, NewCommit, NewProof, NewRepository)
+"""What is not listened to from a peer that is grey."""
 
 
 class Service:
@@ -93,19 +100,22 @@ class Service:
         peers.upkeep.followed = sync.goals.keys()
         self.receipts = Receipts(sync.requests.next)
         self.limits = limits or Limits()
-        self.rates = Rates(self.limits, lambda ip, now: False)
+        self.rates = Rates(self.limits, peers.penalised)
         self.admission = Admission(self.limits, self.rates)
         self.serving = Serving(peers, sync, self.receipts, self.admission)
         self._inquiries = (sync, sync.readings)
         self._seeding = Seeding(peers, sync, gossip)
         self.news = News(peers, gossip, sync, self.receipts, self.serving, self._seeding)
-        self._connections = Connections(peers, sync, self.receipts, self.serving, self.news)
+        self.exchange = PeerExchange(peers, sync.requests.next, peers.rng)
+        self._connections = Connections(peers, sync, self.receipts, self.serving, self.news, self.exchange)
         self._repositories = Repositories(peers, sync, self.receipts, self.news, self._seeding)
-        self._commands = Commands(self._connections, sync, self.receipts, self.news, self.admission, self._seeding)
+        self._commands = Commands(
+            self._connections, Banning(peers), sync, self.receipts, self.news, self.admission, self._seeding
+        )
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
-        parts = (*self._inquiries, self.receipts, self._connections, self.serving, self.news)
+        parts = (*self._inquiries, self.receipts, self.exchange, self._connections, self.serving, self.news)
         return min(self.peers.deadline(now), *(part.deadline() for part in parts))
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
@@ -196,6 +206,8 @@ class Service:
     def _message(self, connection: PeerConnection, event: MessageReceived, now: Now) -> list[Effect]:
         admitted, waits = self.admission.admit(connection, event, now.mono)
         connection.last_heard = now.mono
+        if isinstance(event.message, GOSSIP) and self.peers.scores.grey(connection.peer, now.mono):
+            return [*waits]
         effects = self._act(connection, admitted, now)
         return [*effects, *waits, *self._checks(connection, effects, now)]
 
@@ -234,6 +246,11 @@ class Service:
                 return self.serving.get_receipt(connection, admitted.of(message))
             case Receipt() as message:
                 return self.receipts.received(connection.id, connection.peer, message, self.sync.committed, now.mono)
+            case GetPeers() as message:
+                return self.exchange.asked(connection, message, now)
+            case Peers() as message:
+                self.exchange.told(connection, message, now)
+                return []
             case Gossip() as message:
                 return self.news.gossip(connection, admitted.of(message), now)
             case NewCommit() | NewProof() as message:
@@ -250,12 +267,13 @@ class Service:
                 return self.peers.goodbye(connection, message)
             case Error() as message:
                 self.receipts.refused(connection.id, message.request)
+                self.exchange.refused(connection.id, message.request)
                 return [effect for part in self._inquiries for effect in part.refused(connection.id, message, now.mono)]
             case message:
                 assert_never(message)
 
     def _woke(self, now: Now) -> list[Effect]:
-        effects = self.peers.tick(now) + self.receipts.tick(now.mono)
+        effects = self.peers.tick(now) + self.receipts.tick(now.mono) + self.exchange.tick(now.mono)
         for part in self._inquiries:
             effects += part.tick(now.mono)
         effects += self.news.tick(now) + self.serving.tick(now.mono)

@@ -185,11 +185,14 @@ def load_ledger(connection: Connection, peer: PeerId) -> list[ScoreChange]:
 def prune_scores(connection: Connection, ran: int, keep: int = KEPT_SCORES, keep_bans: int = KEPT_BANS) -> int:
     """Forget all but the ``keep`` newest scores without a ban in force, and the ``keep_bans`` newest with one.
 
+    Bans by the operator go when they have ended.
+
     Args:
         ran: for how long the node has run, in ms.
 
     Returns how many went.
     """
+    connection.execute(delete(bans).where(bans.c.until <= ran))
     barred = scores.c.barred_until.is_not(None) & (scores.c.barred_until > ran)
     gone = 0
     for kind, kept in ((~barred, keep), (barred, keep_bans)):

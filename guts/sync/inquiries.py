@@ -46,6 +46,13 @@ RETRY_AFTER_REFUSAL: Final = 600.0
 
 G = TypeVar("G", bound=Goal)
 
+Preference = Callable[[PeerId, float], float]
+
+
+def nobody_first(peer: PeerId, now: float) -> float:
+    """Prefer nobody."""
+    return 0.0
+
 
 class UnsolicitedAnswer(PeerFault):
     """An answer to a question that was not asked, or about something that was not asked for."""
@@ -66,6 +73,8 @@ class Inquiries(ABC, Generic[G]):
     Args:
         holders: names the ready peers known to hold a repository.
         next_request: returns an id for a request, one that is not under way with any peer.
+        preference: says how gladly a peer is asked at a time (monotonic seconds), more than others or less; below 0:
+            only where nobody else holds what is wanted.
 
     Attributes:
         goals: by repository.
@@ -77,12 +86,14 @@ class Inquiries(ABC, Generic[G]):
         holders: Callable[[RepositoryId], Iterable[PeerId]],
         rng: random.Random,
         next_request: Callable[[], int],
+        preference: Preference = nobody_first,
     ) -> None:
         self.goals: dict[RepositoryId, G] = {}
         self.fetches = Fetches()
         self._holders = holders
         self._rng = rng
         self._next_request = next_request
+        self._preference = preference
         self._questions = Questions(self._query, next_request)
         self._pages = Pages()
         self._agenda = Agenda()
@@ -162,9 +173,14 @@ class Inquiries(ABC, Generic[G]):
             goal = self.goals.get(repository)
             if goal is None or peer in goal.asking or not goal.willing(peer, now):
                 continue
+            if self._preference(peer, now) < 0.0 and self._better_known(repository, now):
+                continue
             if self._questions.add(peer, repository):
                 goal.asking.add(peer)
         return [*self._questions.send(peer, now)]
+
+    def _better_known(self, repository: RepositoryId, now: float) -> bool:
+        return any(self._preference(holder, now) >= 0.0 for holder in self._holders(repository))
 
     def _query(self, peer: PeerId, repository: RepositoryId) -> RefsQuery | None:
         goal = self.goals.get(repository)
@@ -348,7 +364,7 @@ class Inquiries(ABC, Generic[G]):
 
     def _ask_others(self, goal: G, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        for other in self._holders(goal.repository):
+        for other in sorted(self._holders(goal.repository), key=lambda holder: -self._preference(holder, now)):
             effects += self.ask(other, [goal.repository], now)
         return effects
 
@@ -368,7 +384,7 @@ class Inquiries(ABC, Generic[G]):
         for repository in self.fetches.invited():
             goal = self.goals[repository]
             while goal.offers and len(goal.asking) < MAX_INVITED:
-                peer = next(iter(goal.offers))
+                peer = max(goal.offers, key=lambda offering: self._preference(offering, now))
                 del goal.offers[peer]
                 effects += self.ask(peer, [repository], now)
             effects += self._settle(goal, now)

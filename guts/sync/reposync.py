@@ -22,7 +22,7 @@ from guts.events import (
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.fetches import RunningFetch
 from guts.sync.goal import Goal, NoLongerFollowed, Prospect, Waiter
-from guts.sync.inquiries import DoesNotConnect, Inquiries
+from guts.sync.inquiries import DoesNotConnect, Inquiries, Preference, nobody_first
 from guts.sync.policy import Policy
 from guts.sync.questions import RequestIds
 from guts.sync.readings import Readings
@@ -60,6 +60,7 @@ class RepoSync(Inquiries[Goal]):
         rng: random.Random,
         now: float,
         ask_interval: float = ASK_INTERVAL,
+        preference: Preference = nobody_first,
         policy: Policy | None = None,
     ) -> None:
         """Follow what is ``held`` already.
@@ -68,10 +69,11 @@ class RepoSync(Inquiries[Goal]):
             policy: without one, what is asked for explicitly and nothing else.
             holders: names the ready peers known to hold a repository.
             ask_interval: seconds between two rounds of anti-entropy for one repository, ± half.
+            preference: as for ``Inquiries``.
         """
         self.requests = requests = RequestIds()
-        super().__init__(holders, rng, requests.next)
-        self.readings = Readings(holders, rng, requests.next)
+        super().__init__(holders, rng, requests.next, preference)
+        self.readings = Readings(holders, rng, requests.next, preference)
         self.policy = policy or Policy()
         self._prospects: dict[RepositoryId, PeerId] = {}
         self._ask_interval = ask_interval

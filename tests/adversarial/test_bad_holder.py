@@ -277,10 +277,8 @@ async def test_node_takes_a_branch_back_only_where_the_record_says_that_it_is_me
         await replica.shows_what_it_says(maintainer.repository)
     else:
         await _nothing_changes(replica, maintainer, holder)
-        assert await replica.reasons(holder.key.peer_id) == ["FORCED_UNMARKED"]
-        score = await replica.score(holder.key.peer_id)
-        assert score is not None
-        assert score.barred_until is None
+        # Who passed it on may not know: only its author is to blame.
+        assert await replica.score(holder.key.peer_id) is None
 
 
 async def _nothing_changes(replica: RunningNode, maintainer: Maintainer, holder: BadHolder) -> None:

@@ -16,10 +16,11 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from guts.addresses import BootstrapAddress
+from guts.addresses import BanSubject, BootstrapAddress, subject_text
 from guts.api.requests import Json
 from guts.api.server import control_server
 from guts.errors import ExitStatus, GutsError, Unavailable, UsageError
+from guts.events import WantedBan
 from guts.identity import SigningKey
 from guts.ids import AuthorId, ObjectId, PeerId, RepositoryId
 from guts.limits import LIMITS
@@ -81,6 +82,8 @@ class ScriptedControl:
         self.answer: list[bytes | GutsError] = []
         """What git is answered, in pieces, and perhaps the error in which it ends."""
         self.answered = threading.Event()
+        self.banned: list[Json] = []
+        """What ``guts peer bans`` shows."""
         self.held: set[RepositoryId] = set()
         """Repositories that git can fetch."""
         self.lie: dict[str, str] = {}
@@ -356,6 +359,33 @@ class ScriptedControl:
     async def connect(self, address: BootstrapAddress, timeout: float) -> Json:
         self.calls.append(("connect", address, timeout))
         return {"peer": NODE, "seconds": 0.01}
+
+    async def peer(self, peer: PeerId) -> Json:
+        self.calls.append(("peer", peer))
+        return {
+            "peer": str(peer),
+            "state": "not connected",
+            "score": 25.0,
+            "standing": "grey",
+            "left_s": 0.0,
+            "half_life_s": 600.0,
+            "shut_outs": 0,
+            "bans": 0,
+            "ledger": [
+                {"at_ms": NOW_MS, "ago_s": 0.0, "change": 25.0, "total": 25.0, "reason": "RUDE", "barred_s": 0.0}
+            ],
+        }
+
+    async def bans(self) -> list[Json]:
+        return self.banned
+
+    async def ban(self, bans: Sequence[WantedBan], *, merge: bool) -> Json:
+        self.calls.append(("ban", tuple(bans), merge))
+        return {"changed": len(bans), "unchanged": 0, "skipped": 0, "closed": 1}
+
+    async def unban(self, subject: BanSubject) -> Json:
+        self.calls.append(("unban", subject))
+        return {"subject": subject_text(subject), "changed": 0}
 
     async def limits(self) -> list[Json]:
         self.calls.append(("limits",))

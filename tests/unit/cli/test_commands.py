@@ -134,9 +134,19 @@ def test_empty_lists_say_what_comes_next(guts: Guts, control: ScriptedControl) -
 def test_peers_are_listed(guts: Guts, control: ScriptedControl) -> None:
     lines = guts("peer", "ls").out.splitlines()
 
-    assert lines[0].split() == ["PEER", "ADDRESS", "DIRECTION", "STATE", "SINCE", "RTT", "REPOS", "SCORE"]
+    assert lines[0].split() == [
+        "PEER",
+        "ADDRESS",
+        "DIRECTION",
+        "STATE",
+        "SINCE",
+        "RTT",
+        "REPOS",
+        "SCORE",
+        "GREY/BANNED",
+    ]
     assert lines[1].split() == [
-        *(NODE[:12] + "…", "127.0.0.1:9001", "outbound", "connected", "1m", "1s", "0.4", "ms", "1", "0"),
+        *(NODE[:12] + "…", "127.0.0.1:9001", "outbound", "connected", "1m", "1s", "0.4", "ms", "1", "0", "-"),
     ]
     assert len(lines) == 3
 

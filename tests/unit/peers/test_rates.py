@@ -21,7 +21,7 @@ EXPECTED = {"control": (2, 60), "gossip": (10, 1024), "refs": (5, 100), "objects
 
 
 def rates(limits: Limits | None = None, penalised: Sequence[str] = ()) -> Rates:
-    return Rates(limits or Limits(), lambda ip, now: ip in penalised)
+    return Rates(limits or Limits(), lambda peer, ip, now: ip in penalised)
 
 
 @pytest.mark.parametrize("kind", MessageClass)

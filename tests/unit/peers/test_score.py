@@ -18,6 +18,7 @@ from guts.peers.score import (
     MAX_BAN_SECONDS,
     MAX_SHUT_OUT_SECONDS,
     MAX_TRACKED,
+    MINOR_UP_TO,
     REPEATS_KEPT,
     SHUT_OUT_SECONDS,
     Scores,
@@ -85,6 +86,18 @@ def test_one_serious_fault_is_grey_for_three_minutes() -> None:
     assert not scores.grey(OTHER, 0)
 
 
+def test_minor_faults_alone_have_no_consequence() -> None:
+    """Who passes on what a hostile author signed may not know: not even a thousand of them make anybody grey."""
+    scores = Scores([], at(0))
+    for second in range(1_000):
+        scores.count(PEER, Minor("x"), at(second / 10))
+        assert scores.value(PEER, second / 10) <= MINOR_UP_TO
+    assert not scores.grey(PEER, 100)
+    scores.count(PEER, Serious("x"), at(100))
+    assert not scores.banned(PEER, 100)
+    assert change(scores.count(PEER, Minor("x"), at(100))).change == 0.0
+
+
 def test_fault_halves_every_ten_minutes() -> None:
     scores = Scores([], at(0))
     scores.count(PEER, Serious("x"), at(0))
@@ -92,7 +105,7 @@ def test_fault_halves_every_ten_minutes() -> None:
     assert scores.value(PEER, 1200) == 6.25
     assert scores.value(PEER, -5) == 25.0
     assert scores.value(OTHER, 0) == 0.0
-    assert change(scores.count(PEER, Minor("x"), at(600))).score.value == 17.5
+    assert change(scores.count(PEER, Serious("x"), at(600))).score.value == 37.5
 
 
 def test_network_trouble_costs_nothing_and_leaves_no_row() -> None:
@@ -178,7 +191,7 @@ def test_jump_of_the_wall_clock_bans_and_frees_nobody_in_this_run_or_between_two
     later = Now(60.0, WALL + jump)
     assert running.ban_left(PEER, later.mono) == BAN_SECONDS - 60
     serious = change(running.count(OTHER, Minor("x"), later)).score
-    assert serious.value == pytest.approx(25.0 * 0.5**0.1 + 5.0)
+    assert serious.value == pytest.approx(25.0 * 0.5**0.1)
     # The next run begins a minute of running time later, at another monotonic time, with yet another clock.
     again = Scores([kept, serious], Now(5_000.0, WALL - 3 * jump), ran=120_000)
     assert again.ban_left(PEER, 5_000.0) == BAN_SECONDS - 120
@@ -225,7 +238,8 @@ def test_s7_fault_is_never_negative_and_only_faults_raise_it(
         time += pause
         before = scores.value(PEER, time)
         scores.count(PEER, kind("x"), at(time))
-        assert scores.value(PEER, time) == pytest.approx(before + kind.severity)
+        added = min(5.0, max(0.0, MINOR_UP_TO - before)) if kind is Minor else kind.severity
+        assert scores.value(PEER, time) == pytest.approx(before + added)
     assert 0.0 <= scores.value(PEER, time + later) <= scores.value(PEER, time)
 
 
@@ -243,7 +257,7 @@ def test_s7_one_fault_more_never_makes_the_fault_smaller(
     assert every.value(PEER, time + later) >= fewer.value(PEER, time + later) - 1e-9
 
 
-@given(FAULTS, st.floats(0, 100_000))
+@given(FAULTS.map(lambda faults: [fault for fault in faults if fault[0] is not Minor]), st.floats(0, 100_000))
 def test_s7_decay_is_exact(faults: list[tuple[type[PeerFault], float]], later: float) -> None:
     scores, at_times, time = Scores([], at(0)), [], 0.0
     for kind, pause in faults:

@@ -1,0 +1,92 @@
+"""``MassFaultGuard``: when most peers seem faulty at once, this node is the broken one.
+
+A broken disk makes every pack look damaged, a wrong version every message; a clock that is off by a day makes this
+node wrong about what is new. Then nobody is to be banned. Only peers that this node has dialled are looked at: it
+chose them, and any number of others may belong to one person, who could have the bans suspended.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from guts.ids import PeerId
+
+WINDOW: Final = 600.0
+"""Seconds: faults within them are seen together, and the guard stays up for so long after the last sign."""
+
+MIN_PEERS: Final = 5
+"""Of fewer peers most may be hostile by chance."""
+
+MAX_CLOCK_OFFSET_MS: Final = 600_000
+"""Between this clock and the middle one of the peers': records of 10 minutes ahead are let wait by every node."""
+
+
+class Sign(StrEnum):
+    """What made the guard come up."""
+
+    FAULTS = "faults"
+    CLOCK = "clock"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the guard looks at.
+
+    Attributes:
+        dialled: the peers to which a connection that this node dialled is ready.
+        clock_offset_ms: by how much their clocks are ahead of ours, in the middle; ``None``: nobody is there.
+    """
+
+    dialled: Collection[PeerId] = ()
+    clock_offset_ms: int | None = None
+
+
+NO_EVIDENCE: Final = Evidence()
+
+
+class MassFaultGuard:
+    """Whether bans are suspended, and why. Times are monotonic seconds.
+
+    Attributes:
+        sign: what was seen last; ``None``: it has never been up, or came down.
+        since: when it came up.
+        faulty, of: that many of so many peers, at the last sign.
+    """
+
+    def __init__(self) -> None:
+        self.sign: Sign | None = None
+        self.since = 0.0
+        self.faulty = 0
+        self.of = 0
+        self._until = 0.0
+        self._faults: dict[PeerId, float] = {}
+
+    def up(self, now: float) -> bool:
+        """Tell whether bans are suspended at ``now``."""
+        return self.sign is not None and now < self._until
+
+    def note(self, peer: PeerId, evidence: Evidence, now: float) -> None:
+        """Remember a fault of ``peer``, if it is one that was dialled."""
+        if peer in evidence.dialled:
+            self._faults[peer] = now
+
+    def look(self, evidence: Evidence, now: float) -> bool:
+        """Judge; return whether the guard has come up just now."""
+        self._faults = {peer: time for peer, time in self._faults.items() if now - time < WINDOW}
+        faulty, of = len(self._faults), len({*evidence.dialled, *self._faults})
+        if not self.up(now):
+            self.sign = None
+        if of < MIN_PEERS:
+            return False
+        if 2 * faulty > of:
+            sign = Sign.FAULTS
+        elif len(evidence.dialled) >= MIN_PEERS and abs(evidence.clock_offset_ms or 0) > MAX_CLOCK_OFFSET_MS:
+            sign = Sign.CLOCK
+        else:
+            return False
+        came_up = self.sign is None
+        if came_up:
+            self.since = now
+        self.sign, self.faulty, self.of, self._until = sign, faulty, of, now + WINDOW
+        return came_up

@@ -1,0 +1,106 @@
+"""When most peers seem faulty at once, it is this node that is broken: nobody is banned for it."""
+
+import logging
+
+import pytest
+
+from guts.clock import Now
+from guts.effects import ScoreChanged
+from guts.ids import PeerId
+from guts.peers.mass_fault import MAX_CLOCK_OFFSET_MS, MIN_PEERS, WINDOW, Evidence, Sign
+from guts.peers.score import BAN_SECONDS, Scores
+from tests.support.peers import at
+from tests.unit.peers.test_score import Fatal, Minor, Serious
+
+PEERS = [PeerId(bytes([number]) * 32) for number in range(20)]
+
+
+def break_down(scores: Scores, dialled: list[PeerId], faulty: int, now: Now) -> list[ScoreChanged]:
+    """Let the first ``faulty`` peers commit what is fatal; return what is kept of it."""
+    kept = [
+        effect.change for peer in PEERS[:faulty] for effect in scores.count(peer, Fatal("x"), now, Evidence(dialled))
+    ]
+    assert all(isinstance(change, ScoreChanged) for change in kept)
+    return [change for change in kept if isinstance(change, ScoreChanged)]
+
+
+@pytest.mark.parametrize(
+    ("dialled", "faulty", "up"), [(4, 4, False), (5, 2, False), (5, 3, True), (8, 4, False), (8, 5, True)]
+)
+def test_more_than_half_of_at_least_five_bring_the_guard_up(
+    dialled: int, faulty: int, up: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores = Scores([], at(0))
+    kept = break_down(scores, PEERS[:dialled], faulty, at(0))
+    assert scores.guard.up(0) is up
+    banned = [peer for peer in PEERS if scores.banned(peer, 0)]
+    assert banned == ([] if up else PEERS[:faulty])
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == up
+    if up:
+        assert f"{faulty} of {dialled} peers seem faulty" in warnings[0]
+        # All but the last were counted, and are forgiven; the last costs nothing.
+        assert [(change.reason, change.score.value) for change in kept[-faulty:]] == [
+            *[("MASS_FAULT", 0.0)] * (faulty - 1),
+            ("FATAL", 0.0),
+        ]
+        assert sum(change.change for change in kept) == pytest.approx(0.0)
+
+
+def test_any_number_of_those_who_dialled_us_does_not() -> None:
+    scores = Scores([], at(0))
+    break_down(scores, PEERS[15:], 15, at(0))
+    assert not scores.guard.up(0)
+    assert all(scores.banned(peer, 0) for peer in PEERS[:15])
+
+
+def test_one_peer_that_goes_on_and_on_does_not() -> None:
+    scores = Scores([], at(0))
+    for second in range(100):
+        scores.count(PEERS[0], Minor("x"), at(second), Evidence(PEERS[:5]))
+    assert not scores.guard.up(99)
+
+
+def test_while_it_is_up_nothing_is_added_and_it_comes_down_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    scores = Scores([], at(0))
+    break_down(scores, PEERS[:5], 3, at(0))
+    later = at(WINDOW - 1)
+    [kept] = scores.count(PEERS[9], Fatal("x"), later, Evidence(PEERS[:5]))
+    assert isinstance(kept.change, ScoreChanged)
+    assert (kept.change.change, kept.change.score.value, kept.change.barred_ms) == (0.0, 0.0, 0)
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+    ended = at(2 * WINDOW)
+    assert not scores.guard.up(ended.mono)
+    scores.count(PEERS[9], Fatal("x"), ended, Evidence(PEERS[:5]))
+    assert scores.ban_left(PEERS[9], ended.mono) == BAN_SECONDS
+
+
+def test_bans_of_earlier_stay_and_those_of_late_do_not_count_as_repeats() -> None:
+    scores = Scores([], at(0))
+    scores.count(PEERS[10], Fatal("x"), at(0))
+    now = at(WINDOW + 1)
+    break_down(scores, PEERS[:5], 3, now)
+    assert scores.guard.up(now.mono)
+    assert scores.banned(PEERS[10], now.mono)
+    assert [scores.standing(peer, now.mono).bans for peer in PEERS[:3]] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("minutes", [-24 * 60, 24 * 60])
+def test_clock_that_is_off_from_those_of_the_peers_brings_it_up(minutes: int, caplog: pytest.LogCaptureFixture) -> None:
+    scores = Scores([], at(0))
+    scores.count(PEERS[0], Serious("x"), at(0))
+    assert scores.look(Evidence(PEERS[: MIN_PEERS - 1], minutes * 60_000), at(1)) == []
+    assert scores.look(Evidence(PEERS[:MIN_PEERS], MAX_CLOCK_OFFSET_MS), at(1)) == []
+    assert not scores.guard.up(1)
+    [forgiven] = scores.look(Evidence(PEERS[:MIN_PEERS], minutes * 60_000), at(1))
+    assert isinstance(forgiven.change, ScoreChanged)
+    assert (forgiven.change.reason, forgiven.change.score.value) == ("MASS_FAULT", 0.0)
+    assert scores.guard.sign is Sign.CLOCK
+    assert "its clock is 1440 min off" in caplog.text
+    for peer in PEERS[MIN_PEERS:]:
+        scores.count(peer, Fatal("x"), at(2), Evidence(PEERS[:MIN_PEERS], minutes * 60_000))
+    assert not [peer for peer in PEERS if scores.banned(peer, 2)]
+    # The clock is set right.
+    assert scores.look(Evidence(PEERS[:MIN_PEERS], 0), at(3)) == []
+    assert scores.guard.up(3)
+    assert not scores.guard.up(2 + WINDOW)
