@@ -24,7 +24,7 @@ from guts.cli.session import (
 )
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus
-from guts.ids import AuthorId, RepositoryId
+from guts.ids import AuthorId, PeerId, RepositoryId
 
 if TYPE_CHECKING:  # as in guts.cli.session
     from guts.cli.client import ControlClient
@@ -87,7 +87,7 @@ def _seeded(
         name, told = subject if isinstance(subject, AuthorId) else subject.repository, error.told
         lines = [f"{name}  {told.message}", *([f"  hint: {told.hint}"] if told.hint else [])]
         value = {"subject": str(name), "error": told.code, "message": told.message, "hint": told.hint}
-        return value, lines, error.exit_status
+        return value, lines, told.exit_status
 
 
 def _copied(
@@ -207,8 +207,16 @@ unfollow = _author_command(
 @json_option
 @pass_session
 def block(session: Session, as_json: bool, who: str, purge: bool) -> None:
-    """Never take, serve or announce a repository (repo1…), or whatever an author (auth1…) maintains."""
+    """Never take, serve or announce a repository (repo1…), or whatever an author (auth1…) maintains.
+
+    Of a node (node1…) it is guts peer ban --for forever: nothing is taken from it, or given to it.
+    """
     identifier = _blockable(who)
+    if isinstance(identifier, PeerId):
+        body: dict[str, object] = {"bans": [{"subject": str(identifier), "seconds": None, "reason": "guts block"}]}
+        banned = Answer.of(session.client().send("POST", "/v1/bans", body))
+        emit(as_json, banned.json, f"blocked {identifier}" + ("" if banned.number("changed", 0) else ", as before"))
+        return
     path = f"/v1/blocks/{quote(str(identifier))}" + ("?purge=true" if purge else "")
     answer = Answer.of(session.client().send("PUT", path))
     lines = [f"blocked {identifier}" + ("" if answer.flag("new") else ", as before")]
@@ -223,12 +231,19 @@ def block(session: Session, as_json: bool, who: str, purge: bool) -> None:
 def unblock(session: Session, as_json: bool, who: str) -> None:
     """Take an id off the block list; guts seed brings back what was here."""
     identifier = _blockable(who)
+    if isinstance(identifier, PeerId):
+        answer = Answer.of(session.client().send("DELETE", f"/v1/bans?{urlencode({'subject': str(identifier)})}"))
+        was = answer.number("changed", 0) > 0
+        emit(as_json, answer.json, f"no longer blocked: {identifier}" if was else f"{identifier} was not blocked")
+        return
     answer = Answer.of(session.client().send("DELETE", f"/v1/blocks/{quote(str(identifier))}"))
     was = answer.flag("was_blocked")
     emit(as_json, answer.json, f"no longer blocked: {identifier}" if was else f"{identifier} was not blocked")
 
 
-def _blockable(text: str) -> RepositoryId | AuthorId:
+def _blockable(text: str) -> RepositoryId | AuthorId | PeerId:
+    if text.startswith(PeerId.prefix + "1"):
+        return PeerId.parse(text)
     subject = _subject(text)
     return subject if isinstance(subject, AuthorId) else subject.repository
 

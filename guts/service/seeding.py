@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from guts.clock import Now
@@ -29,6 +30,15 @@ JUDGED_SECONDS: Final = 3_600.0
 """Until what was not taken is worth another look; at once where another identity document of it is announced."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """What waits to be looked at; ``identity_hash``, ``holder``: of what was announced on the topic."""
+
+    repository: RepositoryId
+    identity_hash: bytes | None
+    holder: PeerRecord | None
+
+
 class Seeding:
     """Meets repositories, and has those looked at that the policy may want.
 
@@ -40,7 +50,7 @@ class Seeding:
         self._gossip = gossip
         self._sync = sync
         self._policy = sync.policy
-        self._lines: OrderedDict[PeerId, deque[tuple[RepositoryId, bytes | None, PeerRecord | None]]] = OrderedDict()
+        self._lines: dict[PeerId, deque[_Met]] = {}
         self._judged: OrderedDict[RepositoryId, tuple[float, bytes]] = OrderedDict()
 
     # --- what is met ----------------------------------------------------------------------------------------
@@ -70,35 +80,44 @@ class Seeding:
                 self._stand_in_line(peer, repository, None, None)
         return self.look(now)
 
-    def gone(self, peer: PeerId) -> None:
-        """Forget what ``peer``, whose connection is gone, has told of."""
-        self._lines.pop(peer, None)
-
     def look(self, now: Now) -> list[Effect]:
         """Look at what waits, as far as there is room; to be called when there may be more."""
         effects: list[Effect] = []
         for peer in list(self._lines):
-            while (line := self._lines.get(peer)) and self._sync.may_consider(peer):
-                repository, identity_hash, holder = line.popleft()
-                if not line:
-                    del self._lines[peer]
-                if repository in self._sync.goals or not self.wants(repository, identity_hash, now):
+            line = self._lines.pop(peer)
+            if self._peers.connection_to(peer) is None:
+                continue
+            asked: list[RepositoryId] = []
+            found: list[Effect] = []
+            while line and self._sync.may_consider(peer):
+                met = line.popleft()
+                if met.repository in self._sync.goals or not self.wants(met.repository, met.identity_hash, now):
                     continue
-                self._sync.consider(repository, peer, identity_hash, now.mono)
-                effects += self._sync.ask(peer, [repository], now.mono)
-                if holder is not None and holder.peer not in (peer, self._peers.me.peer):
-                    self._peers.state(holder.peer).holds(repository)
-                    effects += self._sync.holder_found(repository, holder.peer, holder.addresses, now.mono)
-            if peer in self._lines:
-                self._lines.move_to_end(peer)
+                self._sync.consider(met.repository, peer, met.identity_hash, now.mono)
+                asked.append(met.repository)
+                found += self._holder(met, peer, now)
+            effects += [*self._sync.ask(peer, asked, now.mono), *found]
+            if line:
+                # Its next turn comes after those of the others.
+                self._lines[peer] = line
         return effects
+
+    def _holder(self, met: _Met, teller: PeerId, now: Now) -> list[Effect]:
+        """Ask, or dial, who says that it holds what ``teller`` announced."""
+        holder = met.holder
+        if holder is None or holder.peer in (teller, self._peers.me.peer):
+            return []
+        if self._peers.scores.banned(holder.peer, now.mono):
+            return []
+        self._peers.state(holder.peer).holds(met.repository)
+        return self._sync.holder_found(met.repository, holder.peer, holder.addresses, now.mono)
 
     def _stand_in_line(
         self, peer: PeerId, repository: RepositoryId, identity_hash: bytes | None, holder: PeerRecord | None
     ) -> None:
         line = self._lines.setdefault(peer, deque())
         if len(line) < MAX_WAITING_PER_PEER:
-            line.append((repository, identity_hash, holder))
+            line.append(_Met(repository, identity_hash, holder))
 
     # --- what came of it ------------------------------------------------------------------------------------
 
