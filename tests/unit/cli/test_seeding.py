@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from guts.cli.answer import Answer
 from guts.errors import ExitStatus
 from guts.events import WantedBan
 from guts.ids import AuthorId, PeerId
@@ -32,7 +33,7 @@ def test_dry_run_of_what_no_quota_allows_exits_with_the_quota(guts: Guts, contro
     ran = guts("seed", "--dry-run", REPOSITORY)
     assert ran.status == ExitStatus.QUOTA
     assert ran.out.splitlines()[-2:] == ["allowed       no: it takes too much", "hint: more disk"]
-    assert guts("seed", "--dry-run", "--json", REPOSITORY).json["allowed"] is False
+    assert Answer.of(guts("seed", "--dry-run", "--json", REPOSITORY).json).json["allowed"] is False
 
 
 def test_seed_of_an_author_follows(guts: Guts, control: ScriptedControl) -> None:
@@ -77,4 +78,4 @@ def test_seeding_says_why_each_repository_is_here_and_what_the_quotas_hold(
     assert "by policy     1 of 9 repositories" in lines
     assert any(line.startswith("free") and "LOW, nothing is fetched" in line for line in lines)
     assert lines[-1].endswith("announced by anybody (seeding.repositories = true)")
-    assert guts("seeding", "--json").json["taken"] == 1
+    assert Answer.of(guts("seeding", "--json").json).number("taken") == 1
