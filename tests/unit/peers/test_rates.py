@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from guts.effects import Candidate
 from guts.ids import PeerId
 from guts.limits import DEFAULTS, Limits
+from guts.peers.penalties import PENALTY
 from guts.peers.rates import (
     MAX_PEERS,
-    PENALTY,
     MessageClass,
     Rates,
     TokenBucket,
@@ -30,7 +30,7 @@ EXPECTED = {"control": (2, 60), "gossip": (10, 1024), "refs": (5, 100), "objects
 
 
 def rates(limits: Limits | None = None, penalised: Sequence[str] = ()) -> Rates:
-    return Rates(limits or Limits(), lambda peer, ip, now: ip in penalised)
+    return Rates(limits or Limits(), lambda peer, ip, now: PENALTY if ip in penalised else 1.0)
 
 
 @pytest.mark.parametrize("kind", MessageClass)
@@ -73,6 +73,8 @@ def test_where_a_key_was_banned_everything_costs_ten_times_as_much() -> None:
     assert [buckets.spend(ONE, HERE, MessageClass.REFS, 0, 0.0) for _ in range(burst)] == [0.0] * burst
     assert buckets.spend(ONE, HERE, MessageClass.REFS, 0, 0.0) == pytest.approx(PENALTY / 5)
     assert buckets.spend(OTHER, THERE, MessageClass.REFS, 0, 0.0) == 0.0
+    # Another key at the same place pays out of the same purse.
+    assert buckets.spend(OTHER, HERE, MessageClass.REFS, 0, 0.0) == pytest.approx(2 * PENALTY / 5)
     # What all share is not used up faster by it.
     assert buckets.spend(ONE, HERE, MessageClass.GOSSIP, 4 << 20, 0.0) > 0
     assert buckets.used(0.0)["total_bytes_burst"] == 4 << 20
