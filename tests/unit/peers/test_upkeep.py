@@ -104,7 +104,8 @@ def test_feeler_goes_every_two_minutes_and_leaves_again() -> None:
     bench = Bench(*[stored(n, reached=False) for n in range(20, 40)])
     bench.full()
     assert bench.tick(0) == []
-    times, time = [], 0.0
+    times: list[float] = []
+    time = 0.0
     while len(times) < 10:
         time = bench.peers.deadline(time + 0.01)
         for connection in bench.peers.ready():
