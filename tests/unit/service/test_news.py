@@ -245,7 +245,7 @@ def test_teller_that_is_gone_is_not_asked() -> None:
     bench.time = WAIT
     assert [effect for effect in bench.handle(Woke()) if isinstance(effect, Send)][-2:] == [
         Send(C2, Graft(R, AUTHOR)),
-        Send(C2, GetRefs(4, (QUERY,))),
+        Send(C2, GetRefs(5, (QUERY,))),
     ]
 
 
