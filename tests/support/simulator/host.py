@@ -86,7 +86,7 @@ def make_service(host: Host, now: Now, rng: random.Random) -> Service:
         Self(host.key.peer_id, "guts/sim", CAPABILITIES, rng.randbytes(8)),
         make_record(host, now),
         Limits(settings.max_connections, settings.keepalive),
-        Scores(list(disk.faults.values()), now, int(now.mono * 1000), bans=list(disk.bans.values())),
+        Scores(disk.faults.values(), now, int(now.mono * 1000), frozenset(), disk.bans.values()),
         list(disk.peers.values()),
         settings.doors,
         rng,
@@ -98,5 +98,6 @@ def make_service(host: Host, now: Now, rng: random.Random) -> Service:
         rng,
         now.mono,
         settings.ask_interval,
+        peers.preference,
     )
     return Service(peers, GossipProtocol(rng), sync)
