@@ -1,7 +1,7 @@
 """News spreads: who hears of a new commit, and who is told twice (few).
 
 The news of a repository travel along a tree among those who follow it (Plumtree: Leitão, Pereira, Rodrigues, "Epidemic
-Broadcast Trees", 2007), one tree for each repository. A link between two who follow it is *eager* at first: a
+Broadcast Trees", 2007), one tree for each author. A link between two who follow the repository is *eager* at first: a
 NewCommit crosses it with its record inside. Who gets a record that another link has brought already answers
 ``Prune``, and the link is *lazy* from then on: a NewCommit without the record crosses it, when the teller has
 committed. What is left of eager links is a tree of the fastest ones. Where it breaks, a lazy link tells of what did not

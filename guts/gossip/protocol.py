@@ -98,7 +98,7 @@ class GossipProtocol:
         if whole == envelope(brief(news)):
             return []
         self._seen.meet(message_id(whole), now)
-        return self._send(news, whole, self.trees.eager(news.repository, listeners))
+        return self._send(news, whole, self.trees.eager((news.repository, news.author), listeners))
 
     def tell(self, news: NewCommit, listeners: Iterable[ConnectionId]) -> list[Send]:
         """Return the sends of ``news`` in short to those who lack it, over links of both kinds."""
@@ -125,6 +125,6 @@ class GossipProtocol:
         self.missing.drop_link(link)
 
     def drop_topic(self, repository: RepositoryId) -> None:
-        """Forget the tree of a repository that is no longer followed."""
+        """Forget the trees of a repository that is no longer followed."""
         self.trees.drop_topic(repository)
         self.missing.here(repository)

@@ -11,6 +11,7 @@ from typing import ClassVar, Final, final
 from guts.addresses import Address
 from guts.errors import GutsError, PeerFault, Unavailable
 from guts.ids import PeerId
+from guts.net.reader import PeerSilent, SocketReader
 from guts.net.stream import Stream, StreamFailed
 from guts.noise.cipher import TAG_LENGTH
 from guts.wire.codec import UnknownMessage
@@ -61,12 +62,6 @@ class ConnectionLost(Unavailable):
     code: ClassVar[str] = "CONNECTION_LOST"
 
 
-class PeerSilent(Unavailable):
-    """The other side sent nothing, or took nothing, for too long."""
-
-    code: ClassVar[str] = "PEER_SILENT"
-
-
 @final
 class TcpConnection:
     """An authenticated connection. Made by ``dial`` or ``Listener``; lives while ``run`` runs.
@@ -94,6 +89,7 @@ class TcpConnection:
         self.remote = remote
         self.closed_by: GutsError | None = None
         self._socket = sock
+        self._reader = SocketReader(sock, READ_BYTES, SILENCE_TIMEOUT)
         self._running = False
         self._connection = connection
         self._early = early
@@ -224,6 +220,7 @@ class TcpConnection:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def _end(self) -> None:
+        self._reader.close()
         self._socket.close()
         self._closed.set()
         for stream in self._streams.values():
@@ -236,8 +233,9 @@ class TcpConnection:
         self._handle(self._early)
         while True:
             await self._pending_at_most(MAX_PENDING_MESSAGES)
-            await asyncio.sleep(max(0.0, self._paused_until - asyncio.get_running_loop().time()))
-            data = await self._receive_some()
+            if (pause := self._paused_until - asyncio.get_running_loop().time()) > 0.0:
+                await asyncio.sleep(pause)
+            data = await self._reader.read()
             if not data:
                 break
             self._handle(self._connection.receive_data(data))
@@ -322,7 +320,8 @@ class TcpConnection:
             self._pending_changed.set()
             if self._connection.consumed(0, event.charge):
                 self._to_send.set()
-            await asyncio.sleep(0)  # thousands of messages may wait: others get their turn between any two
+            if self._pending:
+                await asyncio.sleep(0)  # thousands of messages may wait: others get their turn between any two
 
     async def _write(self) -> None:
         while True:
@@ -333,7 +332,8 @@ class TcpConnection:
                 for stream in list(self._streams.values()):
                     stream.socket_took_some()
                     self._drop_if_done(stream)
-                await asyncio.sleep(0)  # as in _read
+                if self._connection.wants_to_send():
+                    await asyncio.sleep(0)  # a socket that takes all would never let another task run
             if closing:
                 # Half-closed: a socket closed with unread bytes would reset, and could lose the Goodbye.
                 self._socket.shutdown(socket.SHUT_WR)
@@ -341,17 +341,6 @@ class TcpConnection:
             if not data:
                 self._to_send.clear()
                 await self._to_send.wait()
-
-    async def _receive_some(self) -> bytes:
-        try:
-            return self._socket.recv(READ_BYTES)
-        except BlockingIOError:
-            pass
-        try:
-            async with asyncio.timeout(SILENCE_TIMEOUT):
-                return await asyncio.get_running_loop().sock_recv(self._socket, READ_BYTES)
-        except TimeoutError:
-            raise PeerSilent(f"nothing came for {SILENCE_TIMEOUT:.0f} s") from None
 
     async def _send_all(self, data: bytes) -> None:
         try:

@@ -8,11 +8,10 @@ floods waits in a line of its own. The driver itself posts nothing while it hand
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import Callable, Coroutine, Iterable
-from typing import ClassVar, Final, Protocol, assert_never
+from typing import ClassVar, Final, assert_never
 
-from guts.addresses import Address, BootstrapAddress
+from guts.addresses import BootstrapAddress
 from guts.clock import Now
 from guts.effects import (
     Dial,
@@ -61,9 +60,10 @@ from guts.events import (
     VettedRecord,
     Woke,
 )
-from guts.ids import PeerId, RepositoryId
+from guts.ids import RepositoryId
 from guts.net.stream import StreamFailed
 from guts.net.tcp import TcpConnection
+from guts.node.dials import DialAddress, reach
 from guts.node.git_service import GitServer
 from guts.node.object_listing import list_objects
 from guts.node.persistence import Persistence
@@ -74,7 +74,7 @@ from guts.node.repositories import Repositories
 from guts.node.transfers import Transfers
 from guts.service.service import Service
 from guts.wire.codec import UnknownMessage
-from guts.wire.messages import Goodbye, GoodbyeCode, Message, Receipt, RefsAnswer
+from guts.wire.messages import Goodbye, Message, Receipt, RefsAnswer
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,6 @@ MIN_WAIT: Final = 0.01
 """Seconds: timers are no finer, so that a deadline that is missed by a hair costs one turn, not a hundred."""
 
 MAX_WAIT: Final = 3600.0
-RESOLVE_TIMEOUT: Final = 5.0
 MAX_LOADS: Final = 8
 """Answers to GetRefs being put together at a time, 4 MiB each and what they are read from; others wait their turn."""
 
@@ -97,28 +96,10 @@ CLOSE_TIMEOUT: Final = 2.0
 """Seconds for all connections together to say goodbye at the end."""
 
 
-class Unresolvable(Unavailable):
-    """A host name leads nowhere."""
-
-    code: ClassVar[str] = "UNRESOLVABLE"
-
-
-class NoAnswer(Unavailable):
-    """A dial took longer than the operator's ``connection_timeout``."""
-
-    code: ClassVar[str] = "TIMED_OUT"
-
-
 class Gone(Unavailable):
     """The connection went away before the work over it began."""
 
     code: ClassVar[str] = "CONNECTION_LOST"
-
-
-class DialAddress(Protocol):
-    """Opens an authenticated connection; see ``guts.net.dial.dial``."""
-
-    async def __call__(self, address: Address, *, expected: PeerId | None) -> TcpConnection: ...
 
 
 class Driver:
@@ -229,6 +210,8 @@ class Driver:
             self._next_wake = now + MIN_WAIT
             await asyncio.sleep(0)
             return Woke(), None
+        if not self._queue.empty():
+            return self._queue.get_nowait()
         try:
             async with asyncio.timeout(max(wait, MIN_WAIT)):
                 return await self._queue.get()
@@ -236,8 +219,8 @@ class Driver:
             return Woke(), None
 
     async def stop(self) -> None:
-        """Say goodbye to every peer and close every connection; waits ``CLOSE_TIMEOUT`` at the most."""
-        goodbye = Goodbye(GoodbyeCode.SHUTTING_DOWN, "shutting down")
+        """Dial no more, say goodbye to every peer and close every connection; ``CLOSE_TIMEOUT`` at the most."""
+        goodbye = self.service.peers.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT), asyncio.TaskGroup() as tasks:
                 for connection in list(self._connections.values()):
@@ -263,8 +246,8 @@ class Driver:
             case Withhold(connection=connection_id, seconds=seconds, pause=pause):
                 if (connection := self._connections.get(connection_id)) is not None:
                     connection.withhold(seconds, pause=pause)
-            case Dial(target=target):
-                self._spawn(self._dial_target(target))
+            case Dial():
+                self._spawn(self._dial_target(effect))
             case ResetStream(connection=connection_id, stream=stream, code=code):
                 if (connection := self._connections.get(connection_id)) is not None:
                     with contextlib.suppress(StreamFailed, PeerFault):
@@ -307,17 +290,14 @@ class Driver:
 
     # --- tasks ----------------------------------------------------------------------------------------------
 
-    async def _dial_target(self, target: BootstrapAddress) -> None:
+    async def _dial_target(self, effect: Dial) -> None:
         try:
-            async with asyncio.timeout(self._connection_timeout):
-                address = await resolve(target)
-                connection = await self._dial(address, expected=target.peer)
-        except (PeerFault, Unavailable, TimeoutError) as error:
-            why = error if isinstance(error, GutsError) else NoAnswer(f"no answer in {self._connection_timeout:g} s")
-            log.debug("dial of %s failed: %s", target, why)
-            await self.post(DialFailed(target, why))
+            connection = await reach(effect, self._dial, self._connection_timeout)
+        except (PeerFault, Unavailable) as error:
+            log.debug("dial of %s failed: %s", effect.target, error)
+            await self.post(DialFailed(effect.target, error))
             return
-        await self.serve_connection(connection, target)
+        await self.serve_connection(connection, effect.target)
 
     async def _find_providers(self, repository: RepositoryId) -> None:
         discovery = self._presence.discovery
@@ -408,22 +388,6 @@ class Driver:
             log.warning("can't list the objects of %s: %s", repository.short, error)
         finally:
             self._listing.discard(repository)
-
-
-async def resolve(target: BootstrapAddress) -> Address:
-    """Return a numeric address of ``target``, whose host the operator may have given by name.
-
-    Raises:
-        Unresolvable: the name leads nowhere, or takes too long to.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(RESOLVE_TIMEOUT):
-            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError):
-        raise Unresolvable(f"the name {target.host!r} leads to no address") from None
-    sockaddr = found[0][4]
-    return Address(str(sockaddr[0]).partition("%")[0], int(sockaddr[1]))
 
 
 async def _close(connection: TcpConnection, goodbye: Goodbye | None) -> None:

@@ -32,7 +32,8 @@ from guts.net.listener import Listener
 from guts.net.tcp import TcpConnection
 from guts.node import dht_state
 from guts.node.control import Control
-from guts.node.driver import Driver, resolve
+from guts.node.dials import resolve
+from guts.node.driver import Driver
 from guts.node.git_service import CAPABILITY, GitServer
 from guts.node.limits import DEFAULT_PATIENCE, Patience
 from guts.node.lock import DataDirectoryLock
@@ -325,8 +326,8 @@ async def _own_ips(listening: str | None, bootstrap: tuple[BootstrapAddress, ...
     towards = list(SOMEWHERE)
     for target in bootstrap:
         with contextlib.suppress(Unavailable, ValueError):
-            numeric = listening is None and str(ipaddress.ip_address(target.host))
-            towards.insert(0, numeric or (await resolve(target)).ip)
+            numeric = [str(ipaddress.ip_address(target.host))] if listening is None else []
+            towards[:0] = numeric or [address.ip for address in await resolve(target)]
     return tuple(dict.fromkeys(source for ip in towards if (source := route_source(ip)) is not None))
 
 
@@ -336,7 +337,7 @@ async def _join(presence: Presence, bootstrap: tuple[BootstrapAddress, ...], con
         doors: list[tuple[str, int, PeerId | None]] = [*contacts]
         for target in bootstrap:
             with contextlib.suppress(Unavailable):
-                doors.append(((await resolve(target)).ip, target.port, target.peer))
+                doors += [(address.ip, target.port, target.peer) for address in await resolve(target)]
         joined = await presence.discovery.join(doors)
         presence.joined.set()
         if joined:

@@ -12,7 +12,7 @@ from typing import Final
 
 from guts.addresses import Address
 from guts.ids import PeerId
-from guts.peers.networks import Surroundings, diversely, prefix
+from guts.peers.networks import Surroundings, diversely, means_the_same, prefix
 from guts.peers.state import PeerState
 from guts.records import PeerRecord
 
@@ -81,19 +81,25 @@ class AddressBook:
         if record.peer == self._me:
             return
         known = self.peers.get(record.peer)
-        addresses = tuple(address for address in record.addresses if self._surroundings.may_dial(address))
         if known is None:
-            if not addresses or (len(self.peers) >= MAX_ADDRESS_BOOK and self._least_use() is None):
+            useful = any(self._surroundings.may_dial(a) and means_the_same(teller, a.ip) for a in record.addresses)
+            if not useful or (len(self.peers) >= MAX_ADDRESS_BOOK and self._least_use() is None):
                 return
             known = self.state(record.peer, prefix(teller))
         elif known.connection is not None or record.seq <= known.record_seq:
             return
-        self.introduced(known, record, known.good)
+        self.introduced(known, record, teller, known.good)
 
-    def introduced(self, state: PeerState, record: PeerRecord, good: Address | None) -> None:
-        """Take what a node says of itself; ``good``: where it was reached, which stays the best address."""
+    def introduced(self, state: PeerState, record: PeerRecord, there: str, good: Address | None) -> None:
+        """Take what a node says of itself.
+
+        Args:
+            there: where its word came from: who is elsewhere names no address of a network that this node is in.
+            good: where it was reached, which stays the best address.
+        """
+        claimed = [address for address in record.addresses if means_the_same(there, address.ip)]
         state.good = good
-        state.addresses = tuple(dict.fromkeys((*([good] if good else []), *record.addresses)))
+        state.addresses = tuple(dict.fromkeys((*([good] if good else []), *claimed)))
         state.record, state.record_seq = record.encoded, record.seq
 
     def missed(self, state: PeerState) -> None:
@@ -116,7 +122,7 @@ class AddressBook:
         return self._place(state.addresses)
 
     def _place(self, addresses: tuple[Address, ...]) -> str:
-        return self._surroundings.place(addresses[0].ip) if addresses else ""
+        return self._surroundings.place(addresses[0]) if addresses else ""
 
     def _make_room(self) -> None:
         if len(self.peers) >= MAX_ADDRESS_BOOK and (state := self._least_use()) is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from guts.addresses import BootstrapAddress
+from guts.addresses import Address, BootstrapAddress
 from guts.effects import Dial
 from guts.ids import PeerId, RepositoryId
 from guts.peers.backoff import MAX_DELAY, MAX_DELAY_FOR_HOLDER, Backoff
@@ -254,9 +254,8 @@ class Dialling:
         for state in states:
             dial = self._dial(state)
             if dial is not None:
-                place = (
-                    "" if self._surroundings.is_local(dial.target.host) else self._surroundings.place(dial.target.host)
-                )
+                local = self._surroundings.is_local(dial.target.host)
+                place = "" if local else self._surroundings.place(Address(dial.target.host, dial.target.port))
                 yield Purpose.PEER, place, dial, state.backoff.not_before
 
     def _idle(self, around: Around) -> list[PeerState]:

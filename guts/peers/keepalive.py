@@ -1,10 +1,13 @@
 """Keep-alive: Pings at their time, and the end of those who are silent or never said hello."""
 
+import heapq
+import math
 import random
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final
 
 from guts.effects import Disconnect, Effect, Send
+from guts.events import ConnectionId
 from guts.peers.state import PeerConnection
 from guts.wire.messages import Goodbye, GoodbyeCode, Ping, Pong
 
@@ -18,37 +21,62 @@ PING_JITTER: Final = 0.2
 
 
 class KeepAlive:
-    """The timers of every connection. Times are monotonic seconds."""
+    """The timers of every connection, in a heap: a thousand idle peers cost nothing per event. Times are monotonic
+    seconds.
 
-    def __init__(self, interval: float, rng: random.Random) -> None:
-        """Args: ``interval``: seconds between two Pings, ± a fifth."""
+    What a connection is due for only ever becomes later, as it says something. So what the heap has is never too late;
+    where it is too early, that shows when it comes to the top.
+    """
+
+    def __init__(self, connections: Mapping[ConnectionId, PeerConnection], interval: float, rng: random.Random) -> None:
+        """Args: ``connections``: a live view; ``interval``: seconds between two Pings, ± a fifth."""
+        self._connections = connections
         self._interval = interval
         self._rng = rng
+        self._due: list[tuple[float, ConnectionId]] = []
 
     def opened(self, connection: PeerConnection, now: float) -> None:
-        """Set the time of the first Ping."""
-        connection.next_ping = now + self._interval * self._rng.uniform(1 - PING_JITTER, 1 + PING_JITTER)
+        """Begin with ``connection``, which has just been opened."""
+        self._plan_ping(connection, now)
+        heapq.heappush(self._due, (min(connection.next_ping, self._due_at(connection)), connection.id))
 
-    def times(self, connections: Iterable[PeerConnection]) -> Iterable[float]:
-        """Yield when something is due for each of the open ``connections``."""
-        for connection in connections:
-            yield connection.next_ping if connection.ready else connection.opened_at + HELLO_TIMEOUT
-            yield connection.last_heard + DEAD_AFTER * self._interval
+    def deadline(self) -> float:
+        """Return when ``tick`` is due next; infinity for never."""
+        while self._due:
+            planned, connection_id = self._due[0]
+            connection = self._connections.get(connection_id)
+            if connection is None or connection.closing:
+                heapq.heappop(self._due)
+            elif (due := self._due_at(connection)) > planned:
+                heapq.heapreplace(self._due, (due, connection_id))
+            else:
+                return planned
+        return math.inf
 
-    def tick(self, connections: Iterable[PeerConnection], now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[Effect]:
         """Send the Pings that are due, let go of the dead and the mute."""
         effects: list[Effect] = []
-        for connection in connections:
-            if now - connection.last_heard >= DEAD_AFTER * self._interval:
+        while self.deadline() <= now:
+            _, connection_id = heapq.heappop(self._due)
+            connection = self._connections[connection_id]
+            if now >= connection.last_heard + DEAD_AFTER * self._interval:
                 effects.append(Disconnect(connection.id, Goodbye(GoodbyeCode.IDLE, "silent for too long", 0)))
-            elif not connection.ready and now >= connection.opened_at + HELLO_TIMEOUT:
+            elif not connection.ready:
                 effects.append(Disconnect(connection.id, Goodbye(GoodbyeCode.IDLE, "no hello in time", 0)))
-            elif connection.ready and now >= connection.next_ping:
+            else:
                 nonce = self._rng.getrandbits(64)
                 connection.ping = nonce, now
-                self.opened(connection, now)
+                self._plan_ping(connection, now)
+                heapq.heappush(self._due, (self._due_at(connection), connection_id))
                 effects.append(Send(connection.id, Ping(nonce)))
         return effects
+
+    def _plan_ping(self, connection: PeerConnection, now: float) -> None:
+        connection.next_ping = now + self._interval * self._rng.uniform(1 - PING_JITTER, 1 + PING_JITTER)
+
+    def _due_at(self, connection: PeerConnection) -> float:
+        due = connection.next_ping if connection.ready else connection.opened_at + HELLO_TIMEOUT
+        return min(due, connection.last_heard + DEAD_AFTER * self._interval)
 
 
 def pong(connection: PeerConnection, message: Pong, now: float) -> None:

@@ -69,9 +69,9 @@ class PeerManager:
         self.surroundings = Surroundings(own_ips)
         self.book = AddressBook(me.peer, stored, self.surroundings)
         self.connections: dict[ConnectionId, PeerConnection] = {}
-        self._rng = rng
+        self.rng = rng
         self._slots = Slots(limits.max_connections, self.surroundings, rng.randbytes(16))
-        self._keepalive = KeepAlive(limits.keepalive_interval, rng)
+        self._keepalive = KeepAlive(self.connections, limits.keepalive_interval, rng)
         self._dialling = Dialling(bootstrap, self.book, self.surroundings, rng)
         self.upkeep = Upkeep(
             me.peer,
@@ -155,7 +155,7 @@ class PeerManager:
 
     def deadline(self, now: float) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity where nothing is pending."""
-        return max(now, min(self.upkeep.due_at, *self._keepalive.times(self.upkeep.opened()), math.inf))
+        return max(now, min(self.upkeep.due_at, self._keepalive.deadline()))
 
     # --- connections ----------------------------------------------------------------------------------------
 
@@ -284,7 +284,7 @@ class PeerManager:
                 return [Disconnect(connection.id, goodbye)]
             old.ready = False
             effects.append(Disconnect(old.id, goodbye))
-        self.book.introduced(state, record, reached or state.good)
+        self.book.introduced(state, record, connection.address.ip, reached or state.good)
         state.reached = state.reached or reached is not None
         state.misses = 0
         state.capabilities = hello.capabilities
@@ -378,7 +378,7 @@ class PeerManager:
     def tick(self, now: Now) -> list[Effect]:
         """Send the Pings that are due, let go of the dead and the mute, dial where connections are missing."""
         effects: list[Effect] = [*self.scores.look(self._evidence(self.connections.values(), now), now)]
-        effects += self._keepalive.tick(self.upkeep.opened(), now.mono)
+        effects += self._keepalive.tick(now.mono)
         return effects if self._stopping else [*effects, *self.upkeep.tick(now.mono)]
 
     def _banned(self, peer: PeerId, address: Address, now: float) -> Goodbye | None:

@@ -59,9 +59,9 @@ class Surroundings:
             return address.port > 0
         return _is_public(address.ip) and address.port >= MIN_GLOBAL_PORT
 
-    def place(self, ip: str) -> str:
-        """Return what of ``ip`` diversity is about: its prefix, or nothing shared with others where it is local."""
-        return ip if self.is_local(ip) else prefix(ip)
+    def place(self, address: Address) -> str:
+        """Return what diversity counts ``address`` as: its prefix; where it is local, what nobody else is."""
+        return str(address) if self.is_local(address.ip) else prefix(address.ip)
 
 
 def means_the_same(there: str, ip: str) -> bool:

@@ -23,6 +23,7 @@ from guts.peers.networks import host
 from guts.wire.messages import (
     Error,
     GetObjects,
+    GetPeers,
     GetReceipt,
     GetRefs,
     GitService,
@@ -36,6 +37,7 @@ from guts.wire.messages import (
     NewProof,
     NewRepository,
     Objects,
+    Peers,
     Ping,
     Pong,
     Prune,
@@ -65,11 +67,11 @@ def class_of(message: Message) -> MessageClass:
             return MessageClass.CONTROL
         case Gossip() | NewCommit() | NewProof() | NewRepository() | Subscribe() | Prune() | Graft():
             return MessageClass.GOSSIP
-        case GetRefs() | GetReceipt():
+        case GetRefs() | GetReceipt() | GetPeers():
             return MessageClass.REFS
         case GetObjects() | GitService():
             return MessageClass.OBJECTS
-        case Refs() | Objects() | Receipt() | Error():
+        case Refs() | Objects() | Receipt() | Peers() | Error():
             return MessageClass.ANSWERS
         case _:
             assert_never(message)

@@ -133,7 +133,7 @@ class Upkeep:
         return Around(
             {connection.peer for connection in self._connections.values()} | {self._me},
             {connection.dialled for connection in self._connections.values()},
-            Counter(self._surroundings.place(connection.address.ip) for connection in self.dialled()),
+            Counter(self._surroundings.place(connection.address) for connection in self.dialled()),
             lambda peer: self._scores.banned(peer, now),
             self._scarce,
             len(ready) < LONELY_BELOW,

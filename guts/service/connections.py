@@ -8,6 +8,7 @@ from guts.effects import Dial, Effect, Reply
 from guts.errors import GutsError, Unavailable
 from guts.events import CommandId, Connect, ConnectionId
 from guts.ids import PeerId
+from guts.peers.exchange import PeerExchange
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
 from guts.service.news import News
@@ -20,13 +21,22 @@ from guts.sync.reposync import RepoSync
 class Connections:
     """Tells the parts that ask peers who has come and who has gone; answers the commands that wait for a dial."""
 
-    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts, serving: Serving, news: News) -> None:
+    def __init__(
+        self,
+        peers: PeerManager,
+        sync: RepoSync,
+        receipts: Receipts,
+        serving: Serving,
+        news: News,
+        exchange: PeerExchange,
+    ) -> None:
         self._serving = serving
         self._news = news
         self._peers = peers
         self._sync = sync
         self._inquiries = (sync, sync.readings)
         self._receipts = receipts
+        self._exchange = exchange
         self._connects: dict[BootstrapAddress, list[Waiter]] = {}
 
     def deadline(self) -> float:
@@ -45,6 +55,7 @@ class Connections:
         """Return ``effects`` of a hello, and where the connection is ready what follows from that."""
         if not connection.ready:
             return effects
+        self._exchange.ready(now.mono)
         known = self._peers.state(connection.peer).repositories
         shared = sorted(repository for repository in known if repository in self._sync.goals)
         effects += self._sync.peer_ready(connection.peer, connection.id, shared, now.mono)
@@ -63,6 +74,7 @@ class Connections:
         for part in self._inquiries:
             effects += part.peer_gone(connection.peer, connection_id, now.mono)
         self._receipts.gone(connection_id)
+        self._exchange.gone(connection_id)
         self._serving.gone(connection_id)
         self._news.connection_gone(connection_id)
         if connection.dialled is None or connection.was_ready:

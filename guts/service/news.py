@@ -8,6 +8,7 @@ from guts.errors import PeerFault
 from guts.events import Accepted, ConnectionId, Failed, FetchFinished, FetchId, Incomplete, Vetted
 from guts.gossip.envelope import open_envelope
 from guts.gossip.protocol import RELAY_WINDOW_MS, GossipProtocol
+from guts.gossip.trees import Tree
 from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
@@ -83,7 +84,7 @@ class News:
         if news.record is None:
             return self._in_short(connection, news, now)
         if not self._gossip.first_seen(message, now.mono):
-            return self._twice(connection, news.repository)
+            return self._twice(connection, news)
         if not self._sync.listens(connection.peer, news.repository, now.mono):
             self._gossip.forget(message)
             return []
@@ -93,13 +94,14 @@ class News:
                 self._told[effect.fetch] = message
         return effects
 
-    def _twice(self, connection: PeerConnection, repository: RepositoryId) -> list[Effect]:
+    def _twice(self, connection: PeerConnection, news: NewCommit) -> list[Effect]:
         """Make the link lazy over which a record came that had come already: another link is faster."""
-        if self._gossip.trees.is_lazy(repository, connection.id):
+        tree = news.repository, news.author
+        if self._gossip.trees.is_lazy(tree, connection.id):
             # It crossed the Prune on the wire, or the other side does not care.
             return []
-        self._gossip.trees.prune(repository, connection.id)
-        return [Send(connection.id, Prune(repository))]
+        self._gossip.trees.prune(tree, connection.id)
+        return [Send(connection.id, Prune(*tree))]
 
     def _in_short(self, connection: PeerConnection, news: NewCommit, now: Now) -> list[Effect]:
         """Ask for a record that was told of: at once where it will not come in full, else if it does not in time."""
@@ -108,24 +110,23 @@ class News:
             return []
         if not goal.listens(connection.peer, now.mono):
             return []
-        lazy = self._gossip.trees.is_lazy(news.repository, connection.id)
+        lazy = self._gossip.trees.is_lazy((news.repository, news.author), connection.id)
         if goal.held and (lazy or goal.fetch is not None or goal.asking):
             self._gossip.missing.told(connection.id, news, connection.rtt, now.mono)
             return []
         return self._sync.news(connection.peer, connection.id, news, now.mono)
 
     def pruned(self, connection: PeerConnection, admitted: Admitted[Prune]) -> None:
-        """Tell a peer of a repository in short from now on."""
-        repository = admitted.message.repository
-        if self._follow_both(connection, repository):
-            self._gossip.trees.prune(repository, connection.id)
+        """Tell a peer in short of what an author signs, from now on."""
+        repository, author = admitted.message.repository, admitted.message.author
+        goal = self._sync.goals.get(repository)
+        follows = repository in self._peers.state(connection.peer).subscriptions
+        if goal is not None and follows and goal.known.head(author) is not None:
+            self._gossip.trees.prune((repository, author), connection.id)
 
     def grafted(self, connection: PeerConnection, admitted: Admitted[Graft]) -> None:
-        """Tell a peer of a repository in full again."""
-        self._gossip.trees.graft(admitted.message.repository, connection.id)
-
-    def _follow_both(self, connection: PeerConnection, repository: RepositoryId) -> bool:
-        return repository in self._sync.goals and repository in self._peers.state(connection.peer).subscriptions
+        """Tell a peer in full of what an author signs, again."""
+        self._gossip.trees.graft((admitted.message.repository, admitted.message.author), connection.id)
 
     def holder_found(self, repository: RepositoryId, record: PeerRecord | ProviderRecord, now: Now) -> list[Effect]:
         """Take the signed word of a node that it holds ``repository``."""
@@ -260,11 +261,11 @@ class News:
         tellers = missing.tellers(repository)
         if not tellers:
             return []
-        link = next(iter(tellers))
+        link, told = next(iter(tellers.items()))
         teller = self._peers.connections[link]
         if goal.fetch is None and not goal.offers:
             missing.asked(repository, link)
-            effects: list[Effect] = [*self._graft(teller, repository)]
+            effects: list[Effect] = [*self._graft(teller, (repository, told.author))]
             effects += self._sync.ask_afresh(teller.peer, repository, now.mono)
         else:
             effects = []
@@ -272,11 +273,11 @@ class News:
             missing.wait(repository, teller.rtt, now.mono)
         return effects
 
-    def _graft(self, teller: PeerConnection, repository: RepositoryId) -> list[Send]:
-        if not self._gossip.trees.is_lazy(repository, teller.id):
+    def _graft(self, teller: PeerConnection, tree: Tree) -> list[Send]:
+        if not self._gossip.trees.is_lazy(tree, teller.id):
             return []
-        self._gossip.trees.graft(repository, teller.id)
-        return [Send(teller.id, Graft(repository))]
+        self._gossip.trees.graft(tree, teller.id)
+        return [Send(teller.id, Graft(*tree))]
 
     def connection_gone(self, connection: ConnectionId) -> None:
         """Forget what was told over a connection, and to whom."""

@@ -40,6 +40,7 @@ from guts.events import (
 from guts.gossip.envelope import envelope
 from guts.gossip.protocol import GossipProtocol
 from guts.limits import Limits
+from guts.peers.exchange import PeerExchange
 from guts.peers.keepalive import pong
 from guts.peers.manager import PeerManager
 from guts.peers.rates import Rates, checks_of
@@ -57,6 +58,7 @@ from guts.wire.messages import (
     Error,
     ErrorCode,
     GetObjects,
+    GetPeers,
     GetReceipt,
     GetRefs,
     GitService,
@@ -70,6 +72,7 @@ from guts.wire.messages import (
     NewProof,
     NewRepository,
     Objects,
+    Peers,
     Ping,
     Pong,
     Prune,
@@ -101,13 +104,14 @@ class Service:
         self.serving = Serving(peers, sync, self.receipts, self.admission)
         self._inquiries = (sync, sync.readings)
         self.news = News(peers, gossip, sync, self.receipts, self.serving)
-        self._connections = Connections(peers, sync, self.receipts, self.serving, self.news)
+        self.exchange = PeerExchange(peers, sync.requests.next, peers.rng)
+        self._connections = Connections(peers, sync, self.receipts, self.serving, self.news, self.exchange)
         self._repositories = Repositories(peers, sync, self.receipts, self.news)
         self._commands = Commands(self._connections, Banning(peers), sync, self.receipts, self.news, self.admission)
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
-        parts = (*self._inquiries, self.receipts, self._connections, self.serving, self.news)
+        parts = (*self._inquiries, self.receipts, self.exchange, self._connections, self.serving, self.news)
         return min(self.peers.deadline(now), *(part.deadline() for part in parts))
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
@@ -238,6 +242,11 @@ class Service:
                 return self.serving.get_receipt(connection, admitted.of(message))
             case Receipt() as message:
                 return self.receipts.received(connection.id, connection.peer, message, self.sync.committed, now.mono)
+            case GetPeers() as message:
+                return self.exchange.asked(connection, message, now)
+            case Peers() as message:
+                self.exchange.told(connection, message, now)
+                return []
             case Gossip() as message:
                 return self.news.gossip(connection, admitted.of(message), now)
             case NewCommit() | NewProof() as message:
@@ -254,12 +263,13 @@ class Service:
                 return self.peers.goodbye(connection, message)
             case Error() as message:
                 self.receipts.refused(connection.id, message.request)
+                self.exchange.refused(connection.id, message.request)
                 return [effect for part in self._inquiries for effect in part.refused(connection.id, message, now.mono)]
             case message:
                 assert_never(message)
 
     def _woke(self, now: Now) -> list[Effect]:
-        effects = self.peers.tick(now) + self.receipts.tick(now.mono)
+        effects = self.peers.tick(now) + self.receipts.tick(now.mono) + self.exchange.tick(now.mono)
         for part in self._inquiries:
             effects += part.tick(now.mono)
         effects += self.news.tick(now) + self.serving.tick(now.mono)

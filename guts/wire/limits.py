@@ -70,6 +70,9 @@ MAX_CAPABILITY_BYTES: Final = 32
 MAX_PEER_RECORD_BYTES: Final = 512
 """As in ``guts.records``; here the record is opaque."""
 
+MAX_PEER_RECORDS: Final = 32
+"""Records in one Peers: four times what a node wants to be connected to, and 3 ms of checking signatures."""
+
 MAX_RECEIPT_BYTES: Final = 260
 """As in ``guts.records``; here the receipt is opaque."""
 

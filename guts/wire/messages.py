@@ -88,6 +88,7 @@ _TEXT: Final = Text(0, limits.MAX_TEXT_BYTES)
 _CAPABILITIES: Final = ListOf(Text(1, limits.MAX_CAPABILITY_BYTES), limits.MAX_CAPABILITIES)
 _RECEIPT: Final = Bytes(1, limits.MAX_RECEIPT_BYTES)
 _PROOF: Final = Bytes(1, limits.MAX_PROOF_BYTES)
+_PEER_RECORDS: Final = ListOf(Bytes(1, limits.MAX_PEER_RECORD_BYTES), limits.MAX_PEER_RECORDS)
 _REPOSITORY: Final = Id(RepositoryId)
 _AUTHOR: Final = Id(AuthorId)
 _REPOSITORIES: Final = ListOf(_REPOSITORY, limits.MAX_SUBSCRIPTIONS)
@@ -404,6 +405,27 @@ class Receipt(Layout):
 
 @final
 @dataclass(frozen=True, slots=True)
+class GetPeers(Layout):
+    """Asks for other nodes."""
+
+    FIELDS: ClassVar[tuple[Field, ...]] = (_REQUEST,)
+
+    request: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Peers(Layout):
+    """Answers GetPeers: encoded ``PeerRecord``s of nodes that the sender has reached, or is connected to."""
+
+    FIELDS: ClassVar[tuple[Field, ...]] = (_REQUEST, _PEER_RECORDS)
+
+    request: int
+    records: tuple[bytes, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class NewCommit(Layout):
     """News: an author signed newer refs. ``hash`` is that of the header; the record comes along if small."""
 
@@ -445,21 +467,23 @@ class NewProof(Layout):
 @final
 @dataclass(frozen=True, slots=True)
 class Prune(Layout):
-    """Tell the sender of news of ``repository`` in short from now on: somebody else tells it in full, and sooner."""
+    """Tell the sender in short of what ``author`` signs: somebody else tells it in full, and sooner."""
 
-    FIELDS: ClassVar[tuple[Field, ...]] = (_REPOSITORY,)
+    FIELDS: ClassVar[tuple[Field, ...]] = (_REPOSITORY, _AUTHOR)
 
     repository: RepositoryId
+    author: AuthorId
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Graft(Layout):
-    """Tell the sender of news of ``repository`` in full again: nobody else did in time."""
+    """Tell the sender in full again of what ``author`` signs: nobody else did in time."""
 
-    FIELDS: ClassVar[tuple[Field, ...]] = (_REPOSITORY,)
+    FIELDS: ClassVar[tuple[Field, ...]] = (_REPOSITORY, _AUTHOR)
 
     repository: RepositoryId
+    author: AuthorId
 
 
 @final
@@ -535,6 +559,8 @@ Message = (
     | GitService
     | GetReceipt
     | Receipt
+    | GetPeers
+    | Peers
     | NewCommit
     | NewRepository
     | NewProof

@@ -46,7 +46,8 @@ def measure(peers: int = PEERS, seconds: float = SECONDS) -> list[Figure]:
 
 def main() -> None:
     """Run from the command line."""
-    show(measure(int((sys.argv[1:] or [str(PEERS)])[0]), float((sys.argv[2:] or [str(SECONDS)])[0])))
+    peers, seconds = [*sys.argv[1:], *map(str, (PEERS, SECONDS)[len(sys.argv) - 1 :])]
+    show(measure(int(peers), float(seconds)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--list", action="store_true", help="tell what there is")
     parser.add_argument("options", nargs="*", metavar="NAME=NUMBER", help="what else the scenario knows (--list)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.list:
         for scenario in SCENARIOS.values():
             print(f"{scenario.name} ({scenario.nodes} nodes)\n    {scenario.about}\n")

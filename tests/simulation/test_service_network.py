@@ -32,7 +32,8 @@ def connected(seed: int, hosts: int = HOSTS) -> tuple[World, Project]:
         world.command(number, Seed(project.id, (), 30.0))
     world.run(30.0, lambda: world.versions(project) == [1] * hosts)
     assert world.versions(project) == [1] * hosts
-    world.run(1.0)
+    # All know each other by now; who told what was no news is listened to again.
+    world.run(30.0)
     return world, project
 
 
@@ -59,7 +60,8 @@ def test_lost_gossip_is_repaired_by_anti_entropy(seed: int) -> None:
     world.wires.lose = lambda source, to, message: isinstance(message, Gossip)
     world.publish(0, project)
     world.run(1.0)
-    assert world.versions(project) == [2] + [1] * (HOSTS - 1)
+    # One of them may happen to ask in this second.
+    assert world.versions(project).count(2) <= 2
     # Each asks one holder at random every 30 to 90 s: some rounds, for so few.
     world.run(900.0, lambda: world.versions(project) == [2] * HOSTS)
     assert world.versions(project) == [2] * HOSTS

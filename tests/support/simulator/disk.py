@@ -7,6 +7,7 @@ from guts.addresses import BanSubject
 from guts.effects import BanKept, BanLifted, KeptScore, PeerMissed, PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
 from guts.events import Known
 from guts.ids import AuthorId, PeerId, RepositoryId
+from guts.node.persistence import Change
 from guts.peers.book import StoredPeer
 from guts.records import PeerRecord
 from guts.trust.signed_refs import SignedRefs
@@ -29,11 +30,16 @@ class Copy:
 
 @dataclass(slots=True)
 class Disk:
-    """One per host."""
+    """One per host.
+
+    Attributes:
+        ledger: every fault that was counted: against whom, why, and what it cost.
+    """
 
     copies: dict[RepositoryId, Copy] = field(default_factory=dict)
     peers: dict[PeerId, StoredPeer] = field(default_factory=dict)
     faults: dict[PeerId, KeptScore] = field(default_factory=dict)
+    ledger: list[tuple[PeerId, str, float]] = field(default_factory=list)
     bans: dict[BanSubject, BanKept] = field(default_factory=dict)
     receipts: set[tuple[RepositoryId, PeerId, int]] = field(default_factory=set)
 
@@ -41,27 +47,27 @@ class Disk:
         """Return what is followed."""
         return {repository: copy.replica.known() for repository, copy in self.copies.items() if copy.seeding}
 
-    def keep(
-        self, change: PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted | SeedingStopped | ReceiptKept
-    ) -> None:
+    def keep(self, change: Change) -> None:
         """Do what ``guts.node.persistence`` does."""
         match change:
             case PeerSeen(peer=peer, address=address, wall=wall):
                 before = self.peers.get(peer)
                 told = PeerRecord.decode(change.peer_record).addresses
                 addresses = tuple(dict.fromkeys((address, *told) if address is not None else told))
-                reached = address is not None or (before is not None and before.reached)
                 good = wall if address is not None else before.last_good if before is not None else 0
-                self.peers[peer] = StoredPeer(peer, addresses, wall, reached, good, 0, change.peer_record)
+                if before is not None and before.reached and address is None:
+                    addresses = tuple(dict.fromkeys((*before.addresses[:1], *addresses)))
+                self.peers[peer] = StoredPeer(peer, addresses, wall, good > 0, good, record=change.peer_record)
             case PeerMissed(peer=peer):
                 if (missed := self.peers.get(peer)) is not None:
                     self.peers[peer] = replace(missed, failures=missed.failures + 1)
-            case ScoreChanged(score=score):
-                self.faults[score.peer] = score
             case BanKept(subject=subject):
                 self.bans[subject] = change
             case BanLifted(subject=subject):
                 self.bans.pop(subject, None)
+            case ScoreChanged(score=score):
+                self.faults[score.peer] = score
+                self.ledger.append((score.peer, change.reason, change.change))
             case SeedingStopped(repository=repository):
                 if repository in self.copies:
                     self.copies[repository] = replace(self.copies[repository], seeding=False)

@@ -84,7 +84,7 @@ def make_service(host: Host, now: Now, rng: random.Random) -> Service:
         Self(host.key.peer_id, "guts/sim", capabilities, rng.randbytes(8)),
         record.encoded,
         Limits(settings.max_connections, settings.keepalive),
-        Scores(disk.faults.values(), now, int(now.mono * 1000), frozenset(), disk.bans.values()),
+        Scores(list(disk.faults.values()), now, int(now.mono * 1000), bans=list(disk.bans.values())),
         list(disk.peers.values()),
         settings.doors,
         rng,

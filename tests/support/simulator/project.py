@@ -44,20 +44,19 @@ class Project:
         self.last: dict[AuthorId, SignedRefs] = {}
 
     def push(self, replica: Replica | None, author: SigningKey, now_ms: int, ref: str = MAIN) -> SignedRefs:
-        """Return what ``author`` signs, who adds a commit to what ``replica`` shows for ``ref``.
-
-        A conflict is left as it is: its other sides are not merged.
-        """
+        """Return what ``author`` signs, who adds a commit to what ``replica`` shows for ``ref``, conflicts merged."""
         shown: Mapping[str, ObjectId] = {}
+        sides: list[ObjectId] = []
         others: dict[AuthorId, SignedRefs] = {}
         previous: SignedRefs | None = None
         if replica is not None:
             base = replica.canonical(self.commits)
             shown = without_conflicts(base)
+            sides = [conflict.oid for conflict in base.conflicts if conflict.ref == ref]
             others = {other: record for other, record in replica.newest.items() if other != author.author_id}
             previous = replica.newest.get(author.author_id)
         assert self.last.get(author.author_id) == previous, "an author pushes where the last push is known"
-        wanted = {**shown, ref: self.commits.commit(*([shown[ref]] if ref in shown else []))}
+        wanted = {**shown, ref: self.commits.commit(*([shown[ref]] if ref in shown else []), *sides)}
         unsigned = prepare_refs(
             self.chain,
             author.author_id,

@@ -121,6 +121,9 @@ class Transfers:
         if not isinstance(verified, Verified):
             self._finished(host, effect, verified)
             return
+        if verified.new:
+            vetted = tuple(_vetted(new.record) for new in verified.new)
+            self._handle(host, Vetted(effect.fetch, effect.repository, effect.connection, vetted))
         job = Job(host, program, effect, verified)
         if verified.new:
             records = tuple(_vetted(new.record) for new in verified.new)

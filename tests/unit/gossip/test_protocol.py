@@ -13,6 +13,7 @@ from guts.wire.messages import EncodedRefs, NewCommit, NewRepository
 from tests.support.peers import author, record_of, repository
 
 R = repository(1)
+TREE = (R, author(1))
 COMMIT = NewCommit(R, author(1), 5, b"h" * 32, EncodedRefs(b"header", b"entries"))
 LARGE = NewCommit(R, author(1), 5, b"h" * 32, EncodedRefs(b"header", b"e" * 9000))
 REPOSITORY = NewRepository(R, 0, b"i" * 32, record_of(1))
@@ -64,7 +65,7 @@ def test_whom_it_did_not_help_is_told_again() -> None:
 def test_lazy_links_get_it_in_short_when_the_time_has_come() -> None:
     spread = protocol_of()
     one, two = connections(2)
-    spread.trees.prune(R, two)
+    spread.trees.prune(TREE, two)
     assert [(send.connection, send.message) for send in spread.relay(COMMIT, [one, two], 0.0)] == [(one, WHOLE)]
     assert [(send.connection, send.message) for send in spread.tell(COMMIT, [one, two])] == [(two, SHORT)]
 
@@ -117,11 +118,11 @@ def test_who_has_what_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_connection_or_repository_that_is_gone_leaves_nothing() -> None:
     spread = protocol_of()
     for link in connections(2):
-        spread.trees.prune(R, link)
+        spread.trees.prune(TREE, link)
         spread.missing.told(link, COMMIT, 0.1, 0.0)
     spread.drop_link(ConnectionId(0))
-    assert not spread.trees.is_lazy(R, ConnectionId(0))
+    assert not spread.trees.is_lazy(TREE, ConnectionId(0))
     assert list(spread.missing.tellers(R)) == [ConnectionId(1)]
     spread.drop_topic(R)
-    assert not spread.trees.is_lazy(R, ConnectionId(1))
+    assert not spread.trees.is_lazy(TREE, ConnectionId(1))
     assert spread.missing.tellers(R) == {}

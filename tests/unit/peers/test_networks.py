@@ -52,8 +52,10 @@ def test_node_in_10_8_dials_on_anothers_word(ip: str, port: int, dialled: bool) 
 def test_node_with_a_public_address_alone_is_in_no_range() -> None:
     surroundings = Surroundings(("45.1.1.1",))
     assert not any(surroundings.is_local(ip) for ip in ("45.1.1.1", "127.0.0.1", "10.0.0.1", "fd00::1"))
-    assert surroundings.place("45.1.1.1") == "45.1.1.0/24"
-    assert Surroundings(("127.0.0.1",)).place("127.0.0.2") == "127.0.0.2"
+    one, other = Address("127.0.0.2", 1), Address("127.0.0.2", 2)
+    assert surroundings.place(Address("45.1.1.1", 9000)) == "45.1.1.0/24"
+    assert surroundings.place(one) == surroundings.place(other)
+    assert Surroundings(("127.0.0.1",)).place(one) != Surroundings(("127.0.0.1",)).place(other)
 
 
 def test_private_address_means_the_same_inside_its_range_only() -> None:

@@ -50,11 +50,14 @@ class Bench:
     """A service, and the time in seconds at which events happen."""
 
     def __init__(
-        self, held: Mapping[RepositoryId, Known] | None = None, capabilities: tuple[str, ...] = ("seed",)
+        self,
+        held: Mapping[RepositoryId, Known] | None = None,
+        capabilities: tuple[str, ...] = ("seed",),
+        max_connections: int = 50,
     ) -> None:
         rng = random.Random(1)
         me = Self(IDS[ME], "guts/test", capabilities, b"my start")
-        peers = PeerManager(me, record_of(ME), Limits(50, 30.0), Scores([], at(0)), (), (), rng)
+        peers = PeerManager(me, record_of(ME), Limits(max_connections, 30.0), Scores([], at(0)), (), (), rng)
         sync = RepoSync(
             held or {}, lambda wanted: [state.id for state in peers.peers_with_repository(wanted)], rng, 0.0, 1000.0
         )

@@ -42,13 +42,14 @@ from guts.wire.messages import (
     RefsStatus,
     Subscribe,
 )
-from tests.support.peers import IDS, WALL
+from tests.support.peers import IDS, WALL, author
 from tests.unit.service.bench import AUTHOR, RECORD, Bench, R, S, accepted, known
 
 C1, C2, C3 = ConnectionId(1), ConnectionId(2), ConnectionId(3)
 NEWS = NewCommit(R, AUTHOR, 2, b"h" * 32, RECORD)
 WHOLE, SHORT = envelope(NEWS), envelope(brief(NEWS))
 HEAD = Head(2, b"h" * 32)
+STRANGER = author(9)
 RECEIPT = GiveReceipt(C1, 0, R, AUTHOR, HEAD)
 QUERY = RefsQuery(R, 1, b"i" * 32, (KnownHead(AUTHOR, 1, b"h" * 32),))
 WAIT = 1.5 * ROUND_TRIPS * UNKNOWN_ROUND_TRIP
@@ -96,7 +97,7 @@ def objects(request: int = 1) -> GetObjects:
 
 def test_record_is_relayed_when_it_is_found_good_and_told_of_when_it_is_committed() -> None:
     bench = followers()
-    bench.say(2, Prune(R))
+    bench.say(2, Prune(R, AUTHOR))
     fetch = only_fetch(bench.say(1, WHOLE))
     assert bench.handle(vetted(fetch)) == [Send(C3, WHOLE)]
     assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT, Send(C2, SHORT)]
@@ -115,7 +116,7 @@ def test_nothing_is_relayed_that_was_not_found_good() -> None:
 def test_second_copy_prunes_its_link_and_the_third_over_it_says_nothing() -> None:
     bench = followers()
     fetch = only_fetch(bench.say(1, WHOLE))
-    assert bench.say(2, WHOLE) == [Send(C2, Prune(R))]
+    assert bench.say(2, WHOLE) == [Send(C2, Prune(R, AUTHOR))]
     assert bench.say(2, WHOLE) == []
     # Who told it too is not told.
     assert bench.handle(vetted(fetch)) == [Send(C3, WHOLE)]
@@ -124,9 +125,9 @@ def test_second_copy_prunes_its_link_and_the_third_over_it_says_nothing() -> Non
 
 def test_own_record_goes_over_eager_links_in_full_and_over_lazy_ones_in_short() -> None:
     bench = followers()
-    bench.say(2, Prune(R))
+    bench.say(2, Prune(R, AUTHOR))
     assert bench.handle(Published(R, accepted(2))) == [Send(C1, WHOLE), Send(C3, WHOLE), Send(C2, SHORT)]
-    bench.say(2, Graft(R))
+    bench.say(2, Graft(R, AUTHOR))
     news = NewCommit(R, AUTHOR, 3, b"k" * 32, RECORD)
     after = Accepted(known(3), ((AUTHOR, Head(3, b"k" * 32), RECORD),))
     assert bench.handle(Published(R, after)) == [Send(link, envelope(news)) for link in (C1, C2, C3)]
@@ -135,14 +136,21 @@ def test_own_record_goes_over_eager_links_in_full_and_over_lazy_ones_in_short() 
 def test_prune_by_who_does_not_follow_leaves_nothing() -> None:
     bench = followers(1)
     bench.call(2, 2)
-    assert bench.say(2, Prune(R)) == bench.say(1, Prune(S)) == bench.say(2, Graft(S)) == []
-    assert bench.service.gossip.trees.eager(R, [C1, C2]) == [C1, C2]
-    assert bench.service.gossip.trees.eager(S, [C1, C2]) == [C1, C2]
+    assert (
+        bench.say(2, Prune(R, AUTHOR))
+        == bench.say(1, Prune(S, AUTHOR))
+        == bench.say(1, Prune(R, STRANGER))
+        == bench.say(2, Graft(S, AUTHOR))
+        == []
+    )
+    assert bench.service.gossip.trees.eager((R, AUTHOR), [C1, C2]) == [C1, C2]
+    assert bench.service.gossip.trees.eager((S, AUTHOR), [C1, C2]) == [C1, C2]
+    assert bench.service.gossip.trees.eager((R, STRANGER), [C1, C2]) == [C1, C2]
 
 
 def test_new_connection_begins_eager() -> None:
     bench = followers(2)
-    bench.say(2, Prune(R))
+    bench.say(2, Prune(R, AUTHOR))
     bench.end(2)
     bench.call(9, 2)
     bench.say(9, Subscribe((R,)))
@@ -198,7 +206,7 @@ def test_short_news_over_an_eager_link_are_asked_for_at_once_and_of_one() -> Non
 
 def test_short_news_over_a_lazy_link_wait_for_the_record_to_come_in_full() -> None:
     bench = followers()
-    bench.say(2, Prune(R))
+    bench.say(2, Prune(R, AUTHOR))
     assert bench.say(2, SHORT) == []
     fetch = only_fetch(bench.say(1, WHOLE))
     bench.time = WAIT
@@ -213,36 +221,36 @@ def test_short_news_over_a_lazy_link_wait_for_the_record_to_come_in_full() -> No
 def test_what_does_not_come_in_full_is_asked_for_over_a_grafted_link() -> None:
     bench = followers()
     for number in (1, 2):
-        bench.say(number, Prune(R))
+        bench.say(number, Prune(R, AUTHOR))
         assert bench.say(number, SHORT) == []
     bench.handle(Woke())
     assert 0.0 < bench.service.deadline(0.0) <= WAIT
     bench.time = WAIT
-    assert bench.service.news.tick(at(bench)) == [Send(C1, Graft(R)), Send(C1, GetRefs(4, (QUERY,)))]
+    assert bench.service.news.tick(at(bench)) == [Send(C1, Graft(R, AUTHOR)), Send(C1, GetRefs(4, (QUERY,)))]
     # Nothing came of it: the next one is asked, and then nobody is left.
     bench.time = 2 * WAIT
-    assert bench.service.news.tick(at(bench)) == [Send(C2, Graft(R)), Send(C2, GetRefs(5, (QUERY,)))]
+    assert bench.service.news.tick(at(bench)) == [Send(C2, Graft(R, AUTHOR)), Send(C2, GetRefs(5, (QUERY,)))]
     bench.time = 3 * WAIT
     assert bench.service.news.tick(at(bench)) == []
-    assert bench.service.gossip.trees.eager(R, [C1, C2]) == [C1, C2]
+    assert bench.service.gossip.trees.eager((R, AUTHOR), [C1, C2]) == [C1, C2]
 
 
 def test_teller_that_is_gone_is_not_asked() -> None:
     bench = followers()
     for number in (1, 2):
-        bench.say(number, Prune(R))
+        bench.say(number, Prune(R, AUTHOR))
         bench.say(number, SHORT)
     bench.end(1)
     bench.time = WAIT
     assert [effect for effect in bench.handle(Woke()) if isinstance(effect, Send)][-2:] == [
-        Send(C2, Graft(R)),
+        Send(C2, Graft(R, AUTHOR)),
         Send(C2, GetRefs(4, (QUERY,))),
     ]
 
 
 def test_what_is_no_longer_followed_is_not_asked_for() -> None:
     bench = followers()
-    bench.say(1, Prune(R))
+    bench.say(1, Prune(R, AUTHOR))
     bench.say(1, SHORT)
     bench.command(Unseed(R))
     bench.time = WAIT
@@ -263,7 +271,7 @@ def test_what_could_not_be_had_from_one_is_taken_from_another(outcome: FetchOutc
     bench.handle(vetted(fetch))
     bench.handle(finished(fetch, outcome))
     bench.time = 61.0
-    assert Prune(R) not in [effect.message for effect in bench.say(2, WHOLE) if isinstance(effect, Send)]
+    assert Prune(R, AUTHOR) not in [effect.message for effect in bench.say(2, WHOLE) if isinstance(effect, Send)]
 
 
 def test_refused_record_is_not_looked_at_again_and_costs_whoever_relays_it_little() -> None:

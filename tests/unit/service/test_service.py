@@ -565,7 +565,7 @@ def test_own_publication_goes_to_subscribers_and_a_new_repository_to_everybody()
     news = NewCommit(R, AUTHOR, 3, b"h" * 32, RECORD)
     assert bench.handle(Published(R, accepted(3))) == [Send(C2, envelope(news))]
     # It comes back, and is known.
-    assert bench.say(1, envelope(news)) == [Send(C1, Prune(R))]
+    assert bench.say(1, envelope(news)) == [Send(C1, Prune(R, AUTHOR))]
     assert bench.say(1, envelope(news)) == []
 
 

@@ -44,6 +44,7 @@ from guts.wire.messages import (
     Error,
     ErrorCode,
     GetObjects,
+    GetPeers,
     GetRefs,
     GitService,
     Gossip,
@@ -52,6 +53,7 @@ from guts.wire.messages import (
     NewRepository,
     Objects,
     ObjectsStatus,
+    Peers,
     Ping,
     Refs,
     RefsAnswer,
@@ -95,6 +97,7 @@ _likely: Final[st.SearchStrategy[Message]] = st.one_of(
         st.lists(_answers, max_size=2).map(tuple),
         st.sampled_from([b"", b"\x01"]),
     ),
+    st.builds(Peers, st.integers(1, 6), st.lists(st.sampled_from(_RECORDS[:3]), max_size=3).map(tuple)),
     _news,
     _news.map(envelope),
     st.builds(Gossip, st.sampled_from(["repositories", f"repo/{R}", "x"]), st.binary(min_size=1, max_size=40)),
@@ -107,6 +110,7 @@ _fair: Final[st.SearchStrategy[Message]] = st.one_of(
     ).map(envelope),
     st.builds(NewRepository, _ids, st.just(0), st.just(b"i" * 32), st.sampled_from(_RECORDS[:3])),
     st.builds(Ping, st.integers(0, 9)),
+    st.builds(GetPeers, st.integers(1, 9)),
     st.builds(GetRefs, st.integers(1, 9), st.just((RefsQuery(R, 0, b"", ()),))),
     st.builds(
         GetObjects, st.integers(1, 9), _ids, st.just(3), st.just(ALL_SLICES), st.just(""), st.just(1), st.just(0)
