@@ -5,6 +5,7 @@ reads its refs (``Readings``): lookups, dials, questions, answers in pages, one 
 or failed, commands that wait. What an answer means is for the subclass.
 """
 
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from guts.sync.fetches import Fetches, RunningFetch, pause
 from guts.sync.goal import NOT_HELD, Goal, Waiter
 from guts.sync.pages import Pages
 from guts.sync.questions import Questions
+from guts.sync.rounds import Batch
 from guts.sync.search import Search
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SPLITS
 from guts.wire.messages import Error, ErrorCode, KnownHead, KnownSplit, Refs, RefsAnswer, RefsQuery, RefsStatus
@@ -29,6 +31,9 @@ RETRY_AFTER_TROUBLE: Final = 15.0
 
 MAX_INVITED: Final = 2
 """Peers whose answer is awaited before no more of those who offered something are asked: one of them may be silent."""
+
+FAILED_WITH_CONNECTION: Final = 2.0
+"""Seconds before the end of a connection in which what failed over it failed with it: streams end first, by a hair."""
 
 RETRY_AFTER_FAULT: Final = 600.0
 RETRY_AFTER_STORAGE: Final = 60.0
@@ -109,8 +114,8 @@ class Inquiries(ABC, Generic[G]):
         """Tell whether no further holder is to be dialled."""
 
     @abstractmethod
-    def _round(self, goal: G, now: float) -> list[Effect]:
-        """Do what is due for ``goal``, and schedule what is due next."""
+    def _round(self, goal: G, batch: Batch, now: float) -> list[Effect]:
+        """Do what is due for ``goal``, and schedule what is due next; whom ``batch`` chose is asked after that."""
 
     @abstractmethod
     def _settle(self, goal: G, now: float) -> list[Effect]:
@@ -151,19 +156,25 @@ class Inquiries(ABC, Generic[G]):
                 goal.resting.pop(peer, None)
                 goal.note(peer, "disconnected")
                 effects += self._settle(goal, now)
+            if now - goal.failed.pop(peer, -math.inf) <= FAILED_WITH_CONNECTION:
+                goal.retry_after.pop(peer, None)
         return effects + self._invite(now)
 
     def ask(self, peer: PeerId, repositories: Iterable[RepositoryId], now: float) -> list[Effect]:
         """Ask ``peer`` what it has that is newer, of those ``repositories`` that are goals."""
         for repository in repositories:
-            goal = self.goals.get(repository)
-            if goal is None or peer in goal.asking or not goal.willing(peer, now):
-                continue
-            if self._preference(peer, now) < 0.0 and self._better_known(repository, now):
-                continue
-            if self._questions.add(peer, repository):
-                goal.asking.add(peer)
+            if (goal := self.goals.get(repository)) is not None:
+                self._put(goal, peer, now)
         return [*self._questions.send(peer, now)]
+
+    def _put(self, goal: G, peer: PeerId, now: float) -> None:
+        """Put a question to ``peer`` about ``goal`` in line, where it may be asked."""
+        if peer in goal.asking or not goal.willing(peer, now):
+            return
+        if self._preference(peer, now) < 0.0 and self._better_known(goal.repository, now):
+            return
+        if self._questions.add(peer, goal.repository):
+            goal.asking.add(peer)
 
     def _better_known(self, repository: RepositoryId, now: float) -> bool:
         return any(self._preference(holder, now) >= 0.0 for holder in self._holders(repository))
@@ -338,6 +349,12 @@ class Inquiries(ABC, Generic[G]):
         else:
             pause = self._jittered(RETRY_AFTER_TROUBLE) if transfer.pause is None else transfer.pause
             self._rest(peer, repositories, str(error), now + pause)
+            if self._questions.connection(peer) != transfer.connection:
+                # The connection broke, and not the peer: over another one it is asked as if nothing had been.
+                goal.retry_after.pop(peer, None)
+                goal.resting.pop(peer, None)
+            elif transfer.pause is None:
+                goal.failed[peer] = now
         effects: list[Effect] = []
         for other in sorted(self._holders(goal.repository), key=lambda holder: -self._preference(holder, now)):
             effects += self.ask(other, repositories, now)
@@ -400,8 +417,11 @@ class Inquiries(ABC, Generic[G]):
                     goal.asking.discard(peer)
                     goal.note(peer, "did not answer in time")
             effects += self._answered(peer, repositories, now)
+        batch = Batch(self._rng)
         for due in self._agenda.rounds(self.goals, now):
-            effects += self._round(due, now)
+            effects += self._round(due, batch, now)
+        for peer in batch.peers:
+            effects += self._questions.send(peer, now)
         for repository, command_id in self._agenda.late(now):
             if (goal := self.goals.get(repository)) is not None:
                 effects += self._expire(goal, command_id, now)
@@ -410,6 +430,7 @@ class Inquiries(ABC, Generic[G]):
     def _rested(self, goal: G, now: float) -> list[PeerId]:
         """Return the peers that have rested long enough; what was noted of others ends with its time."""
         goal.retry_after = {peer: time for peer, time in goal.retry_after.items() if time > now}
+        goal.failed = {peer: time for peer, time in goal.failed.items() if peer in goal.retry_after}
         rested = [peer for peer in goal.resting if goal.willing(peer, now)]
         for peer in rested:
             del goal.resting[peer]

@@ -24,6 +24,7 @@ from guts.sync.goal import Goal, NoLongerFollowed, Waiter
 from guts.sync.inquiries import DoesNotConnect, Inquiries, Preference, nobody_first
 from guts.sync.questions import RequestIds
 from guts.sync.readings import Readings
+from guts.sync.rounds import Batch, Rounds
 from guts.sync.search import WANTED_HOLDERS
 from guts.wire.limits import MAX_SUBSCRIPTIONS
 from guts.wire.messages import NewCommit, NewProof, Subscribe
@@ -63,10 +64,10 @@ class RepoSync(Inquiries[Goal]):
         self.requests = requests = RequestIds()
         super().__init__(holders, rng, requests.next, preference)
         self.readings = Readings(holders, rng, requests.next, preference)
-        self._ask_interval = ask_interval
+        self._rounds = Rounds(ask_interval, rng)
         for repository, known in held.items():
             goal = self.goals[repository] = Goal(repository, known, held=True, next_search=now)
-            self._agenda.schedule(goal, now + rng.uniform(0.0, ask_interval))
+            self._agenda.schedule(goal, self._rounds.first(now))
 
     # --- questions ------------------------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class RepoSync(Inquiries[Goal]):
 
     def _follow(self, repository: RepositoryId, now: float) -> tuple[Goal, list[Effect]]:
         goal = self.goals[repository] = Goal(repository)
-        self._agenda.schedule(goal, now + self._jittered(self._ask_interval))
+        self._agenda.schedule(goal, self._rounds.next(now))
         return goal, self._tell(Subscribe((repository,)))
 
     def _unfollow(self, goal: Goal) -> list[Effect]:
@@ -277,7 +278,7 @@ class RepoSync(Inquiries[Goal]):
             return False
         return len(list(self._holders(goal.repository))) >= WANTED_HOLDERS
 
-    def _round(self, goal: Goal, now: float) -> list[Effect]:
+    def _round(self, goal: Goal, batch: Batch, now: float) -> list[Effect]:
         goal.unheard = {peer: time for peer, time in goal.unheard.items() if time > now}
         rested = self._rested(goal, now)
         effects: list[Effect] = []
@@ -286,11 +287,12 @@ class RepoSync(Inquiries[Goal]):
         holders = list(self._holders(goal.repository))
         willing = [peer for peer in holders if goal.willing(peer, now)]
         if willing and not rested:
-            effects += self.ask(self._rng.choice(willing), [goal.repository], now)
+            liked = [peer for peer in willing if self._preference(peer, now) >= 0.0]
+            self._put(goal, batch.choose(liked or willing), now)
         if len(holders) < WANTED_HOLDERS and self._search.may_look_up(goal, now):
             effects += self._search.look_up(goal, now)
         resting = [goal.retry_after[peer] for peer in goal.resting]
-        self._agenda.schedule(goal, min([now + self._jittered(self._ask_interval), *resting]))
+        self._agenda.schedule(goal, min([self._rounds.next(now), *resting]))
         return effects + self._settle(goal, now)
 
     def _expire(self, goal: Goal, command_id: CommandId, now: float) -> list[Effect]:
