@@ -34,10 +34,8 @@ def message_id(gossip: Gossip) -> bytes:
 
 
 def envelope(news: News) -> Gossip:
-    """Return ``news`` in its envelope; a record too large for gossip is left out."""
-    if isinstance(news, NewRepository):
-        return Gossip(TOPIC_REPOSITORIES, codec.encode(news))
-    if isinstance(news, NewProof):
+    """Return ``news`` in an envelope for those who follow the repository; a record too large for gossip is left out."""
+    if isinstance(news, NewRepository | NewProof):
         return Gossip(repository_topic(news.repository), codec.encode(news))
     data = codec.encode(brief(news))
     if news.record is not None:
@@ -45,6 +43,11 @@ def envelope(news: News) -> Gossip:
         if len(data) - len(canonical.encode(None)) + len(record) <= MAX_NEW_COMMIT_BYTES:
             data = codec.encode(news)
     return Gossip(repository_topic(news.repository), data)
+
+
+def announcement(news: NewRepository) -> Gossip:
+    """Return ``news`` in an envelope for those who want to hear of repositories that they don't know."""
+    return Gossip(TOPIC_REPOSITORIES, codec.encode(news))
 
 
 def brief(news: NewCommit) -> NewCommit:
@@ -60,9 +63,7 @@ def open_envelope(gossip: Gossip) -> News:
         guts.canonical.NotCanonical, guts.wire.codec.BadMessage: not a message at all.
     """
     match codec.decode(gossip.data):
-        case (NewCommit(repository=repository) | NewProof(repository=repository)) as news if (
-            gossip.topic == repository_topic(repository)
-        ):
+        case (NewCommit() | NewProof() | NewRepository()) as news if gossip.topic == repository_topic(news.repository):
             return news
         case NewRepository() as news if gossip.topic == TOPIC_REPOSITORIES:
             return news

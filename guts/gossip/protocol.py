@@ -32,6 +32,14 @@ SPREADING_LIMIT: Final = 1_024
 """Records of which it is remembered who has them; a record crosses a network within seconds."""
 
 
+WANTS_REPOSITORIES: Final = "news"
+"""The capability of those who want the topic ``repositories``, and pass it on."""
+
+FANOUT: Final = 6
+"""Peers to whom a new repository is passed on, drawn at random: gossipsub's D. All who want to hear of it do, but for
+a few in a thousand, and those meet it in the DHT or on another day."""
+
+
 class RelaysRefused(PeerFault):
     """A record came that was refused before, bit for bit. Who relays it may not look as closely as we do."""
 
@@ -48,6 +56,7 @@ class GossipProtocol:
     """
 
     def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
         self.trees = Trees()
         self.missing = MissingNews(rng)
         self._seen = SeenCache(SEEN_LIMIT, SEEN_SECONDS)
@@ -109,6 +118,13 @@ class GossipProtocol:
         message = envelope(news)
         self._seen.meet(message_id(message), now)
         return [Send(link, message) for link in listeners]
+
+    def scatter(self, message: Gossip, listeners: Iterable[ConnectionId], now: float) -> list[Send]:
+        """Return the sends of ``message`` to ``FANOUT`` of ``listeners``, drawn at random, and mark it as seen."""
+        self._seen.meet(message_id(message), now)
+        drawn = list(listeners)
+        self._rng.shuffle(drawn)
+        return [Send(link, message) for link in drawn[:FANOUT]]
 
     def _send(self, news: NewCommit, message: Gossip, links: Iterable[ConnectionId]) -> list[Send]:
         having = self._having.get(news.hash, set())

@@ -298,6 +298,7 @@ class Driver:
             log.debug("dial of %s failed: %s", effect.target, error)
             await self.post(DialFailed(effect.target, error))
             return
+        self._spawn(self._presence.met(connection.remote, connection.peer))
         await self.serve_connection(connection, effect.target)
 
     async def _find_providers(self, repository: RepositoryId) -> None:

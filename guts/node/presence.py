@@ -13,7 +13,7 @@ from guts.clock import Now
 from guts.discovery.server import Discovery
 from guts.events import Head
 from guts.identity import SigningKey
-from guts.ids import AuthorId, RepositoryId
+from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.records import RECORD_LIFE_MS, CommitReceipt, PeerRecord, ProviderRecord
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,18 @@ class Presence:
         self._due: dict[RepositoryId | None, float] = {}
         self._leaving: set[RepositoryId] = set()
         self._changed = asyncio.Event()
+        self._joining = False
         self._published: dict[RepositoryId, asyncio.Future[int]] = {}
+
+    async def met(self, address: Address, peer: PeerId) -> None:
+        """Join the DHT through ``peer``, which was reached at ``address``, where no node of it is known here.
+
+        So a node that was given nothing but a URL with an address finds others by themselves from then on.
+        """
+        if not self._joining and not self.discovery.contacts():
+            self._joining = True
+            await self.discovery.join([(address.ip, address.port, peer)])
+            self._joining = False
 
     def provide(self, repository: RepositoryId) -> None:
         """Publish that this node holds ``repository``: now, and from then on before each record expires."""

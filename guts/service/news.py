@@ -6,11 +6,12 @@ from guts.clock import Now
 from guts.effects import Effect, Fetch, Send
 from guts.errors import PeerFault
 from guts.events import Accepted, ConnectionId, Failed, FetchFinished, FetchId, Incomplete, Vetted
-from guts.gossip.envelope import open_envelope
-from guts.gossip.protocol import RELAY_WINDOW_MS, GossipProtocol
+from guts.gossip.envelope import TOPIC_REPOSITORIES, announcement, open_envelope
+from guts.gossip.protocol import RELAY_WINDOW_MS, WANTS_REPOSITORIES, GossipProtocol
 from guts.gossip.trees import Tree
 from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
+from guts.peers.rates import TokenBucket
 from guts.peers.state import PeerConnection
 from guts.records import ExpiredRecord, PeerRecord, ProviderRecord
 from guts.service.admission import Admitted
@@ -20,6 +21,11 @@ from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
 from guts.wire.messages import Gossip, Graft, NewCommit, NewProof, NewRepository, Prune
 
+REPOSITORIES_RATE: Final = 1.0
+"""New repositories per second that are passed on for one peer, on average: 86,400 a day, more than any network makes
+up that one node would want to hear all of."""
+
+REPOSITORIES_BURST: Final = 256.0
 HOT_MS: Final = 60_000
 """Age of a record, by its signed time, past which one that a question brought is not sent on in full: those around
 have it most likely, and this node was away. What gossip brought goes on in full whatever its age, within the window."""
@@ -44,6 +50,7 @@ class News:
         self._receipts = receipts
         self._seeding = seeding
         self._serving = serving
+        self._passed: dict[ConnectionId, TokenBucket] = {}
         self._told: dict[FetchId, Gossip] = {}
         self._fresh: dict[FetchId, frozenset[bytes]] = {}
 
@@ -66,6 +73,8 @@ class News:
             return self._commit(connection, message, news, now) if news.repository in self._sync.goals else []
         if not self._gossip.first_seen(message, now.mono):
             return []
+        if isinstance(news, NewRepository) and message.topic == TOPIC_REPOSITORIES:
+            return self.told(connection, opened.of(news), now) + self._passed_on(connection, message, news, now)
         if isinstance(news, NewProof) and not self._sync.listens(connection.peer, news.repository, now.mono):
             # Another peer, to whom we do listen, may tell the same.
             self._gossip.forget(message)
@@ -90,6 +99,31 @@ class News:
             return self._seeding.announced(connection.peer, news.repository, news.identity_hash, holder, now)
         return self.holder_found(news.repository, holder, now)
 
+    def _passed_on(self, connection: PeerConnection, message: Gossip, news: NewRepository, now: Now) -> list[Effect]:
+        """Tell some of those who want to hear of new repositories, where this node is one of them.
+
+        Anybody may name any holder's record beside any repository: what one peer can have passed on is bounded.
+        """
+        if WANTS_REPOSITORIES not in self._peers.me.capabilities:
+            return []
+        bucket = self._passed.setdefault(connection.id, TokenBucket(at=now.mono))
+        if bucket.owed(REPOSITORIES_RATE, now.mono) > REPOSITORIES_BURST - 1:
+            return []
+        try:
+            PeerRecord.verify(news.peer_record, now.wall)
+        except ExpiredRecord:
+            return []
+        bucket.spend(1.0, REPOSITORIES_RATE, REPOSITORIES_BURST, now.mono)
+        return [*self._gossip.scatter(message, self._curious(but=connection.id), now.mono)]
+
+    def _curious(self, but: ConnectionId | None = None) -> list[ConnectionId]:
+        """Return the links to those who want to hear of new repositories."""
+        return [
+            connection.id
+            for connection in self._peers.ready()
+            if connection.id != but and WANTS_REPOSITORIES in self._peers.state(connection.peer).capabilities
+        ]
+
     def _commit(self, connection: PeerConnection, message: Gossip, news: NewCommit, now: Now) -> list[Effect]:
         self._peers.state(connection.peer).holds(news.repository)
         self._gossip.has(news, connection.id)
@@ -99,6 +133,10 @@ class News:
             return self._twice(connection, news)
         if not self._sync.listens(connection.peer, news.repository, now.mono):
             self._gossip.forget(message)
+            return []
+        if self._sync.doubts(news, now.mono):
+            self._gossip.forget(message)
+            self._gossip.missing.told(connection.id, news, connection.rtt, now.mono)
             return []
         effects = self._sync.news(connection.peer, connection.id, news, now.mono)
         for effect in effects:
@@ -160,6 +198,7 @@ class News:
         if goal is None or goal.fetch != event.fetch or not goal.held:
             # Who copies it for the first time has nothing to tell those who told it.
             return []
+        self._sync.vetted(event.fetch)
         asked = self._sync.fetches.running[event.fetch].asked
         listeners = self._listeners(event.repository)
         sends: list[Send] = []
@@ -178,11 +217,12 @@ class News:
         """
         fresh = self._fresh.pop(event.fetch, None)
         told = self._told.pop(event.fetch, None)
-        effects, sent_away = self._serving.settled(event.repository, now.mono)
+        committed = isinstance(event.outcome, Accepted)
+        effects, in_vain = self._serving.settled(event.repository, now.mono, committed=committed)
+        for header_hash in fresh or ():
+            self._gossip.have_not(header_hash, in_vain)
         match event.outcome:
             case Accepted() if event.repository in self._sync.goals:
-                for _, head, _ in event.outcome.news:
-                    self._gossip.have_not(head.hash, sent_away)
                 effects += self._announce(event.repository, event.outcome, before, event.connection, fresh, now)
             case Failed(error=PeerFault()) if told is not None and fresh is None:
                 self._gossip.reject(told, now.mono)
@@ -198,11 +238,9 @@ class News:
         before = goal.known.epoch if goal is not None and goal.held else None
         effects = self._sync.published(repository, accepted.known, now.mono)
         if before is None:
-            # News to everybody: a repository that nobody knew of.
-            news = self._new_repository(repository, accepted)
-            everybody = [connection.id for connection in self._peers.ready()]
-            effects += self._gossip.flood(news, everybody, now.mono)
-            before = accepted.known.epoch
+            # A repository that nobody knew of.
+            message = announcement(self._new_repository(repository, accepted))
+            effects += self._gossip.scatter(message, self._curious(), now.mono)
         listeners = self._listeners(repository)
         for author, head, record in accepted.news:
             commit = NewCommit(repository, author, head.seq, head.hash, record)
@@ -293,4 +331,5 @@ class News:
 
     def connection_gone(self, connection: ConnectionId) -> None:
         """Forget what was told over a connection, and to whom."""
+        self._passed.pop(connection, None)
         self._gossip.drop_link(connection)

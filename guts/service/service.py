@@ -238,7 +238,7 @@ class Service:
                 return self.serving.get_objects(connection, admitted.of(message), now.mono)
             case Objects() as message:
                 # Status and stream say the same, and the worker that reads the stream acts on it; but for the time.
-                self.sync.fetches.busy(connection.id, message)
+                self.sync.fetches.answered(connection.id, message)
                 return []
             case GitService() as message:
                 return self.serving.git_service(connection, admitted.of(message))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from guts.events import ConnectionId, FetchId
-from guts.ids import PeerId, RepositoryId
+from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.goal import Goal
 from guts.wire.messages import Objects, ObjectsStatus
 
@@ -28,6 +28,9 @@ class RunningFetch:
         partial: the answer was cut: there is more to ask for when this is committed.
         claim: bytes that the peer says the whole repository takes; 0: it does not say.
         prospect: nobody asked for the repository.
+        author: of the record that gossip brought.
+        vetted: the record was found good, by all that needs no objects.
+        not_held: the peer said that it has not what it was asked for.
         pause: seconds that the peer, being busy, asked to be left alone for.
     """
 
@@ -39,6 +42,9 @@ class RunningFetch:
     partial: bool
     claim: int = 0
     prospect: bool = False
+    author: AuthorId | None = None
+    vetted: bool = False
+    not_held: bool = False
     pause: float | None = None
 
 
@@ -71,11 +77,12 @@ class Fetches:
         """Count a transfer out."""
         return self.running.pop(fetch)
 
-    def busy(self, connection: ConnectionId, objects: Objects) -> None:
-        """Note how long a peer that serves no pack now asks to be left alone; the transfer itself fails next."""
-        if objects.status is ObjectsStatus.BUSY:
-            for fetch in self.running.values():
-                if (fetch.connection, fetch.request) == (connection, objects.request):
+    def answered(self, connection: ConnectionId, objects: Objects) -> None:
+        """Note why a peer serves no pack, and how long it asks to be left alone; the transfer itself fails next."""
+        for fetch in self.running.values():
+            if (fetch.connection, fetch.request) == (connection, objects.request):
+                fetch.not_held = objects.status is ObjectsStatus.NOT_HELD
+                if objects.status is ObjectsStatus.BUSY:
                     fetch.pause = pause(objects.retry_after_s)
 
     def offer(self, goal: Goal) -> None:

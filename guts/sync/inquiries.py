@@ -5,6 +5,7 @@ reads its refs (``Readings``): lookups, dials, questions, answers in pages, one 
 or failed, commands that wait. What an answer means is for the subclass.
 """
 
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -14,13 +15,14 @@ from guts.addresses import Address, BootstrapAddress
 from guts.effects import Candidate, Effect, Reply
 from guts.errors import GutsError, PeerFault, Severity, StorageFault, Unavailable
 from guts.events import CommandId, ConnectionId, FetchFinished, FetchId, LookFinished, LookupFinished
-from guts.ids import PeerId, RepositoryId
+from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.agenda import Agenda
 from guts.sync.fetches import Fetches, RunningFetch, pause
 from guts.sync.goal import NOT_HELD, Goal, Waiter
 from guts.sync.pages import Pages
 from guts.sync.policy import NotTaken, QuotaExceeded
 from guts.sync.questions import Questions
+from guts.sync.rounds import Batch
 from guts.sync.search import Search
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SPLITS
 from guts.wire.messages import Error, ErrorCode, KnownHead, KnownSplit, Refs, RefsAnswer, RefsQuery, RefsStatus
@@ -37,6 +39,8 @@ another holder may be asked, it is left alone as after a fault. Who announces wh
 
 MAX_FAILED_PEERS: Final = 256
 """Peers per goal whose failures are counted; the one that failed the longest ago is forgotten first."""
+FAILED_WITH_CONNECTION: Final = 2.0
+"""Seconds before the end of a connection in which what failed over it failed with it: streams end first, by a hair."""
 
 RETRY_AFTER_FAULT: Final = 600.0
 RETRY_AFTER_STORAGE: Final = 60.0
@@ -120,8 +124,8 @@ class Inquiries(ABC, Generic[G]):
         """Tell whether no further holder is to be dialled."""
 
     @abstractmethod
-    def _round(self, goal: G, now: float) -> list[Effect]:
-        """Do what is due for ``goal``, and schedule what is due next."""
+    def _round(self, goal: G, batch: Batch, now: float) -> list[Effect]:
+        """Do what is due for ``goal``, and schedule what is due next; whom ``batch`` chose is asked after that."""
 
     @abstractmethod
     def _settle(self, goal: G, now: float) -> list[Effect]:
@@ -165,19 +169,25 @@ class Inquiries(ABC, Generic[G]):
                 goal.resting.pop(peer, None)
                 goal.note(peer, "disconnected")
                 effects += self._settle(goal, now)
+            if now - goal.failed.pop(peer, -math.inf) <= FAILED_WITH_CONNECTION:
+                goal.retry_after.pop(peer, None)
         return effects + self._invite(now)
 
     def ask(self, peer: PeerId, repositories: Iterable[RepositoryId], now: float) -> list[Effect]:
         """Ask ``peer`` what it has that is newer, of those ``repositories`` that are goals."""
         for repository in repositories:
-            goal = self.goals.get(repository)
-            if goal is None or peer in goal.asking or not goal.willing(peer, now):
-                continue
-            if self._preference(peer, now) < 0.0 and self._better_known(repository, now):
-                continue
-            if self._questions.add(peer, repository):
-                goal.asking.add(peer)
+            if (goal := self.goals.get(repository)) is not None:
+                self._put(goal, peer, now)
         return [*self._questions.send(peer, now)]
+
+    def _put(self, goal: G, peer: PeerId, now: float) -> None:
+        """Put a question to ``peer`` about ``goal`` in line, where it may be asked."""
+        if peer in goal.asking or not goal.willing(peer, now):
+            return
+        if self._preference(peer, now) < 0.0 and self._better_known(goal.repository, now):
+            return
+        if self._questions.add(peer, goal.repository):
+            goal.asking.add(peer)
 
     def _better_known(self, repository: RepositoryId, now: float) -> bool:
         return any(self._preference(holder, now) >= 0.0 for holder in self._holders(repository))
@@ -311,7 +321,16 @@ class Inquiries(ABC, Generic[G]):
     # --- transfers ------------------------------------------------------------------------------------------
 
     def _fetch(
-        self, goal: G, peer: PeerId, candidate: Candidate, now: float, *, asked: bool, partial: bool, claim: int = 0
+        self,
+        goal: G,
+        peer: PeerId,
+        candidate: Candidate,
+        now: float,
+        *,
+        asked: bool,
+        partial: bool,
+        claim: int = 0,
+        author: AuthorId | None = None,
     ) -> list[Effect]:
         connection = self._questions.connection(peer)
         assert connection is not None
@@ -324,7 +343,7 @@ class Inquiries(ABC, Generic[G]):
         goal.offers.pop(peer, None)
         request = self._next_request()
         transfer = RunningFetch(
-            goal.repository, peer, connection, request, asked, partial, claim, goal.prospect is not None
+            goal.repository, peer, connection, request, asked, partial, claim, goal.prospect is not None, author
         )
         return [self._transfer(goal, self.fetches.begin(goal, transfer), transfer, candidate)]
 
@@ -346,7 +365,7 @@ class Inquiries(ABC, Generic[G]):
             # Another holder may say otherwise, or send less: nobody can see yet who is right.
             goal.refusal = error
             self._excuse(peer, repositories, str(error), now + self._jittered(RETRY_AFTER_REFUSAL))
-            return self._ask_others(goal, now)
+            return self._ask_holders(goal, now)
         if isinstance(error, StorageFault | NotTaken):
             goal.paused_until = now + (RETRY_AFTER_STORAGE if isinstance(error, StorageFault) else RETRY_AFTER_REFUSAL)
             goal.offers.clear()
@@ -360,12 +379,19 @@ class Inquiries(ABC, Generic[G]):
         else:
             pause = self._pause_of(goal, peer, now) if transfer.pause is None else transfer.pause
             self._rest(peer, repositories, str(error), now + pause)
-        return self._ask_others(goal, now)
+            if self._questions.connection(peer) != transfer.connection:
+                # The connection broke, and not the peer: over another one it is asked as if nothing had been.
+                goal.retry_after.pop(peer, None)
+                goal.resting.pop(peer, None)
+                goal.failures.pop(peer, None)
+            elif transfer.pause is None:
+                goal.failed[peer] = now
+        return self._ask_holders(goal, now)
 
-    def _ask_others(self, goal: G, now: float) -> list[Effect]:
+    def _ask_holders(self, goal: G, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        for other in sorted(self._holders(goal.repository), key=lambda holder: -self._preference(holder, now)):
-            effects += self.ask(other, [goal.repository], now)
+        for holder in sorted(self._holders(goal.repository), key=lambda holder: -self._preference(holder, now)):
+            effects += self.ask(holder, [goal.repository], now)
         return effects
 
     def _pause_of(self, goal: G, peer: PeerId, now: float) -> float:
@@ -435,8 +461,11 @@ class Inquiries(ABC, Generic[G]):
                     goal.asking.discard(peer)
                     goal.note(peer, "did not answer in time")
             effects += self._answered(peer, repositories, now)
+        batch = Batch(self._rng)
         for due in self._agenda.rounds(self.goals, now):
-            effects += self._round(due, now)
+            effects += self._round(due, batch, now)
+        for peer in batch.peers:
+            effects += self._questions.send(peer, now)
         for repository, command_id in self._agenda.late(now):
             if (goal := self.goals.get(repository)) is not None:
                 effects += self._expire(goal, command_id, now)
@@ -445,6 +474,7 @@ class Inquiries(ABC, Generic[G]):
     def _rested(self, goal: G, now: float) -> list[PeerId]:
         """Return the peers that have rested long enough; what was noted of others ends with its time."""
         goal.retry_after = {peer: time for peer, time in goal.retry_after.items() if time > now}
+        goal.failed = {peer: time for peer, time in goal.failed.items() if peer in goal.retry_after}
         rested = [peer for peer in goal.resting if goal.willing(peer, now)]
         for peer in rested:
             del goal.resting[peer]

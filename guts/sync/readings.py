@@ -31,6 +31,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.sync.fetches import RunningFetch
 from guts.sync.goal import Goal, Waiter
 from guts.sync.inquiries import DoesNotConnect, Inquiries
+from guts.sync.rounds import Batch
 
 WANTED_SOURCES: Final = 2
 """Holders that are compared: the least of which one can show that another is behind."""
@@ -163,7 +164,7 @@ class Readings(Inquiries[Reading]):
     def _enough(self, goal: Reading) -> bool:
         return False
 
-    def _round(self, goal: Reading, now: float) -> list[Effect]:
+    def _round(self, goal: Reading, batch: Batch, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for peer in self._rested(goal, now):
             effects += self.ask(peer, [goal.repository], now)

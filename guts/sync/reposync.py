@@ -1,11 +1,13 @@
 """``RepoSync``: find peers, ask for refs, see what is newer, have it fetched; see the package's docstring."""
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, assert_never
 
 from guts.addresses import BootstrapAddress
 from guts.effects import Candidate, Effect, Fetch, Persist, Provide, Reply, SeedingStopped, Send
+from guts.errors import GutsError, PeerFault, Severity
 from guts.events import (
     Accepted,
     CommandId,
@@ -26,6 +28,7 @@ from guts.sync.inquiries import DoesNotConnect, Inquiries, Preference, nobody_fi
 from guts.sync.policy import Policy
 from guts.sync.questions import RequestIds
 from guts.sync.readings import Readings
+from guts.sync.rounds import Batch, Rounds
 from guts.sync.search import WANTED_HOLDERS
 from guts.wire.limits import MAX_SUBSCRIPTIONS
 from guts.wire.messages import NewCommit, NewProof, Subscribe
@@ -76,10 +79,10 @@ class RepoSync(Inquiries[Goal]):
         self.readings = Readings(holders, rng, requests.next, preference)
         self.policy = policy or Policy()
         self._prospects: dict[RepositoryId, PeerId] = {}
-        self._ask_interval = ask_interval
+        self._rounds = Rounds(ask_interval, rng)
         for repository, known in held.items():
             goal = self.goals[repository] = Goal(repository, known, held=True, next_search=now)
-            self._agenda.schedule(goal, now + rng.uniform(0.0, ask_interval))
+            self._agenda.schedule(goal, self._rounds.first(now))
 
     # --- questions ------------------------------------------------------------------------------------------
 
@@ -143,7 +146,7 @@ class RepoSync(Inquiries[Goal]):
         """Look at ``repository``, which nobody asked for; see ``Prospect``."""
         goal = self.goals[repository] = Goal(repository, prospect=Prospect(peer, identity_hash))
         self._prospects[repository] = peer
-        self._agenda.schedule(goal, now + self._jittered(self._ask_interval))
+        self._agenda.schedule(goal, self._rounds.next(now))
 
     def _promote(self, goal: Goal) -> list[Effect]:
         """Follow what was a prospect: somebody asked for it, or its maintainers decided."""
@@ -192,7 +195,7 @@ class RepoSync(Inquiries[Goal]):
 
     def _follow(self, repository: RepositoryId, now: float) -> tuple[Goal, list[Effect]]:
         goal = self.goals[repository] = Goal(repository)
-        self._agenda.schedule(goal, now + self._jittered(self._ask_interval))
+        self._agenda.schedule(goal, self._rounds.next(now))
         return goal, self._tell(Subscribe((repository,)))
 
     def _unfollow(self, goal: Goal) -> list[Effect]:
@@ -226,6 +229,15 @@ class RepoSync(Inquiries[Goal]):
     def _nothing_newer(self, goal: Goal, peer: PeerId, now: float) -> None:
         goal.confirmed = True
 
+    def vetted(self, fetch: FetchId) -> None:
+        """Note that what a running transfer was offered is found good, by all that needs no objects."""
+        self.fetches.running[fetch].vetted = True
+
+    def doubts(self, news: NewCommit, now: float) -> bool:
+        """Tell whether a record of that author could not be had lately: its teller may not have its objects either."""
+        goal = self.goals.get(news.repository)
+        return goal is not None and now < goal.doubted.get(news.author, -math.inf)
+
     def news(self, peer: PeerId, connection: ConnectionId, news: NewCommit, now: float) -> list[Effect]:
         """Take a NewCommit: fetch at once where its record came along, else ask for it."""
         goal = self.goals.get(news.repository)
@@ -234,7 +246,8 @@ class RepoSync(Inquiries[Goal]):
         if self.has(news.repository, news.author, news.seq, news.hash):
             return []
         if news.record is not None and goal.held and self._questions.connection(peer) == connection:
-            return self._fetch(goal, peer, Candidate((), (), (news.record,)), now, asked=False, partial=False)
+            candidate = Candidate((), (), (news.record,))
+            return self._fetch(goal, peer, candidate, now, asked=False, partial=False, author=news.author)
         return self._ask_afresh(goal, peer, now)
 
     def ask_afresh(self, peer: PeerId, repository: RepositoryId, now: float) -> list[Effect]:
@@ -296,10 +309,25 @@ class RepoSync(Inquiries[Goal]):
                 return self._ask_afresh(goal, transfer.peer, now)
             case Incomplete():
                 return self._failed(goal, transfer, DoesNotConnect("its answer does not follow from what is here"), now)
+            case Failed(error=error) if self._is_the_records(transfer, error):
+                assert transfer.author is not None
+                goal.doubted[transfer.author] = now + self._jittered(LISTEN_AFTER_NOTHING)
+                return self._ask_holders(goal, now)
             case Failed(error=error):
                 return self._failed(goal, transfer, error, now)
             case _:
                 assert_never(event.outcome)
+
+    @staticmethod
+    def _is_the_records(transfer: RunningFetch, error: GutsError) -> bool:
+        """Tell whether a transfer failed for what its author signed, as far as can be known, and not for its teller.
+
+        Who tells of a record passes it on before it has the objects itself. An author can sign what leads nowhere, and
+        who tells of it in good faith must not be left alone for that.
+        """
+        if transfer.author is None or not transfer.vetted:
+            return False
+        return transfer.not_held or (isinstance(error, PeerFault) and error.severity is Severity.NETWORK)
 
     def _hush(self, goal: Goal, peer: PeerId, now: float) -> None:
         """Listen to no news of ``peer`` for a while: others may have the place of a transfer."""
@@ -310,6 +338,7 @@ class RepoSync(Inquiries[Goal]):
         goal.known, goal.held, goal.confirmed = known, True, True
         goal.refusal = None
         goal.reasons.clear()
+        goal.doubted.clear()
         effects: list[Effect] = [Provide(goal.repository)] if first else []
         if any(known.head(author) is None for author, _ in before.heads):
             # What counts of that author now is not here; others may have it.
@@ -324,8 +353,9 @@ class RepoSync(Inquiries[Goal]):
             return False
         return len(list(self._holders(goal.repository))) >= WANTED_HOLDERS
 
-    def _round(self, goal: Goal, now: float) -> list[Effect]:
+    def _round(self, goal: Goal, batch: Batch, now: float) -> list[Effect]:
         goal.unheard = {peer: time for peer, time in goal.unheard.items() if time > now}
+        goal.doubted = {author: time for author, time in goal.doubted.items() if time > now}
         rested = self._rested(goal, now)
         effects: list[Effect] = []
         for peer in rested:
@@ -333,11 +363,12 @@ class RepoSync(Inquiries[Goal]):
         holders = list(self._holders(goal.repository))
         willing = [peer for peer in holders if goal.willing(peer, now)]
         if willing and not rested:
-            effects += self.ask(self._rng.choice(willing), [goal.repository], now)
+            better = [peer for peer in willing if self._preference(peer, now) >= 0.0]
+            self._put(goal, batch.choose(better or willing), now)
         if len(holders) < WANTED_HOLDERS and self._search.may_look_up(goal, now):
             effects += self._search.look_up(goal, now)
         resting = [goal.retry_after[peer] for peer in goal.resting]
-        self._agenda.schedule(goal, min([now + self._jittered(self._ask_interval), *resting]))
+        self._agenda.schedule(goal, min([self._rounds.next(now), *resting]))
         return effects + self._settle(goal, now)
 
     def _expire(self, goal: Goal, command_id: CommandId, now: float) -> list[Effect]:

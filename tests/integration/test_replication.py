@@ -33,6 +33,19 @@ async def test_replica_fetches_from_an_address_that_it_was_given(world: World) -
     await publisher.shows_what_it_says(maintainer.repository)
 
 
+async def test_node_that_was_given_nothing_but_an_address_joins_the_dht_through_it(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica")
+    await replica.seed(maintainer.repository, publisher.hint)
+    discovery = replica.node.control._presence.discovery
+    await eventually(lambda: publisher.id in [contact.peer for contact in discovery.contacts()])
+    third = await world.node("third", doors=(publisher.hint,))
+    another = world.maintainer("another")
+    await another.publish(third)
+    await replica.seed(another.repository)
+    assert await replica.canonical(another.repository) == another.refs()
+
+
 async def test_replica_finds_the_publisher_through_the_dht_alone(world: World) -> None:
     door = await world.node("door", network__role="bootstrap")
     publisher = await world.node("publisher", doors=(door.hint,))

@@ -54,10 +54,15 @@ def record_of(number: int, *, expires: int = WALL + HOUR_MS) -> bytes:
 
 
 def hello_of(
-    number: int, *, nonce: bytes = OLD, record: bytes | None = None, versions: tuple[int, int] = (1, 1)
+    number: int,
+    *,
+    nonce: bytes = OLD,
+    record: bytes | None = None,
+    versions: tuple[int, int] = (1, 1),
+    capabilities: tuple[str, ...] = ("seed",),
 ) -> Hello:
     """Return the Hello of node ``number``."""
-    return Hello(*versions, "guts/0.1.0", ("seed",), record_of(number) if record is None else record, WALL, nonce)
+    return Hello(*versions, "guts/0.1.0", capabilities, record_of(number) if record is None else record, WALL, nonce)
 
 
 def ack_of(number: int, *, nonce: bytes = OLD, record: bytes | None = None, version: int = 1) -> HelloAck:

@@ -5,7 +5,15 @@ import pytest
 from guts import canonical
 from guts.canonical import NotCanonical
 from guts.errors import PeerFault, Severity
-from guts.gossip.envelope import InvalidGossip, brief, envelope, message_id, open_envelope, repository_topic
+from guts.gossip.envelope import (
+    InvalidGossip,
+    announcement,
+    brief,
+    envelope,
+    message_id,
+    open_envelope,
+    repository_topic,
+)
 from guts.wire import codec
 from guts.wire.limits import MAX_NEW_COMMIT_BYTES
 from guts.wire.messages import EncodedRefs, Gossip, NewCommit, NewProof, NewRepository, Ping
@@ -47,7 +55,11 @@ def test_record_travels_inside_up_to_the_limit_and_no_further() -> None:
 def test_envelope_opens_to_what_was_put_in() -> None:
     assert open_envelope(envelope(COMMIT)) == COMMIT
     assert open_envelope(envelope(brief(COMMIT))) == brief(COMMIT)
-    assert open_envelope(envelope(REPOSITORY)) == REPOSITORY
+    assert open_envelope(envelope(REPOSITORY)) == open_envelope(announcement(REPOSITORY)) == REPOSITORY
+    assert {envelope(REPOSITORY).topic, announcement(REPOSITORY).topic} == {
+        repository_topic(repository(1)),
+        "repositories",
+    }
     assert open_envelope(envelope(PROOF)) == PROOF
 
 
@@ -56,7 +68,8 @@ def test_envelope_opens_to_what_was_put_in() -> None:
     [
         Gossip(repository_topic(repository(2)), codec.encode(COMMIT)),
         Gossip("repositories", codec.encode(COMMIT)),
-        Gossip(repository_topic(repository(1)), codec.encode(REPOSITORY)),
+        Gossip(repository_topic(repository(2)), codec.encode(REPOSITORY)),
+        Gossip("repositories", codec.encode(PROOF)),
         Gossip("repositories", codec.encode(Ping(1))),
         Gossip("other", codec.encode(COMMIT)),
     ],

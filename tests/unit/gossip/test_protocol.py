@@ -7,8 +7,8 @@ import pytest
 from guts.errors import Severity
 from guts.events import ConnectionId
 from guts.gossip import protocol
-from guts.gossip.envelope import brief, envelope
-from guts.gossip.protocol import GossipProtocol, RelaysRefused
+from guts.gossip.envelope import announcement, brief, envelope
+from guts.gossip.protocol import FANOUT, GossipProtocol, RelaysRefused
 from guts.wire.messages import EncodedRefs, NewCommit, NewRepository
 from tests.support.peers import author, record_of, repository
 
@@ -82,6 +82,16 @@ def test_new_repository_is_one_message_for_all() -> None:
     assert {send.message for send in sends} == {envelope(REPOSITORY)}
     assert len(sends) == 9
     assert not spread.first_seen(envelope(REPOSITORY), 1.0)
+
+
+@pytest.mark.parametrize("count", [1, FANOUT, FANOUT + 1, 50])
+def test_new_repository_goes_on_to_some_drawn_at_random(count: int) -> None:
+    spread = protocol_of()
+    message = announcement(REPOSITORY)
+    drawn = [frozenset(send.connection for send in spread.scatter(message, connections(count), 0.0)) for _ in range(20)]
+    assert {len(links) for links in drawn} == {min(count, FANOUT)}
+    assert (len(set(drawn)) > 1) == (count > FANOUT)
+    assert not spread.first_seen(message, 1.0)
 
 
 def test_what_nothing_came_of_may_be_told_again() -> None:

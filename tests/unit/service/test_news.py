@@ -20,10 +20,10 @@ from guts.events import (
     VettedRecord,
     Woke,
 )
-from guts.gossip.envelope import brief, envelope
+from guts.gossip.envelope import announcement, brief, envelope
 from guts.gossip.missing import ROUND_TRIPS, UNKNOWN_ROUND_TRIP
 from guts.gossip.protocol import RELAY_WINDOW_MS
-from guts.service.news import HOT_MS
+from guts.service.news import HOT_MS, REPOSITORIES_BURST, REPOSITORIES_RATE
 from guts.service.serve_queue import PARKED_SECONDS
 from guts.service.serving import ALL_SLICES
 from guts.wire.messages import (
@@ -33,6 +33,7 @@ from guts.wire.messages import (
     Graft,
     KnownHead,
     NewCommit,
+    NewRepository,
     Objects,
     ObjectsStatus,
     Prune,
@@ -42,7 +43,7 @@ from guts.wire.messages import (
     RefsStatus,
     Subscribe,
 )
-from tests.support.peers import IDS, WALL, author
+from tests.support.peers import IDS, WALL, author, hello_of, inbound, record_of, repository
 from tests.unit.service.bench import AUTHOR, RECORD, Bench, R, S, accepted, known
 
 C1, C2, C3 = ConnectionId(1), ConnectionId(2), ConnectionId(3)
@@ -242,10 +243,7 @@ def test_teller_that_is_gone_is_not_asked() -> None:
         bench.say(number, SHORT)
     bench.end(1)
     bench.time = WAIT
-    assert [effect for effect in bench.handle(Woke()) if isinstance(effect, Send)][-2:] == [
-        Send(C2, Graft(R, AUTHOR)),
-        Send(C2, GetRefs(4, (QUERY,))),
-    ]
+    assert bench.service.news.tick(at(bench)) == [Send(C2, Graft(R, AUTHOR)), Send(C2, GetRefs(4, (QUERY,)))]
 
 
 def test_what_is_no_longer_followed_is_not_asked_for() -> None:
@@ -338,3 +336,107 @@ def test_commit_for_an_earlier_following_tells_nobody() -> None:
     assert [type(effect) for effect in bench.handle(finished(fetch, accepted(2)))] == [Persist]
     assert bench.service.sync.fetches.running == {}
     assert fetch.fetch == FetchId(1)
+
+
+# --- repositories that nobody knows -------------------------------------------------------------------------
+
+WORD = NewRepository(S, 0, b"i" * 32, record_of(1))
+
+
+def curious(*peers: int, me: bool = True) -> Bench:
+    """Return a bench, and peers of whom those in ``peers`` want to hear of new repositories."""
+    bench = Bench({R: known(1)}, ("seed", "news") if me else ("seed",))
+    for number in range(1, 6):
+        bench.handle(inbound(number, number))
+        bench.say(number, hello_of(number, capabilities=("seed", "news") if number in peers else ("seed",)))
+    return bench
+
+
+def test_new_repository_is_announced_to_those_who_asked_for_such_news() -> None:
+    bench = curious(2, 4, me=False)
+    effects = bench.handle(Published(S, accepted(2)))
+    word = announcement(NewRepository(S, 0, b"i" * 32, record_of(0)))
+    assert {effect.connection for effect in effects if isinstance(effect, Send) and effect.message == word} == {2, 4}
+    effects = bench.handle(Published(S, accepted(3)))
+    assert not any(isinstance(effect, Send) and effect.message == word for effect in effects)
+
+
+def test_word_of_a_new_repository_is_passed_on_once_by_those_who_want_it() -> None:
+    bench = curious(1, 2, 4)
+    sends = bench.say(1, announcement(WORD))
+    assert {(send.connection, send.message) for send in sends if isinstance(send, Send)} == {
+        (2, announcement(WORD)),
+        (4, announcement(WORD)),
+    }
+    assert bench.say(1, announcement(WORD)) == bench.say(2, announcement(WORD)) == []
+    assert curious(1, 2, 4, me=False).say(1, announcement(WORD)) == []
+
+
+def test_word_for_the_followers_of_a_repository_is_not_passed_on() -> None:
+    assert curious(1, 2, 4).say(1, envelope(WORD)) == []
+
+
+def test_word_of_a_holder_whose_record_is_not_valid_is_not_passed_on() -> None:
+    bench = curious(1, 2, 4)
+    assert bench.say(1, announcement(NewRepository(S, 0, b"i" * 32, record_of(3, expires=WALL)))) == []
+    effects = bench.say(1, announcement(NewRepository(S, 0, b"i" * 32, record_of(3)[:-1])))
+    assert [type(effect) for effect in effects] == [Persist, Disconnect]
+
+
+def test_so_many_words_of_one_peer_are_passed_on_and_then_so_many_a_second() -> None:
+    bench = curious(1, 2)
+    words = [announcement(NewRepository(repository(number), 0, b"i" * 32, record_of(1))) for number in range(600)]
+    passed = [bool([effect for effect in bench.say(1, word) if isinstance(effect, Send)]) for word in words[:300]]
+    assert passed == [True] * int(REPOSITORIES_BURST) + [False] * (300 - int(REPOSITORIES_BURST))
+    bench.time = 10.0
+    passed = [bool([effect for effect in bench.say(1, word) if isinstance(effect, Send)]) for word in words[300:]]
+    assert sum(passed) == 10 * REPOSITORIES_RATE
+
+
+# --- records that lead nowhere ------------------------------------------------------------------------------
+
+
+def leads_nowhere(bench: Bench, connection: int = 1) -> Fetch:
+    """Let a good record come whose objects its teller has not; return the transfer."""
+    fetch = only_fetch(bench.say(connection, WHOLE))
+    bench.handle(vetted(fetch))
+    bench.say(connection, Objects(fetch.request, ObjectsStatus.NOT_HELD))
+    bench.handle(finished(fetch, Failed(Unavailable("reset"))))
+    return fetch
+
+
+def test_teller_of_a_record_that_leads_nowhere_is_not_left_alone() -> None:
+    bench = followers()
+    leads_nowhere(bench)
+    goal = bench.service.sync.goals[R]
+    assert all(goal.willing(IDS[number], bench.time) for number in (1, 2, 3))
+    assert bench.service.peers.scores.value(IDS[1], 0.0) == 0.0
+
+
+def test_next_record_of_that_author_is_asked_for_and_not_fetched_from_who_may_not_have_it() -> None:
+    bench = followers()
+    leads_nowhere(bench)
+    for connection, effects in [(number, bench.service.sync.goals[R].asking) for number in (1, 2, 3)]:
+        assert IDS[connection] in effects
+    news = envelope(NewCommit(R, AUTHOR, 3, b"k" * 32, RECORD))
+    assert bench.say(2, news) == []
+    assert list(bench.service.gossip.missing.tellers(R)) == [2]
+    bench.time = 30.0
+    assert [type(effect) for effect in bench.say(2, news)] == [Fetch]
+
+
+def test_fault_in_the_objects_is_the_tellers() -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    bench.handle(vetted(fetch))
+    bench.handle(finished(fetch, Failed(Fault("bad pack"))))
+    assert not bench.service.sync.goals[R].willing(IDS[1], bench.time)
+
+
+def test_who_was_told_in_vain_is_told_again_when_it_is_committed() -> None:
+    bench = followers()
+    leads_nowhere(bench)
+    [asked] = [question for question in bench.service.sync._questions._lines[IDS[3]].asked]
+    [fetch] = bench.say(3, Refs(asked, (RefsAnswer(R, RefsStatus.HELD, (), (), (RECORD,)),)))
+    assert isinstance(fetch, Fetch)
+    assert bench.handle(vetted(fetch)) == [Send(C2, WHOLE)]

@@ -549,17 +549,14 @@ def test_news_that_one_told_in_vain_are_heard_from_another() -> None:
     assert isinstance(effect, Fetch)
 
 
-def test_own_publication_goes_to_subscribers_and_a_new_repository_to_everybody() -> None:
+def test_own_publication_goes_to_subscribers() -> None:
     bench = Bench()
     for number in (1, 2):
         bench.call(number, number)
-    word = NewRepository(R, 0, b"i" * 32, record_of(ME))
     assert bench.handle(Published(R, accepted(2))) == [
         Send(C1, Subscribe((R,))),
         Send(C2, Subscribe((R,))),
         Provide(R),
-        Send(C1, envelope(word)),
-        Send(C2, envelope(word)),
     ]
     bench.say(2, Subscribe((R,)))
     news = NewCommit(R, AUTHOR, 3, b"h" * 32, RECORD)

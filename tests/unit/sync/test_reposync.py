@@ -40,6 +40,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.sync.fetches import MAX_FETCHES
 from guts.sync.goal import NoLongerFollowed, NoProviders, ProvidersUnreachable, SyncTimedOut, Waiter
 from guts.sync.inquiries import (
+    FAILED_WITH_CONNECTION,
     RETRY_AFTER_FAULT,
     RETRY_AFTER_STORAGE,
     RETRY_AFTER_TROUBLE,
@@ -773,6 +774,39 @@ def test_peer_gone_in_the_middle_lets_another_serve() -> None:
     assert bench.fetched(2, B, accepted(5)) == [Provide(R), success(1, 5)]
 
 
+@pytest.mark.parametrize("first", ["transfer", "connection"])
+def test_peer_whose_connection_broke_is_asked_over_a_new_one_as_if_nothing_had_been(first: str) -> None:
+    bench = Bench(R)
+    bench.ready(A, R)
+    assert bench.news(A, news(8)) == [bench.fetch(1, A, 2, whole=False)]
+    for what in ("transfer", "connection") if first == "transfer" else ("connection", "transfer"):
+        if what == "transfer":
+            bench.fetched(1, A, Failed(Unavailable("the connection is closed")), now=1.0)
+        else:
+            bench.gone(A, now=1.1)
+    assert bench.ready(A, R, now=1.5) == [bench.tell(A, (R,)), bench.ask(A, 3, knows(1))]
+
+
+def test_peer_that_failed_before_it_went_is_left_alone_for_a_while() -> None:
+    bench = Bench(R)
+    bench.ready(A, R)
+    bench.news(A, news(8))
+    bench.fetched(1, A, Failed(Unavailable("reset")), now=1.0)
+    bench.gone(A, now=1.1 + FAILED_WITH_CONNECTION)
+    assert bench.ready(A, R, now=4.0) == [bench.tell(A, (R,))]
+
+
+def test_busy_peer_that_went_is_left_alone_as_it_asked() -> None:
+    bench = Bench(R)
+    bench.ready(A, R)
+    [fetch] = bench.news(A, news(8))
+    assert isinstance(fetch, Fetch)
+    bench.sync.fetches.answered(bench.connection(A), Objects(fetch.request, ObjectsStatus.BUSY, 10))
+    bench.fetched(1, A, Failed(Unavailable("reset")), now=1.0)
+    bench.gone(A, now=1.1)
+    assert bench.ready(A, R, now=2.0) == [bench.tell(A, (R,))]
+
+
 def test_last_peer_gone_in_the_middle_is_the_reason() -> None:
     bench = Bench()
     bench.ready(A)
@@ -813,10 +847,10 @@ def test_busy_server_of_packs_is_asked_again_when_it_said() -> None:
     bench.want()
     bench.looked_up()
     bench.refs(A, 1, newer())
-    bench.sync.fetches.busy(bench.connection(A), Objects(77, ObjectsStatus.BUSY, 1))
-    bench.sync.fetches.busy(bench.connection(B), Objects(2, ObjectsStatus.BUSY, 1))
-    bench.sync.fetches.busy(bench.connection(A), Objects(2, ObjectsStatus.NOT_HELD, 1))
-    bench.sync.fetches.busy(bench.connection(A), Objects(2, ObjectsStatus.BUSY, 5))
+    bench.sync.fetches.answered(bench.connection(A), Objects(77, ObjectsStatus.BUSY, 1))
+    bench.sync.fetches.answered(bench.connection(B), Objects(2, ObjectsStatus.BUSY, 1))
+    bench.sync.fetches.answered(bench.connection(A), Objects(2, ObjectsStatus.NOT_HELD, 1))
+    bench.sync.fetches.answered(bench.connection(A), Objects(2, ObjectsStatus.BUSY, 5))
     assert bench.fetched(1, A, Failed(Unavailable("stream reset")), now=1.0) == []
     assert bench.sync.tick(5.9) == []
     assert bench.sync.tick(6.0) == [bench.ask(A, 3, NOTHING_KNOWN)]
@@ -1110,7 +1144,7 @@ def test_one_holder_is_asked_per_round_and_more_are_looked_for() -> None:
     bench.holders[R] = [A]
     assert bench.sync.deadline() == 30.0
     assert bench.sync.tick(29.9) == []
-    assert bench.sync.tick(30.0) == [bench.ask(A, 1, knows(1)), FindProviders(R)]
+    assert bench.sync.tick(30.0) == [FindProviders(R), bench.ask(A, 1, knows(1))]
     bench.refs(A, 1, same(), now=31.0)
     bench.looked_up(now=31.0)
     assert bench.sync.deadline() == 90.0
