@@ -4,10 +4,12 @@
 #   make test            formatting, lint, types, and every test that needs no root and no service
 #   make test-interop    stock git against a network of nodes, every way to fetch and push; needs ssh-keygen
 #   make test-postgres   the tests that need a PostgreSQL server; as root on Debian it installs one
+#   make test-wan        twenty nodes, 50 ms from each other, in network namespaces; needs root and Linux
 #   make test-containers the tests of docker-compose.yml; they need root, and install a Docker Engine on Debian
 #   make venv            only build .venv, with exactly the locked packages
 #   make model           random lossy schedules of maintainers and replicas (N=20000 SEED=1)
 #   make sim             a thousand nodes in virtual time (NODES=1000 SEED=1 SCENARIO=news; SCENARIO=list: what there is)
+#   make rows            hostile peers with the whole numbers of docs/threats.md, where make test has fewer (SEED=…): half an hour
 #   make crash           kill nodes with SIGKILL and look at what is left (N=100 kills; SEED=… for the same again, KILL=… one of them)
 #   make bench           the figures of docs/benchmarks.md
 #   make lock            compute both lock files anew from pyproject.toml
@@ -22,7 +24,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 UV := $(VENV)/lock/bin/uv
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help venv test test-interop test-postgres postgres-programs test-containers demo model sim crash bench lock clean check-python
+.PHONY: help venv test test-interop test-postgres postgres-programs test-wan test-containers demo model sim rows crash bench lock clean check-python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -89,6 +91,16 @@ postgres-programs:
 	@sed -i 's/^#\? *create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
 	@DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null
 
+# The machine's own network is not touched.
+test-wan: venv
+	@test "$$(id -u)" = 0 || { echo "make test-wan makes network namespaces, and so needs root." >&2; exit 1; }
+	@command -v ip >/dev/null || { \
+		command -v apt-get >/dev/null || { echo "Install iproute2; then again: make test-wan." >&2; exit 1; }; \
+		echo "==> installing iproute2"; apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends iproute2 >/dev/null; }
+	@echo "==> pytest, on a network of namespaces"
+	@$(BIN)/pytest -q -s -m wan
+
 # The engine is the tests' own, in a folder of its own, and ends with them.
 test-containers: venv
 	@tests/containers/prepare.sh build/containers
@@ -103,6 +115,10 @@ model: venv
 
 sim: venv
 	@$(BIN)/python -m tests.simulation $(if $(filter list,$(SCENARIO)),--list,$(or $(SCENARIO),news) $(if $(NODES),--nodes $(NODES)) --seed $(or $(SEED),1) $(OPTIONS))
+
+rows: venv
+	@GUTS_SEQUENCES=50000 GUTS_GREEDY=100000 GUTS_REPLAYS=1000000 GUTS_FUZZ_PREFIXES=1000000 $(BIN)/pytest -q -s \
+		-k 'b1_ or b2_ or b6_ or a4_' $(if $(SEED),--hypothesis-seed=$(SEED)) tests/unit/service tests/simulation tests/adversarial
 
 crash: venv
 	@$(BIN)/python -m tests.crash --count $(or $(N),100) $(if $(SEED),--seed $(SEED)) $(if $(KILL),--kill $(KILL))

@@ -127,12 +127,12 @@ class PeerManager:
         state = self.peers.get(peer)
         return state.usefulness.value if state is not None else UNKNOWN_RATE
 
-    def penalised(self, peer: PeerId, ip: str, now: float) -> bool:
-        """Tell whether ``peer``, who speaks to us from ``ip``, is to be served more slowly than others."""
+    def penalty(self, peer: PeerId, ip: str, now: float) -> float:
+        """Return how many times as much everything costs for ``peer``, who speaks to us from ``ip``."""
         state = self.peers.get(peer)
         connection = state.connection if state is not None else None
         since = connection.opened_at if connection is not None else now
-        return peer not in self.scores.trusted and self.scores.penalised(ip, since, now)
+        return 1.0 if peer in self.scores.trusted else self.scores.penalty(ip, since, now)
 
     def subscribers(self, repository: RepositoryId) -> list[PeerState]:
         """Return the ready peers that want the news of ``repository``."""

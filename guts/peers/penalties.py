@@ -1,46 +1,57 @@
 """``Penalties``: addresses from which somebody was banned are served more slowly for a while.
 
-A ban is of a key, and a new key costs nothing. So for an hour whoever comes from the same address, or the same network
-of the internet, gets a tenth of the rates: a neighbour behind one address suffers little, who makes up keys gets no
-more.
+A ban is of a key, and a new key costs nothing. So for an hour whoever comes anew from the same address pays ten times
+as much for everything, out of purses that all who do so share; each further ban from there doubles that. From the same
+network of the internet it is ten times, however often. Who was here before is a neighbour, and pays as before.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 from guts.addresses import non_global_range
 from guts.peers.networks import host, prefix
 
 PENALTY_SECONDS: Final = 3600.0
+PENALTY: Final = 10.0
+"""What everything costs after the first ban, in tokens: a tenth of the rates."""
+
+MAX_PENALTY: Final = 160.0
+"""After the fifth: a request in half a minute."""
+
 MAX_PENALTIES: Final = 10_000
 """Networks remembered; the ones whose penalty ends first are forgotten first."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Penalty:
+    until: float = -math.inf
+    factor: float = 1.0
+
+
 class Penalties:
-    """When the penalty of which network ends, in monotonic seconds."""
+    """The penalty of each address and network that has one. Times are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._until: dict[str, float] = {}
+        self._penalties: dict[str, _Penalty] = {}
 
     def add(self, ip: str, now: float) -> None:
         """Penalise ``ip``, and its network where that is one of the internet: in a LAN many share a range."""
-        for place in _places(ip):
-            self._until.pop(place, None)
-            self._until[place] = now + PENALTY_SECONDS
-        while len(self._until) > MAX_PENALTIES:
+        for place, highest in _places(ip):
+            before = self._penalties.pop(place, _Penalty())
+            factor = min(before.factor * 2.0, highest) if before.until > now else PENALTY
+            self._penalties[place] = _Penalty(now + PENALTY_SECONDS, factor)
+        while len(self._penalties) > MAX_PENALTIES:
             # Every penalty is as long, so the first one in is the first to end.
-            del self._until[next(iter(self._until))]
+            del self._penalties[next(iter(self._penalties))]
 
-    def penalised(self, ip: str, since: float, now: float) -> bool:
-        """Tell whether who has come from ``ip`` at ``since`` is to be served more slowly at ``now``.
-
-        Who was here before somebody from there was banned is not the one who came back under another key.
-        """
-        return any(now < until <= since + PENALTY_SECONDS for until in map(self._end, _places(ip)))
-
-    def _end(self, place: str) -> float:
-        return self._until.get(place, -math.inf)
+    def penalty(self, ip: str, since: float, now: float) -> float:
+        """Return how many times as much everything costs for who has come from ``ip`` at ``since``; 1.0: no more."""
+        found = (self._penalties.get(place, _Penalty()) for place, _ in _places(ip))
+        return max((p.factor for p in found if now < p.until and since >= p.until - PENALTY_SECONDS), default=1.0)
 
 
-def _places(ip: str) -> list[str]:
-    return [host(ip), prefix(ip)] if non_global_range(ip) is None else [host(ip)]
+def _places(ip: str) -> list[tuple[str, float]]:
+    """Return what ``ip`` is counted as, each with its highest penalty."""
+    alone = (host(ip), MAX_PENALTY)
+    return [alone, (prefix(ip), PENALTY)] if non_global_range(ip) is None else [alone]

@@ -7,7 +7,7 @@ The excess is never a fault: links stall and then deliver all at once, and whoev
 
 There is one bucket per peer and class of messages, one per peer for bytes, one for the bytes of all, and one for the
 signatures that all peers together make this node check. In a network that has lost a key to a ban, all costs ten times
-as much: who makes up a new key is not served as before, and whoever else is behind that address is only slower.
+as much or more (``penalties``), from buckets of the address: who makes up a new key is not served as before.
 """
 
 from collections import OrderedDict
@@ -19,6 +19,7 @@ from typing import Final, assert_never
 from guts.effects import Candidate
 from guts.ids import PeerId
 from guts.limits import Limits
+from guts.peers.networks import host
 from guts.wire.messages import (
     Error,
     GetObjects,
@@ -44,9 +45,6 @@ from guts.wire.messages import (
     Refs,
     Subscribe,
 )
-
-PENALTY: Final = 10.0
-"""How much more everything costs in a network that lost a key to a ban in the last hour."""
 
 MAX_PEERS: Final = 4096
 """Peers whose debts are remembered, 1 kB each; who is gone and owes nothing is forgotten first."""
@@ -127,14 +125,14 @@ class Rates:
     """The buckets of every peer that has used anything lately, and those that all share.
 
     Args:
-        penalised: tells whether somebody was banned lately at this address of a peer (an IP in text) or near it, at a
-            time.
+        penalty: tells how many times as much everything costs at a time for a peer at an IP: somebody was banned lately
+            there, or near it; 1.0: as for others.
     """
 
-    def __init__(self, limits: Limits, penalised: Callable[[PeerId, str, float], bool]) -> None:
+    def __init__(self, limits: Limits, penalty: Callable[[PeerId, str, float], float]) -> None:
         self._limits = limits
-        self._penalised = penalised
-        self._peers: OrderedDict[PeerId, _Debts] = OrderedDict()
+        self._penalty = penalty
+        self._peers: OrderedDict[PeerId | str, _Debts] = OrderedDict()
         self._total_bytes = TokenBucket()
         self._checks = TokenBucket()
 
@@ -144,8 +142,9 @@ class Rates:
         Args:
             size: with what came on streams that the peer opened.
         """
-        debts = self._of(peer, now)
-        cost = PENALTY if self._penalised(peer, ip, now) else 1.0
+        cost = self._penalty(peer, ip, now)
+        # Who is made to pay more is known by the place: a new key for each visit is no new purse.
+        debts = self._of(peer if cost <= 1.0 else host(ip), now)
         return max(
             self._take(debts.classes[kind], kind, cost, now),
             self._take(debts.bytes, "bytes", cost * size, now),
@@ -188,7 +187,7 @@ class Rates:
     def _owed(self, bucket: TokenBucket, name: str, now: float) -> float:
         return bucket.owed(self._limits.values[f"{name}_rate"], now)
 
-    def _of(self, peer: PeerId, now: float) -> _Debts:
+    def _of(self, peer: PeerId | str, now: float) -> _Debts:
         debts = self._peers.get(peer)
         if debts is None:
             while self._peers and (len(self._peers) >= MAX_PEERS or self._paid(next(iter(self._peers.values())), now)):

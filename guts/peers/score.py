@@ -175,12 +175,12 @@ class Scores:
         """Tell whether the operator lets nobody in from ``address``."""
         return self.bans.of_address(address, now) is not None
 
-    def penalised(self, ip: str, since: float, now: float) -> bool:
-        """Tell whether who has come from ``ip`` at ``since`` is to be served more slowly at ``now``.
+    def penalty(self, ip: str, since: float, now: float) -> float:
+        """Return how many times as much everything costs at ``now`` for who has come from ``ip`` at ``since``.
 
-        Somebody from there, or from near it, was banned lately. All times are monotonic seconds.
+        1.0: as for others; else somebody from there, or from near it, was banned lately. Times are monotonic seconds.
         """
-        return self._penalties.penalised(ip, since, now)
+        return self._penalties.penalty(ip, since, now)
 
     def standing(self, peer: PeerId, now: float) -> Standing:
         """Return how this node sees ``peer``."""

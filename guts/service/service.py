@@ -100,7 +100,7 @@ class Service:
         peers.upkeep.followed = sync.goals.keys()
         self.receipts = Receipts(sync.requests.next)
         self.limits = limits or Limits()
-        self.rates = Rates(self.limits, peers.penalised)
+        self.rates = Rates(self.limits, peers.penalty)
         self.admission = Admission(self.limits, self.rates)
         self.serving = Serving(peers, sync, self.receipts, self.admission)
         self._inquiries = (sync, sync.readings)

@@ -96,7 +96,7 @@ async def test_reader_goes_on_with_the_honest_holder_and_names_who_told_what_is(
         assert (told["sources"], liar.key.peer_id.short in note_of(told)) == (1, True)
 
 
-async def test_reader_shows_what_a_second_holder_has_and_the_first_keeps_back(world: World) -> None:
+async def test_f3_reader_shows_what_a_second_holder_has_and_the_first_keeps_back(world: World) -> None:
     maintainer = world.maintainer()
     old, new, _ = in_turn(maintainer)
     reader = await world.node("reader")

@@ -171,6 +171,14 @@ def forged(maintainer: Maintainer, honest: Offer) -> Offer:
     )
 
 
+def with_a_ref_moved(maintainer: Maintainer, honest: Offer) -> Offer:
+    encoded = honest.answer.records[0]
+    tip, moved = bytes(maintainer.tip()), bytes(maintainer.commit("moved"))
+    assert encoded.entries.count(tip) == 1
+    records = (EncodedRefs(encoded.header, encoded.entries.replace(tip, moved)),)
+    return dataclasses.replace(honest, answer=dataclasses.replace(honest.answer, records=records))
+
+
 def spliced(maintainer: Maintainer, honest: Offer) -> Offer:
     maintainer.commit("second")
     other = sign(maintainer)
@@ -209,10 +217,8 @@ def not_canonical(maintainer: Maintainer, honest: Offer) -> Offer:
     return dataclasses.replace(honest, answer=dataclasses.replace(honest.answer, records=records))
 
 
-@pytest.mark.parametrize(
-    "lie", [forged, spliced, by_a_stranger, of_another_repository, under_another_identity, not_canonical]
-)
-async def test_node_refuses_a_record_that_is(world: World, lie: Callable[[Maintainer, Offer], Offer]) -> None:
+async def believes_nothing(world: World, lie: Callable[[Maintainer, Offer], Offer]) -> None:
+    """Assert that a new replica takes nothing from a holder that tells ``lie``, asks it for no object, and bans it."""
     maintainer = world.maintainer()
     holder = BadHolder(lie(maintainer, Offer.honest(maintainer)))
     replica = await world.node("replica")
@@ -226,6 +232,19 @@ async def test_node_refuses_a_record_that_is(world: World, lie: Callable[[Mainta
     assert score.barred_until is not None
     assert holder.wanted == []
     assert list(replica.repositories.iterdir()) == []
+
+
+@pytest.mark.parametrize("lie", [forged, with_a_ref_moved, by_a_stranger, under_another_identity, not_canonical])
+async def test_f1_node_refuses_a_record_that_is(world: World, lie: Callable[[Maintainer, Offer], Offer]) -> None:
+    await believes_nothing(world, lie)
+
+
+async def test_f4_node_refuses_the_header_of_one_record_with_the_refs_of_another(world: World) -> None:
+    await believes_nothing(world, spliced)
+
+
+async def test_f5_node_refuses_a_record_of_another_repository_of_the_same_maintainer(world: World) -> None:
+    await believes_nothing(world, of_another_repository)
 
 
 async def follower(world: World) -> tuple[RunningNode, Maintainer, BadHolder, dict[str, ObjectId]]:
@@ -245,7 +264,7 @@ async def follower(world: World) -> tuple[RunningNode, Maintainer, BadHolder, di
     return replica, maintainer, holder, {"first": first, "second": maintainer.tip()}
 
 
-async def test_node_keeps_its_record_when_it_is_offered_an_older_one(world: World) -> None:
+async def test_f2_node_keeps_its_record_when_it_is_offered_an_older_one(world: World) -> None:
     replica, maintainer, holder, _ = await follower(world)
     await _nothing_changes(replica, maintainer, holder)
     assert await replica.reasons(holder.key.peer_id) == []

@@ -23,7 +23,7 @@ def older(maintainer: Maintainer, honest: Offer) -> Offer:
 
 
 @pytest.mark.parametrize("lie", [older, by_a_stranger])
-async def test_fresh_replica_ends_where_one_honest_holder_is_among_99_that_agree_on(
+async def test_c3_fresh_replica_ends_where_one_honest_holder_is_among_99_that_agree_on(
     world: World, lie: Callable[[Maintainer, Offer], Offer]
 ) -> None:
     maintainer = world.maintainer()

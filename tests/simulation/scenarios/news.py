@@ -1,5 +1,6 @@
 """News: what one maintainer signs reaches everybody who wants it, fast and cheaply."""
 
+import heapq
 import math
 
 from tests.simulation.scenarios.scenario import Run
@@ -27,11 +28,16 @@ def gathered(run: Run, links: LinkProfile, settings: Settings, degree: float = 8
     return world, project
 
 
-def push(world: World, project: Project, spread: Spread, pushes: int) -> None:
+def home_of(world: World, author: int) -> int:
+    """Return the host at which a maintainer pushes."""
+    return author * len(world.hosts) // MAINTAINERS
+
+
+def push(world: World, project: Project, spread: Spread, pushes: int, maintainers: int = MAINTAINERS) -> None:
     """Have the maintainers push in turn, each at a host of its own."""
     for number in range(pushes):
-        author = number % MAINTAINERS
-        home = author * len(world.hosts) // MAINTAINERS
+        author = number % maintainers
+        home = home_of(world, author)
         spread.signed(world.now, home, world.publish(home, project, author))
         world.run(BETWEEN_PUSHES)
 
@@ -42,18 +48,19 @@ def news(run: Run) -> None:
     Options: pushes (measured, after as many that let the tree settle), degree, loss.
     """
     pushes, degree = int(run.option("pushes", 12)), run.option("degree", 8)
-    _spread(run, LinkProfile(LATENCY), degree, pushes, "no loss")
-    _spread(run, LinkProfile(LATENCY, loss=run.option("loss", 0.05)), degree, pushes, "loss")
+    _spread(run, LinkProfile(LATENCY), degree, pushes, "no loss", 1)
+    _spread(run, LinkProfile(LATENCY), degree, pushes, "no loss, four push", MAINTAINERS)
+    _spread(run, LinkProfile(LATENCY, loss=run.option("loss", 0.05)), degree, pushes, "loss", MAINTAINERS)
     _certain(run, degree)
 
 
-def _spread(run: Run, links: LinkProfile, degree: float, pushes: int, name: str) -> None:
+def _spread(run: Run, links: LinkProfile, degree: float, pushes: int, name: str, maintainers: int) -> None:
     world, project = gathered(run, links, Settings(ask_interval=NEVER), degree)
     spread, traffic = Spread(project.id), Traffic()
     world.observe(spread, traffic)
-    push(world, project, spread, pushes)
+    push(world, project, spread, pushes, maintainers)
     spread.forget()
-    push(world, project, spread, pushes)
+    push(world, project, spread, pushes, maintainers)
     world.run(30.0)
     journeys = spread.journeys.values()
     others = (run.nodes - 1) * len(journeys)
@@ -62,16 +69,35 @@ def _spread(run: Run, links: LinkProfile, degree: float, pushes: int, name: str)
     run.add(f"{name}: mean degree", 2 * len(world.wires.links) / run.nodes)
     run.add(f"{name}: heard by gossip alone, share", len(heard) / others, at_least=0.999)
     run.add(f"{name}: committed by gossip alone, share", committed / others, at_least=0.999)
-    most = 6.0 if not links.loss else math.inf
+    most = 6.0 if not links.loss and maintainers == 1 else math.inf
     run.add(f"{name}: median of delivery, link latencies", quantile(heard, 0.5) / LATENCY)
     run.add(f"{name}: p99 of delivery, link latencies", quantile(heard, 0.99) / LATENCY, at_most=most)
     done = [seconds for journey in journeys for seconds in journey.committed.values()]
+    run.add(
+        f"{name}: p99 of the shortest paths, link latencies", quantile(_shortest(world, maintainers), 0.99) / LATENCY
+    )
     run.add(f"{name}: p99 until committed, link latencies", quantile(done, 0.99) / LATENCY)
     copies = sum(journey.copies for journey in journeys) / others
     run.add(f"{name}: copies of the record per subscriber", copies, at_most=1.5)
     run.add(f"{name}: of these in answers", sum(journey.pulled for journey in journeys) / others)
     run.add(f"{name}: messages per subscriber and push", traffic.messages / others / 2)
     run.done_with(world)
+
+
+def _shortest(world: World, maintainers: int) -> list[float]:
+    """Return the latencies of the shortest paths from the maintainers to everybody: nothing is faster than that."""
+    found: list[float] = []
+    for author in range(maintainers):
+        reached: dict[int, float] = {}
+        queue = [(0.0, home_of(world, author))]
+        while queue:
+            seconds, number = heapq.heappop(queue)
+            if number not in reached:
+                reached[number] = seconds
+                for link, side in world.hosts[number].links.values():
+                    heapq.heappush(queue, (seconds + link.latency, link.hosts[1 - side].number))
+        found += [seconds for seconds in reached.values() if seconds]
+    return found
 
 
 def _certain(run: Run, degree: float) -> None:

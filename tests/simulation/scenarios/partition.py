@@ -114,5 +114,5 @@ def _check(run: Run, world: World, project: Project) -> None:
     missing = sum(copy.commits & shown != shown for host in world.hosts for copy in [host.disk.copies[project.id]])
     run.add("hosts that lack objects", missing, at_most=0)
     faults = [fault for host in world.hosts for fault in host.disk.ledger]
-    print(f"  faults: {Counter(reason for _, reason, _ in faults)}")
+    print(f"  faults: {Counter(reason for _, reason, _, _ in faults)}")
     run.add("faults counted against anybody", len(faults), at_most=0)

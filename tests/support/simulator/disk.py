@@ -33,14 +33,14 @@ class Disk:
     """One per host.
 
     Attributes:
-        ledger: every fault that was counted: against whom, why, and what it cost.
+        ledger: every fault that was counted: against whom, why, what it cost, and the fault then.
     """
 
     copies: dict[RepositoryId, Copy] = field(default_factory=dict)
     peers: dict[PeerId, StoredPeer] = field(default_factory=dict)
     faults: dict[PeerId, KeptScore] = field(default_factory=dict)
-    ledger: list[tuple[PeerId, str, float]] = field(default_factory=list)
     bans: dict[BanSubject, BanKept] = field(default_factory=dict)
+    ledger: list[tuple[PeerId, str, float, float]] = field(default_factory=list)
     receipts: set[tuple[RepositoryId, PeerId, int]] = field(default_factory=set)
 
     def held(self) -> dict[RepositoryId, Known]:
@@ -61,13 +61,13 @@ class Disk:
             case PeerMissed(peer=peer):
                 if (missed := self.peers.get(peer)) is not None:
                     self.peers[peer] = replace(missed, failures=missed.failures + 1)
+            case ScoreChanged(score=score):
+                self.ledger.append((score.peer, change.reason, change.change, score.value))
+                self.faults[score.peer] = score
             case BanKept(subject=subject):
                 self.bans[subject] = change
             case BanLifted(subject=subject):
                 self.bans.pop(subject, None)
-            case ScoreChanged(score=score):
-                self.faults[score.peer] = score
-                self.ledger.append((score.peer, change.reason, change.change))
             case SeedingStopped(repository=repository):
                 if repository in self.copies:
                     self.copies[repository] = replace(self.copies[repository], seeding=False)

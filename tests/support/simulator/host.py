@@ -23,6 +23,7 @@ from tests.support.simulator.program import Program
 from tests.support.simulator.replica import Replica
 
 LIFE_MS = 24 * 3_600_000
+CAPABILITIES = ("seed",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,6 @@ class Host(End):
     links: dict[ConnectionId, tuple["Link[Host]", int]] = field(default_factory=dict)
     wake: float = math.inf
     alarm: int = 0
-    starts: int = 0
 
     @property
     def service(self) -> Service:
@@ -74,17 +74,19 @@ class Host(End):
         return BootstrapAddress(self.address.ip, self.address.port, self.key.peer_id)
 
 
+def make_record(host: Host, now: Now) -> bytes:
+    """Return the PeerRecord that ``host`` signs now."""
+    return PeerRecord.sign(host.key, (host.address,), CAPABILITIES, now.wall, now.wall + LIFE_MS).encoded
+
+
 def make_service(host: Host, now: Now, rng: random.Random) -> Service:
     """Return the service of ``host`` as ``guts.node.node`` makes it at a start: from what is on the disk."""
     settings, disk = host.settings, host.disk
-    capabilities = ("seed",)
-    host.starts += 1
-    record = PeerRecord.sign(host.key, (host.address,), capabilities, host.starts, now.wall + LIFE_MS)
     peers = PeerManager(
-        Self(host.key.peer_id, "guts/sim", capabilities, rng.randbytes(8)),
-        record.encoded,
+        Self(host.key.peer_id, "guts/sim", CAPABILITIES, rng.randbytes(8)),
+        make_record(host, now),
         Limits(settings.max_connections, settings.keepalive),
-        Scores(list(disk.faults.values()), now, int(now.mono * 1000), bans=list(disk.bans.values())),
+        Scores(disk.faults.values(), now, int(now.mono * 1000), frozenset(), disk.bans.values()),
         list(disk.peers.values()),
         settings.doors,
         rng,
@@ -96,5 +98,6 @@ def make_service(host: Host, now: Now, rng: random.Random) -> Service:
         rng,
         now.mono,
         settings.ask_interval,
+        peers.preference,
     )
     return Service(peers, GossipProtocol(rng), sync)

@@ -125,9 +125,6 @@ class Transfers:
             vetted = tuple(_vetted(new.record) for new in verified.new)
             self._handle(host, Vetted(effect.fetch, effect.repository, effect.connection, vetted))
         job = Job(host, program, effect, verified)
-        if verified.new:
-            records = tuple(_vetted(new.record) for new in verified.new)
-            self._handle(host, Vetted(effect.fetch, effect.repository, effect.connection, records))
         missing = self._commits(effect.repository).missing(verified.tips, copy.commits if copy is not None else 0)
         if missing:
             haves = tuple(sorted(copy.replica.held().tips)) if copy is not None else ()

@@ -26,6 +26,7 @@ from guts.effects import (
     Withhold,
 )
 from guts.events import (
+    AddressesChanged,
     Command,
     CommandId,
     CommandReceived,
@@ -46,7 +47,7 @@ from tests.support.simulator.addresses import address, host_key
 from tests.support.simulator.commits import Commits
 from tests.support.simulator.encoded import Encoder
 from tests.support.simulator.engine import Engine
-from tests.support.simulator.host import Host, Settings, make_service
+from tests.support.simulator.host import Host, Settings, make_record, make_service
 from tests.support.simulator.links import Access, LinkProfile
 from tests.support.simulator.observer import Observer
 from tests.support.simulator.program import Act, AskObjects, Program, SendBytes, SendPack
@@ -62,6 +63,7 @@ MIN_WAIT: Final = 0.01
 """Seconds: timers are no finer, as with the driver."""
 
 LOAD_SECONDS: Final = 0.001
+RENEW_EVERY: Final = 6 * 3600.0
 
 
 class World:
@@ -126,7 +128,15 @@ class World:
         host.program = program or make_service(host, self.reading(host), rng)
         for repository in host.disk.held():
             self.providers.provide(host, repository)
+        if program is None:
+            self.engine.call_later(RENEW_EVERY, self._renew, host, host.program)
         self._handle(host, Woke())
+
+    def _renew(self, host: Host, program: Program) -> None:
+        """Have a service say a new PeerRecord before the old one is too old, as ``guts.node.presence`` does."""
+        if host.program is program:
+            self._handle(host, AddressesChanged(make_record(host, self.reading(host))))
+            self.engine.call_later(RENEW_EVERY, self._renew, host, program)
 
     def stop(self, host: Host, *, dark: bool = False) -> None:
         """Kill what runs on ``host``; what is on its disk stays.

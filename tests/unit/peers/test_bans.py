@@ -11,7 +11,7 @@ from guts.ids import BadId
 from guts.peers import bans as bans_module
 from guts.peers import penalties as penalties_module
 from guts.peers.bans import MAX_REASON_BYTES, SAME_END, BadReason, OperatorBan, OperatorBans, TooManyBans
-from guts.peers.penalties import PENALTY_SECONDS, Penalties
+from guts.peers.penalties import MAX_PENALTY, PENALTY, PENALTY_SECONDS, Penalties
 from guts.peers.score import BAN_SECONDS, Bar, Scores, TrustedPeer
 from tests.support.peers import IDS, WALL, at
 from tests.unit.peers.test_score import Fatal, Minor
@@ -182,13 +182,26 @@ def test_address_of_a_banned_peer_is_penalised_for_an_hour_and_its_network_on_th
 ) -> None:
     scores = Scores([], at(0))
     scores.count(IDS[0], Minor("x"), at(0), addresses=[Address(came_from, 1)])
-    assert not scores.penalised(asked_about, 0, 0)
+    assert scores.penalty(asked_about, 0, 0) == 1.0
     scores.count(IDS[0], Fatal("x"), at(5), addresses=[Address(came_from, 1)])
-    assert scores.penalised(asked_about, 5, 5) is penalised
-    assert scores.penalised(asked_about, 7, 5 + PENALTY_SECONDS - 1) is penalised
-    assert not scores.penalised(asked_about, 7, 5 + PENALTY_SECONDS)
+    expected = PENALTY if penalised else 1.0
+    assert scores.penalty(asked_about, 5, 5) == expected
+    assert scores.penalty(asked_about, 7, 5 + PENALTY_SECONDS - 1) == expected
+    assert scores.penalty(asked_about, 7, 5 + PENALTY_SECONDS) == 1.0
     # Who was connected before is a neighbour, and suffers nothing.
-    assert not scores.penalised(asked_about, 4.9, 5)
+    assert scores.penalty(asked_about, 4.9, 5) == 1.0
+
+
+def test_each_further_ban_from_an_address_doubles_its_penalty_and_not_that_of_its_network() -> None:
+    penalties, factors = Penalties(), []
+    for second in range(7):
+        penalties.add("203.0.114.7", float(second))
+        factors.append(penalties.penalty("203.0.114.7", 99.0, 99.0))
+    assert factors == [10.0, 20.0, 40.0, 80.0, 160.0, 160.0, 160.0]
+    assert factors[-1] == MAX_PENALTY
+    assert penalties.penalty("203.0.114.8", 99.0, 99.0) == PENALTY
+    penalties.add("203.0.114.7", 6.0 + PENALTY_SECONDS)
+    assert penalties.penalty("203.0.114.7", 1e9, 6.0 + PENALTY_SECONDS) == PENALTY
 
 
 def test_so_many_penalties_are_remembered_and_the_first_ends_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,4 +212,4 @@ def test_so_many_penalties_are_remembered_and_the_first_ends_first(monkeypatch: 
     penalties.add(ips[1], 1.0)
     penalties.add(ips[0], 2.0)
     penalties.add(ips[2], 3.0)
-    assert [penalties.penalised(ip, 3.0, 3.0) for ip in ips] == [True, False, True]
+    assert [penalties.penalty(ip, 3.0, 3.0) for ip in ips] == [20.0, 1.0, 10.0]

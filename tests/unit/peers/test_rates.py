@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from guts.effects import Candidate
 from guts.ids import PeerId
 from guts.limits import DEFAULTS, Limits
-from guts.peers.rates import MAX_PEERS, PENALTY, MessageClass, Rates, TokenBucket, checks_of, class_of
+from guts.peers.penalties import PENALTY
+from guts.peers.rates import MAX_PEERS, MessageClass, Rates, TokenBucket, checks_of, class_of
 from guts.wire.messages import EncodedRefs, Message
 from tests.support.messages import EXAMPLES
 from tests.support.peers import IDS
@@ -21,7 +22,7 @@ EXPECTED = {"control": (2, 60), "gossip": (10, 1024), "refs": (5, 100), "objects
 
 
 def rates(limits: Limits | None = None, penalised: Sequence[str] = ()) -> Rates:
-    return Rates(limits or Limits(), lambda peer, ip, now: ip in penalised)
+    return Rates(limits or Limits(), lambda peer, ip, now: PENALTY if ip in penalised else 1.0)
 
 
 @pytest.mark.parametrize("kind", MessageClass)
@@ -64,6 +65,8 @@ def test_where_a_key_was_banned_everything_costs_ten_times_as_much() -> None:
     assert [buckets.spend(ONE, HERE, MessageClass.REFS, 0, 0.0) for _ in range(burst)] == [0.0] * burst
     assert buckets.spend(ONE, HERE, MessageClass.REFS, 0, 0.0) == pytest.approx(PENALTY / 5)
     assert buckets.spend(OTHER, THERE, MessageClass.REFS, 0, 0.0) == 0.0
+    # Another key at the same place pays out of the same purse.
+    assert buckets.spend(OTHER, HERE, MessageClass.REFS, 0, 0.0) == pytest.approx(2 * PENALTY / 5)
     # What all share is not used up faster by it.
     assert buckets.spend(ONE, HERE, MessageClass.GOSSIP, 4 << 20, 0.0) > 0
     assert buckets.used(0.0)["total_bytes_burst"] == 4 << 20

@@ -1,0 +1,105 @@
+"""Row B2 of docs/threats.md on real sockets: who asks for packs without end and reads nothing of what it is sent."""
+
+import asyncio
+import contextlib
+import os
+import time
+from typing import Final
+
+import pytest
+
+from guts.net import tcp
+from guts.net.reader import PeerSilent
+from guts.net.stream import Stream, StreamFailed
+from guts.records import PeerRecord
+from guts.wire import codec
+from guts.wire.messages import GetObjects, Hello, HelloAck, Message
+from tests.adversarial.test_bad_asker import ask, server, still_serves
+from tests.integration.test_tcp import dial_as, listening
+from tests.support.bad_peer import CAPABILITIES, DAY_MS, RawPeer, intruder, now_ms
+from tests.support.nodes import Maintainer, RunningNode, World
+
+GREEDY: Final = min(int(os.environ.get("GUTS_GREEDY", "3000")), 12_000)
+"""What fits in the first window of messages; whoever sends more than that has broken a rule and is gone at once."""
+
+ROUNDS: Final = 8
+"""At the most: on a machine that others use too, the best of several is what the node makes of it."""
+
+PACKS: Final = 12
+ALL: Final = b"\xff" * 8
+
+
+def resident() -> int:
+    """Return the memory of this process, in which the node is, in bytes."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def seconds_for_packs(node: RunningNode, maintainer: Maintainer) -> float:
+    """Return how long an honest peer, a new one, takes for so many packs, one after the other."""
+    async with intruder(node) as honest:
+        started = time.monotonic()
+        for _ in range(PACKS):
+            _, pack = await ask(honest, maintainer.repository, [maintainer.tip()], [])
+            assert pack[:4] == b"PACK"
+        return time.monotonic() - started
+
+
+async def introduce(raw: RawPeer) -> None:
+    """Say hello, and hear no more than the answer."""
+    record = PeerRecord.sign(raw.key, (), ("seed",), now_ms(), now_ms() + DAY_MS).encoded
+    raw.send_message(codec.encode(Hello(1, 1, "bad/1", CAPABILITIES, record, now_ms(), os.urandom(8))))
+    assert isinstance((await raw.messages(1))[0], HelloAck)
+
+
+def flood(maintainer: Maintainer) -> list[Message]:
+    return [GetObjects(number + 1, maintainer.repository, 2 * number + 1, ALL, "", 1, 0) for number in range(GREEDY)]
+
+
+async def test_b2_who_asks_without_end_and_reads_nothing_neither_slows_others_nor_fills_memory(world: World) -> None:
+    node, maintainer = await server(world)
+    await seconds_for_packs(node, maintainer)
+    alone: list[float] = []
+    beside: list[float] = []
+    grown = 0
+    for _ in range(ROUNDS):
+        alone.append(await seconds_for_packs(node, maintainer))
+        before = resident()
+        async with RawPeer.meet(node) as greedy:
+            await introduce(greedy)
+            for message in flood(maintainer):
+                greedy.send_message(codec.encode(message))
+            beside.append(await seconds_for_packs(node, maintainer))
+            grown = max(grown, resident() - before)
+        if min(alone) / min(beside) >= 0.8:
+            break
+    print(f"{PACKS} packs alone {alone}, beside the greedy one {beside}, memory +{grown / 2**20:.1f} MiB")
+    assert min(alone) / min(beside) >= 0.8
+    assert grown < 16 << 20
+    await still_serves(world, node, maintainer)
+
+
+async def test_b2_socket_that_takes_nothing_is_closed_and_its_streams_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tcp.WRITE_STALL_TIMEOUT == 20.0
+    monkeypatch.setattr(tcp, "WRITE_STALL_TIMEOUT", 0.5)
+    ended = asyncio.Event()
+
+    async def serve(connection: tcp.TcpConnection) -> None:
+        async def write(stream: Stream) -> None:
+            with contextlib.suppress(StreamFailed):
+                # More than the buffers of both sockets hold, together.
+                await stream.write(bytes(1 << 20))
+                await stream.read(1)
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(32):
+                tasks.create_task(write(connection.open_stream()))
+            await connection.run(lambda _: None)
+        assert isinstance(connection.closed_by, PeerSilent)
+        ended.set()
+
+    async with listening(serve) as listener:
+        # It is never run, so nothing reads it.
+        idle = await dial_as(listener)
+        await ended.wait()
+        await idle.close()
