@@ -327,7 +327,9 @@ async def _known_peers(database: Database) -> list[StoredPeer]:
         good.setdefault(row.peer, row)
     stored = []
     for peer in await database.read(peer_table.load_peers):
-        known = StoredPeer(peer.id, peer.addresses, peer.last_seen, record=peer.record or b"")
+        known = StoredPeer(
+            peer.id, peer.addresses, peer.last_seen, record=peer.record or b"", capabilities=peer.capabilities
+        )
         if (where := good.get(peer.id)) is not None:
             addresses = tuple(dict.fromkeys((where.address, *peer.addresses)))
             known = dataclasses.replace(

@@ -26,11 +26,11 @@ class RunningFetch:
         request: the id of its GetObjects.
         asked: the candidate answered a GetRefs; else it came by gossip.
         partial: the answer was cut: there is more to ask for when this is committed.
-        claim: bytes that the peer says the whole repository takes; 0: it does not say.
-        prospect: nobody asked for the repository.
         author: of the record that gossip brought.
         vetted: the record was found good, by all that needs no objects.
         not_held: the peer said that it has not what it was asked for.
+        claim: bytes that the peer says the whole repository takes; 0: it does not say.
+        prospect: nobody asked for the repository.
         pause: seconds that the peer, being busy, asked to be left alone for.
     """
 
@@ -40,11 +40,11 @@ class RunningFetch:
     request: int
     asked: bool
     partial: bool
-    claim: int = 0
-    prospect: bool = False
     author: AuthorId | None = None
     vetted: bool = False
     not_held: bool = False
+    claim: int = 0
+    prospect: bool = False
     pause: float | None = None
 
 

@@ -115,9 +115,9 @@ class Goal:
         compared: since the start every holder that could be had has said what it has, or a record was signed here.
         reasons: why somebody who might hold it did not serve it, by peer or address; noted while a command waits.
         retry_after: monotonic seconds before which a peer that failed is not asked again.
-        failures: transfers that failed since the last that did not, by peer, the last one last.
         failed: monotonic seconds of the last transfer that failed for no fault of the peer; kept as ``retry_after`` is.
         doubted: monotonic seconds before which a record that gossip brings of an author is not fetched from its teller.
+        failures: transfers that failed since the last that did not, by peer, the last one last.
         unheard: monotonic seconds before which a peer whose news came to nothing tells its news in vain.
         waiters: the commands to answer.
     """
@@ -143,9 +143,9 @@ class Goal:
     compared: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
     retry_after: dict[PeerId, float] = field(default_factory=dict)
-    failures: dict[PeerId, int] = field(default_factory=dict)
     failed: dict[PeerId, float] = field(default_factory=dict)
     doubted: dict[AuthorId, float] = field(default_factory=dict)
+    failures: dict[PeerId, int] = field(default_factory=dict)
     unheard: dict[PeerId, float] = field(default_factory=dict)
     waiters: list[Waiter] = field(default_factory=list)
 

@@ -33,14 +33,14 @@ RETRY_AFTER_TROUBLE: Final = 15.0
 MAX_INVITED: Final = 2
 """Peers whose answer is awaited before no more of those who offered something are asked: one of them may be silent."""
 
+FAILED_WITH_CONNECTION: Final = 2.0
+"""Seconds before the end of a connection in which what failed over it failed with it: streams end first, by a hair."""
 MAX_FAILURES: Final = 3
 """Transfers from one peer that failed, one after the other, before it is demoted for that repository: as long as
 another holder may be asked, it is left alone as after a fault. Who announces what it has not got gets no more."""
 
 MAX_FAILED_PEERS: Final = 256
 """Peers per goal whose failures are counted; the one that failed the longest ago is forgotten first."""
-FAILED_WITH_CONNECTION: Final = 2.0
-"""Seconds before the end of a connection in which what failed over it failed with it: streams end first, by a hair."""
 
 RETRY_AFTER_FAULT: Final = 600.0
 RETRY_AFTER_STORAGE: Final = 60.0
@@ -329,8 +329,8 @@ class Inquiries(ABC, Generic[G]):
         *,
         asked: bool,
         partial: bool,
-        claim: int = 0,
         author: AuthorId | None = None,
+        claim: int = 0,
     ) -> list[Effect]:
         connection = self._questions.connection(peer)
         assert connection is not None
@@ -343,7 +343,15 @@ class Inquiries(ABC, Generic[G]):
         goal.offers.pop(peer, None)
         request = self._next_request()
         transfer = RunningFetch(
-            goal.repository, peer, connection, request, asked, partial, claim, goal.prospect is not None, author
+            goal.repository,
+            peer,
+            connection,
+            request,
+            asked,
+            partial,
+            author,
+            claim=claim,
+            prospect=goal.prospect is not None,
         )
         return [self._transfer(goal, self.fetches.begin(goal, transfer), transfer, candidate)]
 

@@ -363,8 +363,8 @@ class RepoSync(Inquiries[Goal]):
         holders = list(self._holders(goal.repository))
         willing = [peer for peer in holders if goal.willing(peer, now)]
         if willing and not rested:
-            liked = [peer for peer in willing if self._preference(peer, now) >= 0.0]
-            self._put(goal, batch.choose(liked or willing), now)
+            better = [peer for peer in willing if self._preference(peer, now) >= 0.0]
+            self._put(goal, batch.choose(better or willing), now)
         if len(holders) < WANTED_HOLDERS and self._search.may_look_up(goal, now):
             effects += self._search.look_up(goal, now)
         resting = [goal.retry_after[peer] for peer in goal.resting]
