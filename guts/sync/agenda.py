@@ -45,5 +45,5 @@ class Agenda:
 
     def deadline(self) -> float:
         """Return when something is due next; infinity for never."""
-        times = [time for time, _ in self._rounds[:1]] + [time for time, _, _ in self._waits[:1]]
-        return min(times, default=math.inf)
+        first_round = self._rounds[0][0] if self._rounds else math.inf
+        return min(first_round, self._waits[0][0]) if self._waits else first_round
