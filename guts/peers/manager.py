@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from guts.addresses import Address, BootstrapAddress
@@ -106,6 +106,11 @@ class PeerManager:
     def wants_more(self) -> bool:
         """Tell whether there are fewer connections than this node wants to have dialled."""
         return not self._stopping and self.upkeep.missing() > 0
+
+    def offer(self, capability: str) -> None:
+        """Name ``capability`` too in every hello from now on."""
+        if capability not in self.me.capabilities:
+            self.me = replace(self.me, capabilities=(*self.me.capabilities, capability))
 
     def ready(self) -> Iterator[PeerConnection]:
         """Yield the ready connections, in the order in which they were opened."""

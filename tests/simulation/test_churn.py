@@ -6,8 +6,8 @@ SEED = 7
 
 
 def test_those_that_stay_hear_all_the_news_when_a_fifth_is_gone_at_once() -> None:
-    SCENARIOS["leave"].run(60, SEED, minutes=1)
+    SCENARIOS["leave"].run(40, SEED, minutes=1)
 
 
 def test_those_that_stay_hear_all_the_news_while_a_tenth_changes_each_minute() -> None:
-    SCENARIOS["churn"].run(30, SEED, minutes=5)
+    SCENARIOS["churn"].run(24, SEED, minutes=4)

@@ -4,4 +4,4 @@ from tests.simulation.scenarios.listed import SCENARIOS
 
 
 def test_s1_nobody_is_grey_for_a_bad_link() -> None:
-    SCENARIOS["honest"].run(21, 7, hours=0.3)
+    SCENARIOS["honest"].run(21, 7, hours=0.2)

@@ -7,7 +7,7 @@ from tests.simulation.scenarios.scenario import Run
 from tests.support.simulator.host import Settings
 from tests.support.simulator.links import LinkProfile
 from tests.support.simulator.project import Project
-from tests.support.simulator.statistics import Spread, Traffic, quantile
+from tests.support.simulator.statistics import Spread, Traffic, Waiting, quantile
 from tests.support.simulator.world import World
 
 LATENCY = 0.05
@@ -107,8 +107,11 @@ def _certain(run: Run, degree: float) -> None:
     world.observe(spread)
     world.wires.lose = lambda source, to, message: "Gossip" in type(message).__name__ and world.rng.random() < 0.5
     push(world, project, spread, 4)
+    waiting = Waiting(world, project)
+    world.observe(waiting)
+    took = world.run(600.0, lambda: not waiting.lacking)
     newest = len(project.versions)
-    world.run(600.0)
     share = world.versions(project).count(newest) / run.nodes
+    run.add("half of gossip lost for good: seconds until anti-entropy has made up for it", took)
     run.add("half of gossip lost for good: with anti-entropy, share that has the newest", share, at_least=1.0)
     run.done_with(world)

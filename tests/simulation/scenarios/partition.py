@@ -2,14 +2,12 @@
 
 from collections import Counter
 
-from guts.ids import RepositoryId
-from guts.trust.signed_refs import SignedRefs
 from tests.simulation.scenarios.news import LATENCY
 from tests.simulation.scenarios.scenario import Run
 from tests.support.simulator.host import Settings
 from tests.support.simulator.links import LinkProfile
-from tests.support.simulator.observer import Observer
 from tests.support.simulator.project import Project
+from tests.support.simulator.statistics import Waiting
 from tests.support.simulator.world import World
 
 MAINTAINERS_PER_PART = 2
@@ -68,26 +66,6 @@ def _pushes(world: World, project: Project, members: list[list[int]], pushes: in
 
 def _points(world: World, project: Project, number: int) -> tuple[bytes, ...]:
     return tuple(sorted(record.hash for record in world.hosts[number].disk.copies[project.id].replica.newest.values()))
-
-
-class Waiting(Observer):
-    """Which hosts lack the newest record of whom.
-
-    Attributes:
-        lacking: pairs of a host and the hash of a record.
-    """
-
-    def __init__(self, world: World, project: Project) -> None:
-        newest = {author: record.hash for author, record in project.last.items()}
-        self.lacking = {
-            (host.number, digest)
-            for host in world.hosts
-            for author, digest in newest.items()
-            if host.disk.copies[project.id].replica.newest.get(author) != project.last[author]
-        }
-
-    def committed(self, time: float, host: int, repository: RepositoryId, record: SignedRefs) -> None:
-        self.lacking.discard((host, record.hash))
 
 
 def _share_settled(world: World, project: Project, members: list[list[int]]) -> float:

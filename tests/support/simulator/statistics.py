@@ -10,6 +10,8 @@ from guts.ids import RepositoryId
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import Gossip, Message, NewCommit, Refs
 from tests.support.simulator.observer import Observer
+from tests.support.simulator.project import Project
+from tests.support.simulator.world import World
 
 
 class Traffic(Observer):
@@ -101,6 +103,26 @@ class Spread(Observer):
             journey.copies += 1
             journey.pulled += pulled
             journey.heard.setdefault(host, time - journey.at)
+
+
+class Waiting(Observer):
+    """Which hosts lack the newest record of whom.
+
+    Attributes:
+        lacking: pairs of a host and the hash of a record.
+    """
+
+    def __init__(self, world: World, project: Project) -> None:
+        newest = {author: record.hash for author, record in project.last.items()}
+        self.lacking = {
+            (host.number, digest)
+            for host in world.hosts
+            for author, digest in newest.items()
+            if host.disk.copies[project.id].replica.newest.get(author) != project.last[author]
+        }
+
+    def committed(self, time: float, host: int, repository: RepositoryId, record: SignedRefs) -> None:
+        self.lacking.discard((host, record.hash))
 
 
 def quantile(values: Iterable[float], share: float) -> float:

@@ -197,6 +197,13 @@ class World:
         self._handle(self.hosts[number], CommandReceived(command_id, command))
         return command_id
 
+    def act(self, number: int, *acts: Act) -> None:
+        """Have a host do something beside what its program decides: for hostile ones, which a test leads by hand."""
+        host = self.hosts[number]
+        self.engine.record(f"{self.now!r} {number} ".encode())
+        for act in acts:
+            self._perform(host, act)
+
     def connect(self, one: int, other: int) -> None:
         """Have ``one`` dial ``other``."""
         self.command(one, Connect(self.target(other), 10.0))
