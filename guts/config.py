@@ -30,6 +30,7 @@ MAX_SOCKET_PATH_BYTES: Final = 100
 
 MAX_NETWORK_NAME_BYTES: Final = 64
 MAX_CONNECTIONS: Final = 10_000
+MAX_REPOSITORIES: Final = 100_000
 MIN_DURATION: Final = 0.1
 MAX_DURATION: Final = 7 * 86_400.0
 """Seconds. A duration outside of 0.1 s … 7 days is a slip of a unit."""
@@ -172,12 +173,23 @@ class SeedingConfig:
     """``[seeding]``: what this node takes on.
 
     Attributes:
-        repo_max: bytes of one repository's packs; a larger one is refused.
+        repo_max: bytes of one repository; a larger one is refused.
         sync_interval: seconds between comparisons with other holders, before jitter.
+        repositories: take on what anybody announces, as far as the quotas go.
+        max_repositories: taken on at the most by that, or because their maintainer is followed. Each costs a folder,
+            rows, and a question a minute.
+        disk: bytes of all repositories together; nothing is fetched that would make it more.
+        min_free: bytes of the file system that stay free; ``None``: 1 GiB or 5 %, whichever is more.
+        grace: seconds from the end of the seeding of a repository to its removal.
     """
 
     repo_max: int = 2 * 1024**3
     sync_interval: float = 60.0
+    repositories: bool = False
+    max_repositories: int = 1_000
+    disk: int = 50 * 1024**3
+    min_free: int | None = None
+    grace: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +264,11 @@ class Config:
             SeedingConfig(
                 repo_max=take("seeding.repo_max", _size, seeding.repo_max),
                 sync_interval=take("seeding.sync_interval", _duration, seeding.sync_interval),
+                repositories=take("seeding.repositories", _switch, seeding.repositories),
+                max_repositories=take("seeding.max_repositories", _repositories, seeding.max_repositories),
+                disk=take("seeding.disk", _size, seeding.disk),
+                min_free=take("seeding.min_free", _size, seeding.min_free),
+                grace=take("seeding.grace", _grace, seeding.grace),
             ),
             StorageConfig(take("storage.database_url", _text, f"sqlite:///{paths.database}")),
             LogConfig(take("log.level", _log_level, log.level)),
@@ -341,6 +358,27 @@ def _duration(value: object) -> float:
     if not MIN_DURATION <= seconds <= MAX_DURATION:
         raise ValueError(f"{value!r} is outside of 0.1s … 7d")
     return seconds
+
+
+def _grace(value: object) -> float:
+    return 0.0 if _scalar(value) in ("0", "0s") else _duration(value)
+
+
+def _switch(value: object) -> bool:
+    match value:
+        case True | "true":
+            return True
+        case False | "false":
+            return False
+        case _:
+            raise ValueError(f"{value!r} is neither true nor false")
+
+
+def _repositories(value: object) -> int:
+    text = _scalar(value)
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) > MAX_REPOSITORIES:
+        raise ValueError(f"{value!r} is not a whole number from 0 to {MAX_REPOSITORIES}")
+    return int(text)
 
 
 def _size(value: object) -> int:

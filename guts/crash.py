@@ -39,6 +39,9 @@ POINTS: Final = frozenset(
         "recovery-begun",
         "seeding-changing",
         "seeding-changed",
+        "removal-begun",
+        "removal-set-aside",
+        "removal-committed",
         # guts.node.publishing
         "publication-prepared",
         "publication-signed",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from guts.addresses import Address, BanSubject, BootstrapAddress
 from guts.errors import GutsError
-from guts.events import CommandId, ConnectionId, FetchId, Head
+from guts.events import CommandId, ConnectionId, FetchId, Head, Reason
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.records import CommitReceipt
 from guts.wire.messages import EncodedRefs, GetObjects, GitService, Goodbye, Message, RecordQuery, RefsQuery, ResetCode
@@ -101,11 +101,29 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms a repository is taken; see ``guts.sync.policy.judge``.
+
+    Attributes:
+        reason: why it is wanted; ``None``: its maintainers decide.
+        owners: authors whose repositories are wanted; looked at where there is no ``reason``.
+        topic: it is wanted whoever maintains it; looked at where there is no ``reason``.
+        blocked: authors whose repositories are never taken.
+    """
+
+    reason: Reason | None = Reason.EXPLICIT
+    owners: frozenset[AuthorId] = frozenset()
+    topic: bool = False
+    blocked: frozenset[AuthorId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Fetch:
     """Verify ``candidate``, get its objects over ``connection``, commit; ends in ``FetchFinished``.
 
     Attributes:
         request: the id for the GetObjects message that the worker sends.
+        claim: bytes that the peer says the whole repository takes; 0: it does not say.
     """
 
     fetch: FetchId
@@ -113,6 +131,8 @@ class Fetch:
     request: int
     repository: RepositoryId
     candidate: Candidate
+    terms: Terms = Terms()
+    claim: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ be believed is for the service to decide.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NewType
 
 from guts.addresses import Address, BanSubject, BootstrapAddress
@@ -27,6 +28,14 @@ FetchId = NewType("FetchId", int)
 
 
 # --- what a node knows of a repository between events -------------------------------------------------------
+
+
+class Reason(StrEnum):
+    """Why a repository is seeded; what comes first outranks what follows."""
+
+    EXPLICIT = "explicit"
+    OWNER = "owner"
+    TOPIC = "topic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +166,14 @@ class Accepted:
         known: the state after the commit.
         news: the authors whose record is new, with the record itself.
         proofs: that authors signed two histories, as far as they are new: author, seq of the split, proof.
+        reason: why it is seeded.
         pack_bytes, pack_seconds: how much was received for it, and how long that took.
     """
 
     known: Known
     news: tuple[tuple[AuthorId, Head, EncodedRefs], ...]
     proofs: tuple[tuple[AuthorId, int, bytes], ...] = ()
+    reason: Reason = Reason.EXPLICIT
     pack_bytes: int = 0
     pack_seconds: float = 0.0
 
@@ -276,9 +287,39 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class Unseed:
-    """Follow ``repository`` no longer."""
+    """Follow ``repository`` no longer, until it is asked for explicitly."""
 
     repository: RepositoryId
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Seed the repositories of ``author`` from now on, as they are met."""
+
+    author: AuthorId
+
+
+@dataclass(frozen=True, slots=True)
+class Unfollow:
+    """Do so no longer; ``repositories`` are here because of that alone."""
+
+    author: AuthorId
+    repositories: tuple[RepositoryId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Never take ``who``, or what is maintained by ``who``; ``repositories`` are here and are that."""
+
+    who: RepositoryId | AuthorId
+    repositories: tuple[RepositoryId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unblock:
+    """Take ``who`` off the block list."""
+
+    who: RepositoryId | AuthorId
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +405,21 @@ class SetLimits:
     values: Mapping[str, float]
 
 
-Command = Seed | Unseed | SyncNow | Read | Connect | Ban | Unban | AwaitReceipts | SetLimits
+Command = (
+    Seed
+    | Unseed
+    | Follow
+    | Unfollow
+    | Block
+    | Unblock
+    | SyncNow
+    | Read
+    | Connect
+    | Ban
+    | Unban
+    | AwaitReceipts
+    | SetLimits
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@
 
 import base64
 import binascii
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -18,6 +17,8 @@ from guts.api.bans import wanted_bans
 from guts.api.errors import HTTP_STATUS, BadRequest, ErrorObject
 from guts.api.git_answers import ARCHIVE_TYPE, FETCH_TYPE, read_request, streamed
 from guts.api.publication import pack_bytes, read_header
+from guts.api.requests import Json, addresses_of, body_of, repository_of, search_of, text_of, timeout_of
+from guts.api.seeding import SeedingControl, SeedingHandlers
 from guts.errors import ExitStatus, GutsError
 from guts.events import WantedBan
 from guts.git.git_requests import MAX_ARCHIVE_BYTES, MAX_FETCH_BYTES
@@ -32,20 +33,13 @@ MAX_BODY_BYTES: Final = 128 << 10
 CLIENT_CLOSED_REQUEST: Final = 499
 """What servers call an answer that nobody is there to take."""
 
-MAX_HINTS: Final = 64
 MAX_ASKED: Final = 256
 """Refs whose past is asked for at once: with names of 255 bytes they fit in a body."""
-
-DEFAULT_TIMEOUT: Final = 60.0
-MAX_TIMEOUT: Final = 86_400.0
-"""Seconds. A first copy over a slow line takes hours; nobody waits for more than a day."""
 
 MAX_REPLICAS: Final = 64
 """Confirmations to wait for: a node keeps no more of one author."""
 
 _log = logging.getLogger(__name__)
-
-Json = dict[str, object]
 
 
 class Control(Protocol):
@@ -54,7 +48,8 @@ class Control(Protocol):
     Fields that commands read (``?``: may be null or missing; ids and addresses as text, hashes as hex):
 
     - ``status``: ``id``, ``network``, ``role``, ``listen`` [address], ``uptime_s``, ``peers`` {``inbound``,
-      ``outbound``}, ``repositories`` (count), ``dht_contacts``, ``version``, ``pid``, ``data`` (folder),
+      ``outbound``}, ``repositories`` (count), ``dht_contacts``, ``disk`` {``used_bytes``, ``limit_bytes``,
+      ``free_bytes``, ``floor_bytes``, ``low``}, ``version``, ``pid``, ``data`` (folder),
       ``bans_suspended``? {``sign``, ``faulty``, ``of``, ``since_s``}.
     - ``repositories``: ``id``, ``name``?, ``epoch``, ``seeding``, ``state``, ``head_seq``?, ``refs``,
       ``conflicts`` and ``suspended`` (counts), ``size_bytes``, ``replicas_seen``, ``last_sync_ms``?.
@@ -71,7 +66,7 @@ class Control(Protocol):
     - ``receipts``: ``receipts`` [{``peer``, ``author``, ``seq``, ``hash``, ``signed_ms``, ``receipt``: base64}],
       ``known`` (count: connected peers that hold or follow it), ``records`` [{``author``, ``seq``, ``hash``,
       ``header``: base64}].
-    - ``seed``, ``sync``: ``repository``, ``seconds``.
+    - ``sync``: ``repository``, ``seconds``.
     - ``peers``: ``peer``, ``address``, ``direction``, ``state``, ``since_s``?, ``rtt_ms``?, ``repositories``
       (count), ``score``, ``standing``, ``left_s``? (until it is let in; null: never).
     - ``peer``: as in ``peers``, and ``addresses``, ``capabilities`` [text], ``last_seen_ms``?, ``usefulness``?
@@ -94,6 +89,8 @@ class Control(Protocol):
       ``unchanged``.
     """
 
+    @property
+    def seeding(self) -> SeedingControl: ...
     async def status(self) -> Json: ...
     async def stop(self) -> None: ...
     async def repositories(self) -> list[Json]: ...
@@ -116,8 +113,6 @@ class Control(Protocol):
     async def receipts(
         self, repository: RepositoryId, author: AuthorId | None, seq: int | None, replicas: int, timeout: float
     ) -> Json: ...
-    async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
-    async def unseed(self, repository: RepositoryId) -> Json: ...
     async def sync(self, repository: RepositoryId, timeout: float) -> Json: ...
     async def peers(self) -> list[Json]: ...
     async def peer(self, peer: PeerId) -> Json: ...
@@ -153,8 +148,6 @@ def application(control: Control) -> web.Application:
             web.post(repository + "/upload-pack", handlers.upload_pack),
             web.post(repository + "/upload-archive", handlers.upload_archive),
             web.get(repository + "/receipts", handlers.receipts),
-            web.put(repository + "/seeding", handlers.seed),
-            web.delete(repository + "/seeding", handlers.unseed),
             web.post(repository + "/sync", handlers.sync),
             web.get(repository + "/publication", handlers.publication),
             web.post(repository + "/identity", handlers.apply_identity),
@@ -171,6 +164,7 @@ def application(control: Control) -> web.Application:
             web.get("/v1/limits", handlers.limits),
             web.patch("/v1/limits", handlers.set_limits),
             web.get("/v1/providers/{repository}", handlers.find_providers),
+            *SeedingHandlers(control.seeding).routes(),
         ]
     )
     return app
@@ -193,33 +187,33 @@ class _Handlers:
         return web.json_response(await self._control.repositories())
 
     async def inspect(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._control.inspect(_repository(request)))
+        return web.json_response(await self._control.inspect(repository_of(request)))
 
     async def refs(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._control.refs(_repository(request), *_search(request)))
+        return web.json_response(await self._control.refs(repository_of(request), *search_of(request)))
 
     async def evidence(self, request: web.Request) -> web.Response:
-        hints = _addresses(request.query.getall("hint", []))
-        timeout = _timeout(request.query.get("timeout"))
-        return web.json_response(await self._control.evidence(_repository(request), hints, timeout))
+        hints = addresses_of(request.query.getall("hint", []))
+        timeout = timeout_of(request.query.get("timeout"))
+        return web.json_response(await self._control.evidence(repository_of(request), hints, timeout))
 
     async def past(self, request: web.Request) -> web.Response:
-        body = await _body(request)
+        body = await body_of(request)
         asked = body.get("refs")
         if not isinstance(asked, dict) or len(asked) > MAX_ASKED:
             raise BadRequest(f"refs is not an object of at most {MAX_ASKED} refs")
         refs = {name: _oid(value) for name, value in asked.items()}
-        hints, timeout = _addresses(body.get("hints", [])), _timeout(body.get("timeout"))
-        return web.json_response(await self._control.past(_repository(request), refs, hints, timeout))
+        hints, timeout = addresses_of(body.get("hints", [])), timeout_of(body.get("timeout"))
+        return web.json_response(await self._control.past(repository_of(request), refs, hints, timeout))
 
     async def upload_pack(self, request: web.Request) -> web.StreamResponse:
         data = await read_request(request.content, MAX_FETCH_BYTES)
-        async with self._control.upload_pack(_repository(request), data, *_search(request)) as answer:
+        async with self._control.upload_pack(repository_of(request), data, *search_of(request)) as answer:
             return await streamed(request, answer, FETCH_TYPE)
 
     async def upload_archive(self, request: web.Request) -> web.StreamResponse:
         data = await read_request(request.content, MAX_ARCHIVE_BYTES)
-        async with self._control.upload_archive(_repository(request), data, *_search(request)) as answer:
+        async with self._control.upload_archive(repository_of(request), data, *search_of(request)) as answer:
             return await streamed(request, answer, ARCHIVE_TYPE)
 
     async def receipts(self, request: web.Request) -> web.Response:
@@ -229,23 +223,17 @@ class _Handlers:
         replicas = _whole(query.get("replicas", "0"), "replicas", MAX_REPLICAS)
         if author is None and (seq is not None or replicas):
             raise BadRequest("seq and replicas are of an author, who is missing")
-        told = await self._control.receipts(_repository(request), author, seq, replicas, _timeout(query.get("timeout")))
+        told = await self._control.receipts(
+            repository_of(request), author, seq, replicas, timeout_of(query.get("timeout"))
+        )
         return web.json_response(told)
 
-    async def seed(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        hints = _addresses(body.get("hints", []))
-        return web.json_response(await self._control.seed(_repository(request), hints, _timeout(body.get("timeout"))))
-
-    async def unseed(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._control.unseed(_repository(request)))
-
     async def sync(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        return web.json_response(await self._control.sync(_repository(request), _timeout(body.get("timeout"))))
+        body = await body_of(request)
+        return web.json_response(await self._control.sync(repository_of(request), timeout_of(body.get("timeout"))))
 
     async def publication(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._control.publication(_repository(request)))
+        return web.json_response(await self._control.publication(repository_of(request)))
 
     async def prepare(self, request: web.Request) -> web.Response:
         header = await read_header(request.content)
@@ -263,8 +251,8 @@ class _Handlers:
         return web.json_response(await self._control.forget(request.match_info["session"]))
 
     async def commit(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        text = _string(body.get("signature"), "signature")
+        body = await body_of(request)
+        text = text_of(body.get("signature"), "signature")
         try:
             signature = bytes.fromhex(text)
         except ValueError:
@@ -274,12 +262,12 @@ class _Handlers:
         return web.json_response(await self._control.commit(request.match_info["session"], signature))
 
     async def apply_identity(self, request: web.Request) -> web.Response:
-        body = await _body(request)
+        body = await body_of(request)
         try:
-            document = base64.b64decode(_string(body.get("document"), "document"), validate=True)
+            document = base64.b64decode(text_of(body.get("document"), "document"), validate=True)
         except binascii.Error:
             raise BadRequest("document is not base64") from None
-        return web.json_response(await self._control.apply_identity(_repository(request), document))
+        return web.json_response(await self._control.apply_identity(repository_of(request), document))
 
     async def peers(self, request: web.Request) -> web.Response:
         return web.json_response(await self._control.peers())
@@ -291,26 +279,26 @@ class _Handlers:
         return web.json_response(await self._control.bans())
 
     async def ban(self, request: web.Request) -> web.Response:
-        bans, merge = wanted_bans(await _body(request))
+        bans, merge = wanted_bans(await body_of(request))
         return web.json_response(await self._control.ban(bans, merge=merge))
 
     async def unban(self, request: web.Request) -> web.Response:
         return web.json_response(await self._control.unban(parse_subject(request.query.get("subject", ""))))
 
     async def connect(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        address = BootstrapAddress.parse(_string(body.get("address"), "address"))
-        return web.json_response(await self._control.connect(address, _timeout(body.get("timeout"))))
+        body = await body_of(request)
+        address = BootstrapAddress.parse(text_of(body.get("address"), "address"))
+        return web.json_response(await self._control.connect(address, timeout_of(body.get("timeout"))))
 
     async def limits(self, request: web.Request) -> web.Response:
         return web.json_response(await self._control.limits())
 
     async def set_limits(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._control.set_limits(await _body(request)))
+        return web.json_response(await self._control.set_limits(await body_of(request)))
 
     async def find_providers(self, request: web.Request) -> web.Response:
-        timeout = _timeout(request.query.get("timeout"))
-        return web.json_response(await self._control.find_providers(_repository(request), timeout))
+        timeout = timeout_of(request.query.get("timeout"))
+        return web.json_response(await self._control.find_providers(repository_of(request), timeout))
 
 
 @web.middleware
@@ -334,45 +322,11 @@ async def _errors_to_json(
         return web.json_response(told.to_json(), status=error.status)
 
 
-def _repository(request: web.Request) -> RepositoryId:
-    return RepositoryId.parse(request.match_info["repository"])
-
-
-async def _body(request: web.Request) -> Json:
-    data = await request.read()
-    if not data:
-        return {}
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise BadRequest("the body is not a JSON object")
-    return body
-
-
-def _string(value: object, name: str) -> str:
-    if not isinstance(value, str):
-        raise BadRequest(f"{name} is missing, or not a text")
-    return value
-
-
 def _oid(value: object) -> ObjectId:
     try:
-        return ObjectId(bytes.fromhex(_string(value, "oid")))
+        return ObjectId(bytes.fromhex(text_of(value, "oid")))
     except ValueError:
         raise BadRequest("an oid is not 40 hex digits") from None
-
-
-def _search(request: web.Request) -> tuple[list[BootstrapAddress], float]:
-    """Return where to look for holders beside the DHT, and how long, from ``?hint=HOST:PORT…&timeout=SECONDS``."""
-    return _addresses(request.query.getall("hint", [])), _timeout(request.query.get("timeout"))
-
-
-def _addresses(hints: object) -> list[BootstrapAddress]:
-    if not isinstance(hints, list) or len(hints) > MAX_HINTS:
-        raise BadRequest(f"hints is not a list of at most {MAX_HINTS} addresses")
-    return [BootstrapAddress.parse(_string(hint, "hint")) for hint in hints]
 
 
 def _whole(text: str, name: str, highest: int) -> int:
@@ -380,15 +334,3 @@ def _whole(text: str, name: str, highest: int) -> int:
     if value > highest:
         raise BadRequest(f"{name} is not a whole number up to {highest}")
     return value
-
-
-def _timeout(value: object) -> float:
-    if value is None:
-        return DEFAULT_TIMEOUT
-    try:
-        seconds = float(value) if isinstance(value, int | float | str) else -1.0
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds <= MAX_TIMEOUT:
-        raise BadRequest(f"timeout is not a number of seconds up to {MAX_TIMEOUT:.0f}")
-    return seconds

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import click
 
 from guts.cli.answer import Answer
+from guts.cli.seeding import free_text
 from guts.cli.session import Session, emit, json_option, pass_session, say, span_text, timeout_option
 from guts.errors import ExitStatus
 
@@ -139,6 +140,7 @@ def _status_lines(status: Answer) -> list[str]:
             f"{status.number('dht_contacts', 0)} in the DHT table",
         ),
         ("repositories", str(status.number("repositories", 0))),
+        ("disk", free_text(status.object("disk"))),
         ("running", f"{span_text(status.seconds('uptime_s', 0.0))}  (pid {status.number('pid')})"),
         ("data", status.text("data")),
         ("version", status.text("version")),

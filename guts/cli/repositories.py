@@ -1,4 +1,4 @@
-"""``guts ls``, ``inspect``, ``seed``, ``unseed``, ``sync``: the repositories that a node holds."""
+"""``guts ls``, ``inspect``, ``sync``: the repositories that a node holds."""
 
 import os
 from collections.abc import Mapping
@@ -81,43 +81,12 @@ def ls(session: Session, as_json: bool) -> None:
 def inspect(session: Session, as_json: bool, repository: str) -> None:
     """Show what a node knows of a repository: identity, signed refs, refs, objects, holders."""
     identifier = resolve(repository).repository
-    answer = Answer.of(session.client().get(_path(identifier)))
+    answer = Answer.of(session.client().get(path_of(identifier)))
     authors = {record.text("author") for record in answer.objects("signed_refs")}
     removed: Mapping[AuthorId, int] = {}
     if not as_json and not authors <= set(answer.texts("maintainers")):
         removed = removal_epochs(known_chain(session.client(), identifier))
     emit(as_json, answer.json, _inspect_lines(answer, removed))
-
-
-@click.command()
-@_repository
-@click.option("--from", "hints", multiple=True, metavar="[ID@]HOST:PORT", help="Ask this node too.")
-@timeout_option(600)
-@json_option
-@pass_session
-def seed(session: Session, as_json: bool, repository: str, hints: tuple[str, ...], timeout: float) -> None:
-    """Find a repository's holders, copy it, check it, and keep it up to date from now on."""
-    url = resolve(repository)
-    addresses = [*hints, *([str(url.hint)] if url.hint else [])]
-    body: dict[str, object] = {"hints": addresses, "timeout": timeout}
-    try:
-        with waiting(lambda: f"copying {url.repository.short}…"):
-            answer = Answer.of(session.client().send("PUT", _path(url.repository) + "/seeding", body, timeout))
-    except KeyboardInterrupt:
-        say(f"\nthe node goes on with it; guts unseed {url.repository} ends that")
-        raise
-    emit(as_json, answer.json, f"seeding {url.repository}; copied in {answer.seconds('seconds', 0.0):.2f} s")
-
-
-@click.command()
-@_repository
-@json_option
-@pass_session
-def unseed(session: Session, as_json: bool, repository: str) -> None:
-    """Stop seeding a repository: no longer announced, followed or served."""
-    identifier = resolve(repository).repository
-    answer = Answer.of(session.client().send("DELETE", _path(identifier) + "/seeding"))
-    emit(as_json, answer.json, f"no longer seeding {identifier}")
 
 
 @click.command()
@@ -138,7 +107,7 @@ def sync(session: Session, as_json: bool, repository: str | None, timeout: float
     for identifier in identifiers:
         try:
             with waiting(lambda: "comparing"):
-                answer = Answer.of(client.send("POST", _path(identifier) + "/sync", {"timeout": timeout}, timeout))
+                answer = Answer.of(client.send("POST", path_of(identifier) + "/sync", {"timeout": timeout}, timeout))
         except ReportedError as error:
             if repository is not None:
                 raise
@@ -162,7 +131,8 @@ def _state(repository: Answer) -> str:
     return ", ".join([repository.text("state"), *notes])
 
 
-def _path(repository: RepositoryId) -> str:
+def path_of(repository: RepositoryId) -> str:
+    """Return where the control API has ``repository``."""
     return f"/v1/repositories/{repository}"
 
 

@@ -22,11 +22,13 @@ INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "block": ("guts.cli.seeding:block", "Never take a repository, or an author's."),
     "clone": ("guts.cli.clone:clone", "Make a working clone of a guts:// URL."),
     "cluster": ("guts.cli.cluster:cluster", "Run a network of nodes on this machine."),
     "completion": ("guts.cli.install:completion_script", "Print what a shell loads to complete commands."),
     "demo": ("guts.cli.demo:demo", "Watch a repository travel between processes."),
     "dht": ("guts.cli.dht:dht", "Ask the distributed hash table."),
+    "follow": ("guts.cli.seeding:follow", "Seed every repository of an author."),
     "id": ("guts.cli.id:id_group", "Show, make, export and import keys."),
     "identity": ("guts.cli.identity:identity", "Show a repository's identity, or change it."),
     "inspect": ("guts.cli.repositories:inspect", "Show what a node knows of a repository."),
@@ -39,10 +41,13 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "peer": ("guts.cli.peer:peer", "List and connect peers."),
     "publish": ("guts.cli.publish:publish", "Publish a git repository, or its new commits."),
     "receipts": ("guts.cli.receipts:receipts", "List who confirmed that they hold what was published."),
-    "seed": ("guts.cli.repositories:seed", "Find, copy and keep a repository."),
+    "seed": ("guts.cli.seeding:seed", "Find, copy and keep a repository, or all of an author."),
+    "seeding": ("guts.cli.seeding:seeding", "Show what is seeded, and why."),
     "sync": ("guts.cli.repositories:sync", "Compare with the other holders now."),
     "uninstall": ("guts.cli.install:uninstall", "Take back what guts install set up."),
-    "unseed": ("guts.cli.repositories:unseed", "Stop seeding a repository."),
+    "unblock": ("guts.cli.seeding:unblock", "Take an id off the block list."),
+    "unfollow": ("guts.cli.seeding:unfollow", "Follow an author no longer."),
+    "unseed": ("guts.cli.seeding:unseed", "Stop seeding a repository."),
     "verify": ("guts.cli.verify:verify", "Compare a clone or a mirror with what was signed."),
 }
 """Name to where the command is, and the line that ``guts --help`` has for it."""

@@ -8,7 +8,7 @@ One connection is three tasks in one TaskGroup, inside ``TcpConnection.run``:
 
 - the *reader* takes bytes off the socket, hands stream bytes to their ``Stream`` and queues messages;
 - the *dispatcher* gives the messages, one at a time and in order, to ``on_message``, and returns their credit
-  when it is done with each;
+  when it is done with each; while they are withheld (``TcpConnection.withhold``), only those outside credit pass;
 - the *writer* asks the ``Connection`` for bytes whenever the socket takes some.
 
 Whichever fails cancels the others; ``run`` is the one place that catches a peer's faults and the network's, and

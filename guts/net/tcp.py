@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import inspect
 import socket
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Final, final
 
 from guts.addresses import Address
 from guts.errors import GutsError, PeerFault, Unavailable
 from guts.ids import PeerId
+from guts.net.pending import Pending
 from guts.net.reader import PeerSilent, SocketReader
 from guts.net.stream import Stream, StreamFailed
 from guts.noise.cipher import TAG_LENGTH
@@ -46,8 +46,8 @@ SILENCE_TIMEOUT: Final = 90.0
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds for a Goodbye to leave and for the other side to close."""
 
-MAX_PENDING_MESSAGES: Final = 256
-"""Messages waiting for their handler; beyond, the socket is not read."""
+MAX_PENDING_CONTROL: Final = 256
+"""Pings, pongs and goodbyes waiting for their handler; beyond, the socket is not read. Other messages have credit."""
 
 MAX_UNCLAIMED_STREAMS: Final = 8
 """Streams that a peer opened and no message has named yet. A message overtakes its stream or follows at once,
@@ -95,7 +95,8 @@ class TcpConnection:
         self._early = early
         self._streams: dict[int, Stream] = {}
         self._unclaimed: set[int] = set()
-        self._pending: deque[MessageReceived] = deque()
+        self._pending = Pending()
+        self._handling = False
         self._pending_changed = asyncio.Event()
         self._charge = 0
         self._withheld_until = 0.0
@@ -232,7 +233,9 @@ class TcpConnection:
     async def _read(self) -> None:
         self._handle(self._early)
         while True:
-            await self._pending_at_most(MAX_PENDING_MESSAGES)
+            while self._pending.outside_credit > MAX_PENDING_CONTROL and not self._closing:
+                self._pending_changed.clear()
+                await self._pending_changed.wait()
             if (pause := self._paused_until - asyncio.get_running_loop().time()) > 0.0:
                 await asyncio.sleep(pause)
             data = await self._reader.read()
@@ -242,7 +245,9 @@ class TcpConnection:
             if self._connection.wants_to_send():
                 self._to_send.set()
         # A Goodbye, or an answer, may be the last thing that came. Who is gone is not waited for, though.
-        while self._next_pending() is not None and not self._closing:
+        while (self._handling or self._pending.outside_credit or (self._pending and not self._withheld)) and (
+            not self._closing
+        ):
             self._pending_changed.clear()
             await self._pending_changed.wait()
         raise ConnectionLost("the other side closed the connection")
@@ -253,7 +258,7 @@ class TcpConnection:
         for event in events:
             match event:
                 case MessageReceived():
-                    self._pending.append(event)
+                    self._pending.put(event)
                     self._pending_changed.set()
                 case StreamData(stream_id, data):
                     # The dialler opens odd ids.
@@ -286,19 +291,12 @@ class TcpConnection:
             self._streams.pop(stream.id, None)
             self._unclaimed.discard(stream.id)
 
-    async def _pending_at_most(self, count: int) -> None:
-        while len(self._pending) > count and not self._closing:
-            self._pending_changed.clear()
-            await self._pending_changed.wait()
+    @property
+    def _withheld(self) -> bool:
+        return asyncio.get_running_loop().time() < self._withheld_until
 
-    def _next_pending(self) -> MessageReceived | None:
-        """Return the message to handle next: while messages are withheld, one that came outside credit."""
-        if asyncio.get_running_loop().time() >= self._withheld_until:
-            return self._pending[0] if self._pending else None
-        return next((event for event in self._pending if event.control), None)
-
-    async def _await_pending(self) -> MessageReceived:
-        while (event := self._next_pending()) is None:
+    async def _next_pending(self) -> MessageReceived:
+        while (event := self._pending.take(withheld=self._withheld)) is None:
             self._pending_changed.clear()
             if not self._pending:
                 await self._pending_changed.wait()
@@ -310,13 +308,13 @@ class TcpConnection:
 
     async def _dispatch(self, on_message: MessageHandler) -> None:
         while True:
-            event = await self._await_pending()
+            event = await self._next_pending()
             self._charge += len(event.data)
+            self._handling = True
             handled = on_message(event.decode())
             if inspect.isawaitable(handled):
                 await handled
-            # One that is equal is as good.
-            self._pending.remove(event)
+            self._handling = False
             self._pending_changed.set()
             if self._connection.consumed(0, event.charge):
                 self._to_send.set()

@@ -8,17 +8,17 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import ClassVar, Final
+from typing import Final
 
 import guts
 from guts.addresses import Address, BanSubject, BootstrapAddress
 from guts.clock import Now
 from guts.config import Config
-from guts.errors import ExitStatus, UsageError
-from guts.events import Accepted, Connect, Published, Seed, SyncNow, Unseed, WantedBan
+from guts.events import Connect, Published, SyncNow, WantedBan
 from guts.git import ancestry
 from guts.ids import AuthorId, ObjectId, PeerId, RepositoryId
 from guts.node.acceptance import Held
+from guts.node.disk import Disk
 from guts.node.drafts import Draft
 from guts.node.driver import Driver
 from guts.node.evidence import contained, earlier, evidence
@@ -33,7 +33,9 @@ from guts.node.publishing import Prepared, Publishing, Unchanged
 from guts.node.reader import Reader
 from guts.node.readings import Readings
 from guts.node.receipts import told
+from guts.node.removal import Removals
 from guts.node.repositories import Repositories
+from guts.node.seeding import Seeding, check_role
 from guts.node.shown_refs import NOT_FOLLOWED, held_refs
 from guts.node.signing import make_ready
 from guts.records import Signed
@@ -50,19 +52,6 @@ TELL_TIMEOUT: Final = 10.0
 """Seconds that a first publication waits until the DHT knows of it, so that its id works when it is shown."""
 
 Json = dict[str, object]
-
-
-class HoldsNone(UsageError):
-    """A bootstrap node is asked to hold a repository."""
-
-    code: ClassVar[str] = "HOLDS_NONE"
-    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
-
-    def __init__(self) -> None:
-        super().__init__(
-            "this is a bootstrap node: a door, which holds no repositories",
-            hint="use another node, or set network.role to 'node' and restart",
-        )
 
 
 def _split(proof: EquivocationProof) -> Json:
@@ -96,6 +85,8 @@ class Control:
         publishing: Publishing,
         presence: Presence,
         persistence: Persistence,
+        removals: Removals,
+        disk: Disk,
         clock: Callable[[], Now],
         patience: Patience,
         listening: tuple[Address, ...],
@@ -110,6 +101,7 @@ class Control:
         self._publishing = publishing
         self._presence = presence
         self._persistence = persistence
+        self.seeding = Seeding(config, driver, repositories, self._reader, removals, persistence, disk, clock)
         self._peers = PeerDesk(driver, repositories.database, persistence, clock)
         self._clock = clock
         self._listening = listening
@@ -130,6 +122,7 @@ class Control:
             "peers": {"inbound": len(ready) - outbound, "outbound": outbound},
             "repositories": sum(1 for goal in self._service.sync.goals.values() if goal.held),
             "dht_contacts": len(self._presence.discovery.contacts()),
+            "disk": self.seeding.disk(),
             "version": guts.__version__,
             "pid": os.getpid(),
             "data": str(self._config.paths.data),
@@ -273,21 +266,6 @@ class Control:
         """Return who has confirmed which record; see ``guts.node.receipts.told``. Raises: ``NotFollowed``."""
         return await told(self._driver, self._repositories, repository, author, seq, replicas, timeout)
 
-    async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
-        """Hold ``repository`` from now on; return when it is here. Raises: ``Unavailable``: it can't be had."""
-        self._check_role()
-        stored = await self._repositories.stored(repository)
-        if stored is not None and not stored.summary.seeding:
-            await self._repositories.set_seeding(repository, seeding=True)
-            await self._driver.post(Published(repository, Accepted(await self._repositories.known(repository), ())))
-        return dict(await self._driver.execute(Seed(repository, tuple(hints), timeout)))
-
-    async def unseed(self, repository: RepositoryId) -> Json:
-        """Follow ``repository`` no longer; what is on disk stays. Raises: ``NotFollowed``."""
-        result = await self._driver.execute(Unseed(repository))
-        await self._persistence.drain()
-        return dict(result)
-
     async def sync(self, repository: RepositoryId, timeout: float) -> Json:  # noqa: ASYNC109 (told to the service)
         """Ask the holders for news now. Raises: ``NotFollowed``, ``Unavailable``."""
         return dict(await self._driver.execute(SyncNow(repository, timeout)))
@@ -357,7 +335,7 @@ class Control:
 
     async def prepare(self, header: Json, pack: AsyncIterator[bytes]) -> Json:
         """Take a publication in; return what is to be signed. Raises: ``UsageError``, ``StorageFault``."""
-        self._check_role()
+        check_role(self._config)
         draft = Draft.parse(header)
         await make_ready(self._driver, draft.repository, self._clock())
         return _to_sign(await self._publishing.prepare(draft, pack))
@@ -404,10 +382,6 @@ class Control:
             "threshold": chain.current.threshold,
             "unchanged": accepted is None,
         }
-
-    def _check_role(self) -> None:
-        if self._config.network.role == "bootstrap":
-            raise HoldsNone
 
     async def _stored(self, repository: RepositoryId) -> StoredRepository:
         stored = await self._repositories.stored(repository)

@@ -73,6 +73,7 @@ from guts.node.refs_reader import RefsReader
 from guts.node.repositories import Repositories
 from guts.node.transfers import Transfers
 from guts.service.service import Service
+from guts.sync.policy import DiskLow
 from guts.wire.codec import UnknownMessage
 from guts.wire.messages import Goodbye, Message, Receipt, RefsAnswer
 
@@ -337,6 +338,9 @@ class Driver:
         else:
             outcome = await self._transfers.fetch(effect, connection, vetted)
         match outcome:
+            case Failed(error=DiskLow()):
+                # Told once, where it was seen.
+                pass
             case Failed(error=StorageFault() as error):
                 log.error("can't store %s: %s", effect.repository.short, error)
             case Accepted():

@@ -53,9 +53,10 @@ class HeldSource:
             NotARepository: the repository is not here.
             GitFailed: git ended badly, after what it told its client (from the iterator).
         """
-        bare = await self._repositories.open(self._repository)
-        async with self._repositories.locks(self._repository).shared(), upload_pack(bare, request) as chunks:
-            yield chunks
+        async with self._repositories.holding(self._repository):
+            bare = await self._repositories.open(self._repository)
+            async with upload_pack(bare, request) as chunks:
+                yield chunks
 
 
 class GitAnswers:
@@ -115,8 +116,8 @@ class GitAnswers:
         request = ArchiveRequest.parse(data)
         async with contextlib.AsyncExitStack() as stack:
             if await self._is_held(repository):
+                await stack.enter_async_context(self._repositories.holding(repository))
                 bare = await self._repositories.open(repository)
-                await stack.enter_async_context(self._repositories.locks(repository).shared())
             else:
                 bare = await stack.enter_async_context(self._reader.copy(repository, request.tree, hints, timeout))
             yield GitAnswer(await stack.enter_async_context(upload_archive(bare, request)))

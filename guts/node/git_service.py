@@ -82,8 +82,10 @@ class GitServer:
         async with asyncio.timeout(self._patience.stall):
             data = await _whole(stream)
         request = await asyncio.to_thread(FetchRequest.parse, data)
-        bare = await self._repositories.open(message.repository)
-        async with self._repositories.locks(message.repository).shared(), upload_pack(bare, request) as chunks:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._repositories.holding(message.repository))
+            bare = await self._repositories.open(message.repository)
+            chunks = await stack.enter_async_context(upload_pack(bare, request))
             try:
                 async for chunk in chunks:
                     async with asyncio.timeout(self._patience.stall):

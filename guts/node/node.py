@@ -8,6 +8,7 @@ import ipaddress
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import guts
@@ -33,6 +34,7 @@ from guts.net.tcp import TcpConnection
 from guts.node import dht_state
 from guts.node.control import Control
 from guts.node.dials import resolve
+from guts.node.disk import Disk, space_of
 from guts.node.driver import Driver
 from guts.node.git_service import CAPABILITY, GitServer
 from guts.node.limits import DEFAULT_PATIENCE, Patience
@@ -43,8 +45,10 @@ from guts.node.publishing import Publishing
 from guts.node.readings import Readings
 from guts.node.rebuilding import open_database
 from guts.node.recovery import recover
+from guts.node.removal import Removals
 from guts.node.repositories import Repositories
 from guts.node.running_time import RunningTime
+from guts.node.seeding import load_policy
 from guts.node.transfers import Transfers
 from guts.noise.keys import KeyPair
 from guts.peers.book import StoredPeer
@@ -57,6 +61,8 @@ from guts.service.service import Service
 from guts.store import peers as peer_table
 from guts.store import scores as score_table
 from guts.store.database import Database
+from guts.store.seeding import DROPPED
+from guts.sync.policy import Quotas, Space
 from guts.sync.reposync import RepoSync
 
 PORT_TRIES: Final = 16
@@ -98,6 +104,7 @@ async def running(
     stop: asyncio.Event,
     patience: Patience = DEFAULT_PATIENCE,
     clock: Callable[[], Now] = read_clock,
+    space: Callable[[Path], Space] = space_of,
     handshakes: HandshakeLimits = DEFAULT_HANDSHAKE_LIMITS,
 ) -> AsyncIterator[Node]:
     """Run a node for as long as the context lasts.
@@ -105,6 +112,7 @@ async def running(
     Args:
         client: listen nowhere and answer nobody in the DHT: a node that lives for one command.
         stop: set when the operator asks for a graceful stop; the caller leaves the context then.
+        space: tells how much of a file system is free.
         handshakes: how many strangers may begin one.
 
     Raises:
@@ -121,7 +129,7 @@ async def running(
         held = await recover(repositories, clock().wall)
         tasks = await stack.enter_async_context(_tasks())
         yield await _start(
-            config, key, client, stop, patience, clock, handshakes, database, repositories, held, tasks, stack
+            config, key, client, stop, patience, clock, space, handshakes, database, repositories, held, tasks, stack
         )
 
 
@@ -151,6 +159,7 @@ async def _start(
     stop: asyncio.Event,
     patience: Patience,
     clock: Callable[[], Now],
+    space: Callable[[Path], Space],
     handshakes: HandshakeLimits,
     database: Database,
     repositories: Repositories,
@@ -203,6 +212,15 @@ async def _start(
         rng,
         (*own_ips, *(address.ip for address in network.advertise)),
     )
+    policy = await load_policy(database, config, client=client)
+    limits = config.seeding
+    disk = Disk(repositories, Quotas(limits.repo_max, limits.disk, limits.min_free), _monotonic(clock), space)
+    removals = Removals(repositories, clock, limits.grace)
+    await removals.load()
+    for repository in [repository for repository in held if policy.blocks(repository)]:
+        # Blocked in the last moment of an earlier run.
+        await removals.stop_seeding(repository, DROPPED)
+        del held[repository]
     sync = RepoSync(
         held,
         lambda repository: [state.id for state in peers.peers_with_repository(repository)],
@@ -210,12 +228,13 @@ async def _start(
         now.mono,
         config.seeding.sync_interval,
         peers.preference,
+        policy,
     )
-    transfers = Transfers(repositories, clock, config.seeding.repo_max, patience)
+    transfers = Transfers(repositories, clock, disk, patience)
     readings = Readings(repositories, clock, config.paths.data / "readings", config.seeding.repo_max, patience)
     await asyncio.to_thread(readings.clear)
     stack.callback(readings.clear)
-    persistence = Persistence(repositories, running_time.ran)
+    persistence = Persistence(database, removals, running_time.ran)
     driver = Driver(
         Service(peers, GossipProtocol(rng), sync, Limits(config.limits.values())),
         tasks,
@@ -244,6 +263,7 @@ async def _start(
     stack.push_async_callback(persistence.drain)
     stack.push_async_callback(driver.stop)
     tasks.create_task(persistence.run())
+    tasks.create_task(removals.run())
     tasks.create_task(running_time.keep(database))
     tasks.create_task(driver.run())
     tasks.create_task(discovery.run())
@@ -263,6 +283,8 @@ async def _start(
         publishing,
         presence,
         persistence,
+        removals,
+        disk,
         clock,
         patience,
         listening,
@@ -305,7 +327,9 @@ async def _known_peers(database: Database) -> list[StoredPeer]:
         good.setdefault(row.peer, row)
     stored = []
     for peer in await database.read(peer_table.load_peers):
-        known = StoredPeer(peer.id, peer.addresses, peer.last_seen, record=peer.record or b"")
+        known = StoredPeer(
+            peer.id, peer.addresses, peer.last_seen, record=peer.record or b"", capabilities=peer.capabilities
+        )
         if (where := good.get(peer.id)) is not None:
             addresses = tuple(dict.fromkeys((where.address, *peer.addresses)))
             known = dataclasses.replace(
@@ -343,6 +367,10 @@ async def _join(presence: Presence, bootstrap: tuple[BootstrapAddress, ...], con
         if joined:
             return
         await asyncio.sleep(JOIN_RETRY)
+
+
+def _monotonic(clock: Callable[[], Now]) -> Callable[[], float]:
+    return lambda: clock().mono
 
 
 async def _save_dht(discovery: Discovery, database: Database, clock: Callable[[], Now]) -> None:

@@ -10,11 +10,13 @@ from sqlalchemy import Connection
 from guts.addresses import subject_text
 from guts.effects import BanKept, BanLifted, PeerMissed, PeerSeen, ReceiptKept, ScoreChanged, SeedingStopped
 from guts.errors import StorageFault
-from guts.node.repositories import Repositories
+from guts.node.removal import Removals
 from guts.records import CommitReceipt, PeerRecord
 from guts.store import peers as peer_table
 from guts.store import receipts as receipt_table
 from guts.store import scores as score_table
+from guts.store.database import Database
+from guts.store.seeding import DROPPED
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +32,11 @@ Change = PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted | SeedingSto
 class Persistence:
     """The queue of changes and its one writer."""
 
-    def __init__(self, repositories: Repositories, ran: Callable[[], int]) -> None:
+    def __init__(self, database: Database, removals: Removals, ran: Callable[[], int]) -> None:
         """Args: ``ran``: tells for how long the node has run, in ms."""
-        self._repositories = repositories
+        self._database = database
+        self._removals = removals
         self._ran = ran
-        self._database = repositories.database
         self._queue: asyncio.Queue[Change] = asyncio.Queue(QUEUE_LIMIT)
         self._running = False
         self._changes = 0
@@ -71,7 +73,7 @@ class Persistence:
         try:
             match change:
                 case SeedingStopped():
-                    await self._repositories.set_seeding(change.repository, seeding=False)
+                    await self._removals.stop_seeding(change.repository, DROPPED)
                 case ReceiptKept():
                     await self._database.write(receipt_table.keep, stored_receipt(change.receipt))
                 case _:

@@ -18,6 +18,9 @@ from guts.records import RECORD_LIFE_MS, CommitReceipt, PeerRecord, ProviderReco
 
 log = logging.getLogger(__name__)
 
+LEAVING_MS: Final = 30_000
+"""Life of the last record of what is not held any more: newer than the one before, it takes its place, and is gone."""
+
 RETRY_SECONDS: Final = 15.0
 """Until a record that no other node took is offered again: nobody was there yet."""
 
@@ -41,6 +44,7 @@ class Presence:
         self._addresses = addresses
         self._clock = clock
         self._due: dict[RepositoryId | None, float] = {}
+        self._leaving: set[RepositoryId] = set()
         self._changed = asyncio.Event()
         self._joining = False
         self._published: dict[RepositoryId, asyncio.Future[int]] = {}
@@ -57,6 +61,7 @@ class Presence:
 
     def provide(self, repository: RepositoryId) -> None:
         """Publish that this node holds ``repository``: now, and from then on before each record expires."""
+        self._leaving.discard(repository)
         self._set_due(repository, self._clock().mono)
 
     def provide_all(self, repositories: Iterable[RepositoryId]) -> None:
@@ -74,8 +79,10 @@ class Presence:
         return asyncio.shield(published)
 
     def withdraw(self, repository: RepositoryId) -> None:
-        """Publish ``repository`` no longer; what is out there expires."""
-        self._due.pop(repository, None)
+        """Publish ``repository`` no longer; what is out there gives way to a record that expires in a moment."""
+        if self._due.pop(repository, None) is not None:
+            self._leaving.add(repository)
+            self._set_due(repository, self._clock().mono)
 
     def peer_record(self, capabilities: tuple[str, ...]) -> PeerRecord:
         """Return a fresh record of this node."""
@@ -111,8 +118,14 @@ class Presence:
             await renewed(mine.encoded)
             stored = await self.discovery.announce(mine)
         else:
-            record = ProviderRecord.sign(self._key, repository, self._addresses, wall, wall + RECORD_LIFE_MS)
-            stored = await self.discovery.provide(record)
+            leaving = repository in self._leaving
+            expires = wall + (LEAVING_MS if leaving else RECORD_LIFE_MS)
+            stored = await self.discovery.provide(
+                ProviderRecord.sign(self._key, repository, self._addresses, wall, expires)
+            )
+            if leaving and repository in self._leaving:
+                self._leaving.discard(repository)
+                self._due.pop(repository, None)
             if (published := self._published.pop(repository, None)) is not None:
                 published.set_result(stored)
         # One of them is this node itself, where it is near enough to the key.

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence, Set
 from typing import ClassVar, Final
 
 from guts.addresses import BootstrapAddress
+from guts.effects import Result
 from guts.errors import ExitStatus, Unavailable, UsageError
 from guts.events import Read
 from guts.git.repository import BareRepository
-from guts.ids import ObjectId, PeerId, RepositoryId
+from guts.ids import AuthorId, ObjectId, PeerId, RepositoryId
 from guts.node.acceptance import Held
 from guts.node.driver import Driver
 from guts.node.evidence import Pair, contained
@@ -80,6 +81,24 @@ class Reader:
             }
             peeled = await reading.scratch.peel(tagged, records, self._sources(reading))
             return await asyncio.to_thread(read_refs, held, ancestors, peeled, len(sources), tuple(_notes(reading)))
+
+    async def claim(
+        self,
+        repository: RepositoryId,
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (told to the service)
+    ) -> tuple[int, int, tuple[AuthorId, ...]]:
+        """Return how many bytes ``repository`` takes, as its holders say, how many were asked, and who maintains it.
+
+        The largest of their claims counts; 0: none of them says. Raises: as ``refs``.
+        """
+        with self._readings.using(repository) as reading:
+            result = await self._told(reading, hints, timeout)
+            sources, claimed = result["sources"], result["claimed_bytes"]
+            assert isinstance(sources, list), "of a reading"
+            assert isinstance(claimed, int), "of a reading"
+            assert reading.held is not None, "a reading with sources has a state"
+            return claimed, len(sources), reading.held.chain.current.maintainers
 
     async def state(
         self,
@@ -173,13 +192,15 @@ class Reader:
         return {pair for pair, answer in zip(questions, answers, strict=True) if answer}
 
     async def _read(self, reading: Reading, hints: Sequence[BootstrapAddress], timeout: float) -> list[PeerId]:  # noqa: ASYNC109
-        known = await self._readings.start(reading)
-        result = await self._driver.execute(Read(reading.repository, known, tuple(hints), timeout))
-        sources = result["sources"]
+        sources = (await self._told(reading, hints, timeout))["sources"]
         assert isinstance(sources, list), "of a reading"
         if reading.held is not None and not reading.held.records:
             raise NothingCounts
         return [PeerId.parse(source) for source in sources]
+
+    async def _told(self, reading: Reading, hints: Sequence[BootstrapAddress], timeout: float) -> Result:  # noqa: ASYNC109
+        known = await self._readings.start(reading)
+        return await self._driver.execute(Read(reading.repository, known, tuple(hints), timeout))
 
     def _sources(self, reading: Reading) -> list[NodeSource]:
         service = self._driver.service

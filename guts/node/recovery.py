@@ -13,8 +13,9 @@ from guts.git.folder import has_refs
 from guts.git.repository import clean_up
 from guts.ids import BadId, RepositoryId
 from guts.node.rebuilding import accept_again
-from guts.node.repositories import SUFFIX, Repositories, known_of
+from guts.node.repositories import REMOVED, SUFFIX, Repositories, delete_folder, known_of
 from guts.store import repositories as table
+from guts.store import seeding as seeding_table
 from guts.store.repositories import RepositorySummary
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ async def recover(repositories: Repositories, now_ms: int) -> dict[RepositoryId,
     await asyncio.to_thread(repositories.root.mkdir, mode=0o700, parents=True, exist_ok=True)
     held: dict[RepositoryId, Known] = {}
     crash_point("recovery-begun")
+    await _finish_removals(repositories)
     summaries = await repositories.database.read(table.load_summaries)
     paths = {summary.id: repositories.path(summary.id) for summary in summaries}
     if await _settle_unknown(repositories, set(paths.values()), now_ms):
@@ -48,6 +50,7 @@ async def recover(repositories: Repositories, now_ms: int) -> dict[RepositoryId,
     # In one go: thousands of turns of this loop would each wait for the processor where it is busy.
     cleaned = await asyncio.to_thread(_clean_up, paths)
     for summary in summaries:
+        repositories.sizes[summary.id] = summary.size
         try:
             await _recover(repositories, summary, cleaned.get(summary.id, []))
         except (StorageFault, Unavailable) as error:
@@ -57,6 +60,17 @@ async def recover(repositories: Repositories, now_ms: int) -> dict[RepositoryId,
         if summary.seeding:
             held[summary.id] = known_of(summary)
     return held
+
+
+async def _finish_removals(repositories: Repositories) -> None:
+    """Go on with what an earlier run began to remove: its folder is set aside, or is gone."""
+    for aside in sorted(repositories.root.glob(f"{REMOVED}*")):
+        await asyncio.to_thread(delete_folder, aside)
+        log.info("removed %s, left by an earlier run", aside.name)
+    for row in await repositories.database.read(seeding_table.load):
+        begun = row.remove_at is not None and not repositories.path(row.repository).exists()
+        if begun:
+            await repositories.database.write(seeding_table.removed, row.repository)
 
 
 async def _recover(repositories: Repositories, summary: RepositorySummary, cleaned: list[str] | StorageFault) -> None:

@@ -31,9 +31,9 @@ ANSWER_BUDGET: Final = MAX_REFS_BYTES - 32 * KIB
 ANSWER_OVERHEAD: Final = 64
 """Bytes that an answer about one repository takes before anything is in it."""
 
-VALUE_BYTES: Final = -(-ANSWER_BUDGET // (MAX_ITEMS - 8 * (MAX_QUERIES + 1)))
+VALUE_BYTES: Final = -(-ANSWER_BUDGET // (MAX_ITEMS - 9 * (MAX_QUERIES + 1)))
 """What a value counts for at least: a message has no more than 16,384, of which an answer's frame takes fewer than
-eight. Who asks would otherwise take thousands of small documents, made for that, for a fault of ours."""
+nine. Who asks would otherwise take thousands of small documents, made for that, for a fault of ours."""
 
 _RECORD_VALUES: Final = 3
 """A record is a list of two."""
@@ -149,6 +149,7 @@ class RefsReader:
             tuple(answer.headers),
             tuple(answer.records),
             tuple(answer.proofs),
+            summary.size,
         )
         return result, answer.spent, complete
 

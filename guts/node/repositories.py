@@ -6,12 +6,13 @@ import logging
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import ClassVar
 
 from guts.crash import crash_point
-from guts.errors import StorageFault
-from guts.events import Accepted, Head, Known
+from guts.errors import StorageFault, Unavailable
+from guts.events import Accepted, Head, Known, Reason
 from guts.git.command import Git
-from guts.git.files import disk_faults
+from guts.git.files import disk_faults, sync_directory
 from guts.git.folder import has_refs
 from guts.git.locks import RepositoryLocks, SharedHold
 from guts.git.quarantine import Quarantine
@@ -19,6 +20,7 @@ from guts.git.repository import BareRepository
 from guts.ids import RepositoryId
 from guts.node.acceptance import NewRecord, Verified
 from guts.store import repositories as table
+from guts.store import seeding as seeding_table
 from guts.store.database import Database
 from guts.store.history import Equivocation, Header
 from guts.store.repositories import RepositorySummary, StoredRepository
@@ -31,6 +33,18 @@ from guts.wire.messages import EncodedRefs
 log = logging.getLogger(__name__)
 
 SUFFIX = ".git"
+
+REMOVED = ".removed-"
+"""What the name of a folder begins with whose repository is not here any more."""
+
+
+class Removed(Unavailable):
+    """The repository was removed, by its operator, in the middle of this."""
+
+    code: ClassVar[str] = "REMOVED"
+
+    def __init__(self, repository: RepositoryId) -> None:
+        super().__init__(f"{repository.short} is being removed")
 
 
 def known_of(summary: RepositorySummary) -> Known:
@@ -45,12 +59,15 @@ class Repositories:
     Attributes:
         root: the folder of bare repositories, ``repo1….git`` each.
         git: runs git's children, within this node's limits.
+        sizes: bytes on the disk of each that is here.
     """
 
     def __init__(self, root: Path, database: Database, git: Git) -> None:
         self.database = database
         self.root = root
         self.git = git
+        self.sizes: dict[RepositoryId, int] = {}
+        self._scopes: dict[RepositoryId, set[asyncio.Timeout]] = {}
         self._locks: dict[RepositoryId, RepositoryLocks] = {}
         self._creating: dict[RepositoryId, asyncio.Lock] = {}
         self._lost: set[RepositoryId] = set()
@@ -91,11 +108,11 @@ class Repositories:
         repository wait for each other.
         """
         if repository not in self._lost and await self.stored(repository) is not None:
-            async with self.locks(repository).shared() as hold:
+            async with self.holding(repository) as hold:
                 yield await self.open(repository), hold
             return
         creating = self._creating.setdefault(repository, asyncio.Lock())
-        async with creating, self.locks(repository).shared() as hold:
+        async with creating, self.holding(repository) as hold:
             self._committing.discard(repository)
             stored = await self.stored(repository)
             kept = await asyncio.to_thread(_is_worth_keeping, self.path(repository), stored is not None)
@@ -103,14 +120,12 @@ class Repositories:
                 # Its refs would vouch for objects that are gone; the next start looks again.
                 await self.database.write(table.mark_unprojected, repository)
                 await asyncio.to_thread((self.path(repository) / "packed-refs").unlink, missing_ok=True)
-            bare = await BareRepository.create(self.path(repository), self.git)
             try:
-                yield bare, hold
+                yield await BareRepository.create(self.path(repository), self.git), hold
             finally:
                 # Without a wait: the node may be stopping, and cancel this at any.
                 if not kept and repository not in self._committing:
-                    with disk_faults():
-                        shutil.rmtree(bare.path)
+                    delete_folder(self.path(repository))
 
     def mark_lost(self, repository: RepositoryId) -> None:
         """Note that what was accepted of ``repository`` is no longer all on the disk; a new commit ends that."""
@@ -129,11 +144,13 @@ class Repositories:
         now_ms: int,
         *,
         seeding: bool = True,
+        reason: Reason = Reason.EXPLICIT,
     ) -> Accepted:
         """Make ``verified``, whose objects have been checked in ``quarantine``, the state of its repository.
 
         Args:
             seeding: whether the repository is followed from now on.
+            reason: why it is.
 
         Raises:
             Conflict: the state changed since ``verified`` was made; nothing of it was committed.
@@ -170,7 +187,7 @@ class Repositories:
             await bare.records.write_seeding(seeding=seeding)
             crash_point("seeding-kept")
             size = await bare.size()
-            state = await asyncio.to_thread(_accepted, verified, shown, size, now_ms, seeding=seeding)
+            state = await asyncio.to_thread(_accepted, verified, shown, size, now_ms, seeding, reason)
             generation = await self._write(state)
             crash_point("commit-accepted")
             await bare.project(shown.refs, shown.head)
@@ -178,6 +195,7 @@ class Repositories:
             await self.database.write(table.mark_projected, chain.repository, generation)
             crash_point("commit-marked")
             self._lost.discard(chain.repository)
+            self.sizes[chain.repository] = size
         log.debug("committed %s, packs %s", chain.repository.short, brought)
         news = tuple(
             (
@@ -191,7 +209,7 @@ class Repositories:
             (author, verified.proofs[author].split_seq, verified.proofs[author].encode())
             for author in sorted(verified.new_proofs)
         )
-        return Accepted(await self.known(chain.repository), news, proofs)
+        return Accepted(await self.known(chain.repository), news, proofs, reason)
 
     async def _generation(self, repository: RepositoryId) -> int:
         try:
@@ -211,8 +229,77 @@ class Repositories:
             self._committing.discard(state.repository)
             raise
 
-    async def set_seeding(self, repository: RepositoryId, *, seeding: bool) -> None:
-        """Follow a stored repository, or no longer; what is on disk stays.
+    @contextlib.asynccontextmanager
+    async def holding(self, repository: RepositoryId) -> AsyncIterator[SharedHold]:
+        """Hold the pack lock of ``repository`` together with others, until it is removed at once.
+
+        Raises:
+            Removed: it is; the body was broken off at a wait.
+        """
+        scope = asyncio.timeout(None)
+        scopes = self._scopes.setdefault(repository, set())
+        try:
+            async with scope:
+                scopes.add(scope)
+                async with self.locks(repository).shared() as hold:
+                    yield hold
+        except TimeoutError:
+            if scope.expired():
+                raise Removed(repository) from None
+            raise
+        finally:
+            scopes.discard(scope)
+            if not scopes and self._scopes.get(repository) is scopes:
+                del self._scopes[repository]
+
+    async def remove(self, repository: RepositoryId, *, interrupt: bool) -> bool:
+        """Remove a repository that is to be removed, from the disk and the database; tell whether it was.
+
+        Args:
+            interrupt: break off what is under way with it; else that is waited for.
+
+        Raises:
+            StorageFault: it is there, or it is begun and the next start goes on with it.
+        """
+        if interrupt:
+            for scope in list(self._scopes.get(repository, ())):
+                if scope.when() is None:
+                    scope.reschedule(0.0)
+        aside = self.root / f"{REMOVED}{repository}"
+        async with self.locks(repository).exclusive():
+            if not await self.database.read(seeding_table.is_to_be_removed, repository):
+                return False
+            crash_point("removal-begun")
+            await asyncio.to_thread(_set_aside, self.path(repository), aside)
+            crash_point("removal-set-aside")
+            await self.database.write(seeding_table.removed, repository)
+            crash_point("removal-committed")
+            self.sizes.pop(repository, None)
+            self._lost.discard(repository)
+            await asyncio.to_thread(delete_folder, aside)
+        return True
+
+    async def stop_seeding(self, repository: RepositoryId, reason: str, now_ms: int, remove_at: int) -> None:
+        """Follow ``repository`` no longer, whether it is here or not; what is here is to be removed at ``remove_at``.
+
+        Args:
+            reason: as for ``guts.store.seeding.drop``.
+
+        Raises:
+            StorageFault: it was not changed.
+        """
+        async with self.locks(repository).shared() as hold, hold.commit():
+            here = repository in self.sizes
+            if here and not self.is_lost(repository):
+                await (await self.open(repository)).records.write_seeding(seeding=False)
+            crash_point("seeding-changing")
+            await self.database.write(seeding_table.drop, repository, reason, now_ms, remove_at if here else None)
+            crash_point("seeding-changed")
+
+    async def set_seeding(
+        self, repository: RepositoryId, *, seeding: bool, reason: Reason = Reason.EXPLICIT, now_ms: int = 0
+    ) -> None:
+        """Follow a stored repository, for ``reason``, or no longer; what is on disk stays.
 
         In its folder first: the database is the truth, and the folder says what to begin with where it is lost.
 
@@ -223,12 +310,12 @@ class Repositories:
             if not self.is_lost(repository) and await asyncio.to_thread(self.path(repository).exists):
                 await (await self.open(repository)).records.write_seeding(seeding=seeding)
             crash_point("seeding-changing")
-            await self.database.write(table.set_seeding, repository, seeding=seeding)
+            await self.database.write(table.set_seeding, repository, seeding=seeding, reason=reason, now_ms=now_ms)
             crash_point("seeding-changed")
 
 
 def _accepted(
-    verified: Verified, shown: CanonicalRefs, size: int, now_ms: int, *, seeding: bool
+    verified: Verified, shown: CanonicalRefs, size: int, now_ms: int, seeding: bool, reason: Reason
 ) -> table.AcceptedState:
     chain = verified.chain
     return table.AcceptedState(
@@ -249,6 +336,7 @@ def _accepted(
         size=size,
         now_ms=now_ms,
         fork=verified.fork,
+        reason=reason,
     )
 
 
@@ -265,6 +353,20 @@ def _new_signed_refs(new: NewRecord) -> table.NewSignedRefs:
 
 def _withdrawn(record: SignedRefs) -> table.NewSignedRefs:
     return table.NewSignedRefs(record.author, None, (record.seq, record.hash), make_delta(record.entries, None))
+
+
+def _set_aside(path: Path, aside: Path) -> None:
+    with disk_faults():
+        delete_folder(aside)
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(aside)
+            sync_directory(path.parent)
+
+
+def delete_folder(path: Path) -> None:
+    """Delete a folder, where it is there, with all that is in it. Raises: ``DiskFault``."""
+    with disk_faults(), contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
 
 
 def _is_worth_keeping(path: Path, stored: bool) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import ClassVar, Final
 
 from guts.clock import Now
-from guts.effects import Candidate, Fetch
+from guts.effects import Candidate, Fetch, Terms
 from guts.errors import GutsError, PeerFault, Severity, Unavailable
-from guts.events import Failed, FetchOutcome, Head, Incomplete, Known, NothingNew, VettedRecord
+from guts.events import Accepted, Failed, FetchOutcome, Head, Incomplete, Known, NothingNew, VettedRecord
 from guts.git.ancestry import NotHeld
 from guts.git.command import GitTimedOut
 from guts.git.quarantine import Quarantine
@@ -18,10 +18,12 @@ from guts.ids import ObjectId, RepositoryId
 from guts.net.stream import Stream
 from guts.net.tcp import TcpConnection
 from guts.node.acceptance import Held, MissingContext, Verified, follow, verify
+from guts.node.disk import Disk
 from guts.node.history import settle, with_headers
 from guts.node.limits import Patience
-from guts.node.repositories import Repositories
+from guts.node.repositories import Removed, Repositories
 from guts.store.repositories import Conflict
+from guts.sync.policy import judge
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.limits import MAX_OBJECT_IDS, SLICES_BYTES
 from guts.wire.messages import (
@@ -68,12 +70,10 @@ class TransferStalled(Unavailable):
 class Transfers:
     """The workers of one node; every method is run by the driver in a task of its own."""
 
-    def __init__(
-        self, repositories: Repositories, clock: Callable[[], Now], max_pack_bytes: int, patience: Patience
-    ) -> None:
+    def __init__(self, repositories: Repositories, clock: Callable[[], Now], disk: Disk, patience: Patience) -> None:
         self._repositories = repositories
         self._clock = clock
-        self._max_pack_bytes = max_pack_bytes
+        self._disk = disk
         self._patience = patience
 
     # --- fetching -------------------------------------------------------------------------------------------
@@ -95,18 +95,25 @@ class Transfers:
     async def _fetch(self, effect: Fetch, connection: TcpConnection, vetted: OnVetted) -> FetchOutcome:
         repository = effect.repository
         stored = await self._repositories.stored(repository)
+        self._disk.check(repository, effect.claim if stored is None else 0)
         held = await asyncio.to_thread(Held.of, stored) if stored is not None else None
         if held is not None and held.proofs:
             held = await with_headers(self._repositories.database, held)
         verified = await asyncio.to_thread(self._verify, repository, held, effect.candidate)
         if verified is None and held is not None and self._repositories.is_lost(repository):
             verified = follow(held, held.chain)
+        if verified is None and held is not None and stored is not None and effect.terms.reason is None:
+            return await self._revived(repository, held, effect.terms)
         if verified is None:
             return NothingNew(await self._repositories.known(repository) if stored is not None else Known())
+        reason = judge(effect.terms, repository, verified.chain.current.maintainers)
         verified = await settle(self._repositories.database, held, verified)
         if verified.new:
             await vetted(tuple(_vetted(new.record) for new in verified.new))
-        async with self._repositories.writing(repository) as (bare, hold), bare.quarantine() as quarantine:
+        async with contextlib.AsyncExitStack() as stack:
+            bare, hold = await stack.enter_async_context(self._repositories.writing(repository))
+            receiving = stack.enter_context(self._disk.receiving(repository))
+            quarantine = await stack.enter_async_context(bare.quarantine())
             tips = verified.tips
             missing = tips - await bare.has(tips)
             begun = self._clock().mono
@@ -119,14 +126,21 @@ class Transfers:
                     haves = sorted(held.tips)[:MAX_OBJECT_IDS]
                 try:
                     async with self._requested(connection, effect.request, repository, missing, haves) as chunks:
-                        await quarantine.index(chunks, self._max_pack_bytes)
+                        await quarantine.index(receiving.metered(chunks))
                 except GitTimedOut:
                     raise TransferStalled(f"the pack took longer than {self._patience.transfer:g} s") from None
             seconds = self._clock().mono - begun
             await quarantine.check(tips)
             await check_forced(verified, quarantine)
-            accepted = await self._repositories.commit(bare, verified, quarantine, hold, self._clock().wall)
+            now_ms = self._clock().wall
+            accepted = await self._repositories.commit(bare, verified, quarantine, hold, now_ms, reason=reason)
             return dataclasses.replace(accepted, pack_bytes=quarantine.received_bytes, pack_seconds=seconds)
+
+    async def _revived(self, repository: RepositoryId, held: Held, terms: Terms) -> FetchOutcome:
+        """Seed again what is still here, and what nobody has more of, if its maintainers are such."""
+        reason = judge(terms, repository, held.chain.current.maintainers)
+        await self._repositories.set_seeding(repository, seeding=True, reason=reason, now_ms=self._clock().wall)
+        return Accepted(await self._repositories.known(repository), (), (), reason)
 
     def _verify(self, repository: RepositoryId, held: Held | None, candidate: Candidate) -> Verified | None:
         now_ms = self._clock().wall
@@ -170,15 +184,17 @@ class Transfers:
             async with asyncio.timeout(self._patience.stall):
                 wants = await _ids(stream, request.wants)
                 haves = await _ids(stream, request.haves)
-            bare = await self._repositories.open(request.repository)
-            async with self._repositories.locks(request.repository).shared(), bare.pack(wants, haves) as chunks:
+            async with contextlib.AsyncExitStack() as stack:
+                await stack.enter_async_context(self._repositories.holding(request.repository))
+                bare = await self._repositories.open(request.repository)
+                chunks = await stack.enter_async_context(bare.pack(wants, haves))
                 connection.send(Objects(request.request, ObjectsStatus.PACK_FOLLOWS, 0))
                 async for chunk in chunks:
                     async with asyncio.timeout(self._patience.stall):
                         await stream.write(chunk)
                 async with asyncio.timeout(self._patience.stall):
                     await stream.end()
-        except (NotHeld, NotARepository) as error:
+        except (NotHeld, NotARepository, Removed) as error:
             connection.send(Objects(request.request, ObjectsStatus.NOT_HELD, 0))
             stream.reset(ResetCode.NOT_FOUND)
             return error

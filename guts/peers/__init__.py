@@ -13,7 +13,11 @@ no address that means something else here is dialled on another's word; a peer i
 peer cannot do (``score``); every timer runs on the monotonic clock, so a jump of the wall clock disconnects and bans
 nobody.
 
-Not promised: rates per peer. A peer's own words (its PeerRecord, its capabilities) are believed only as far as they
+Faults fade and bans end (``score``); what the operator bans is apart from that (``bans``); where most peers seem
+faulty this node bans nobody (``mass_fault``); who comes anew from where somebody was banned is served more slowly
+(``penalties``, ``rates``); who served well is asked first (``usefulness``).
+
+A peer's own words (its PeerRecord, its capabilities) are believed only as far as they
 concern itself. Which of two addresses that answer with one key is the better one is not known: the last one that
 worked is taken.
 """

@@ -23,6 +23,9 @@ MAX_ANCHORS: Final = 2
 """Peers dialled first after a start: whoever poisons the book and the doors of a restarting node does not choose
 these (Bitcoin Core keeps as many)."""
 
+DOOR: Final = "bootstrap"
+"""The capability of a node that is there to be dialled by who knows nobody."""
+
 MAX_MISSES: Final = 3
 """Failed dials in a row after which a peer that was never reached is forgotten."""
 
@@ -38,6 +41,7 @@ class StoredPeer:
         last_good: when, Unix ms; 0 = never. The two most recent ones are the anchors.
         failures: dials there that failed since.
         record: its newest signed PeerRecord.
+        capabilities: what it said that it does.
     """
 
     peer: PeerId
@@ -47,6 +51,7 @@ class StoredPeer:
     last_good: int = 0
     failures: int = 0
     record: bytes = b""
+    capabilities: tuple[str, ...] = ()
 
 
 class AddressBook:
@@ -65,7 +70,9 @@ class AddressBook:
         rows = diversely(rows, lambda row: f"{row.reached} {self._place(row.addresses)}")
         rows.sort(key=lambda row: not row.reached)
         self.peers: dict[PeerId, PeerState] = {row.peer: _state(row) for row in rows[:MAX_ADDRESS_BOOK]}
-        good = sorted((row for row in rows if row.last_good), key=lambda row: -row.last_good)
+        # Everybody's door is nobody's anchor.
+        good = [row for row in rows if row.last_good and DOOR not in row.capabilities]
+        good.sort(key=lambda row: -row.last_good)
         self.anchors = [row.peer for row in good[:MAX_ANCHORS] if row.peer in self.peers]
 
     def state(self, peer: PeerId, source: str = "") -> PeerState:
@@ -100,7 +107,7 @@ class AddressBook:
         claimed = [address for address in record.addresses if means_the_same(there, address.ip)]
         state.good = good
         state.addresses = tuple(dict.fromkeys((*([good] if good else []), *claimed)))
-        state.record, state.record_seq = record.encoded, record.seq
+        state.record, state.record_seq, state.record_expires = record.encoded, record.seq, record.expires
 
     def missed(self, state: PeerState) -> None:
         """Note that no address of a peer could be reached; a claim that comes to nothing too often is forgotten."""
@@ -148,5 +155,11 @@ class AddressBook:
 def _state(row: StoredPeer) -> PeerState:
     good = row.addresses[0] if row.reached and row.addresses else None
     return PeerState(
-        row.peer, row.addresses, last_seen=row.last_seen, reached=row.reached, good=good, record=row.record
+        row.peer,
+        row.addresses,
+        last_seen=row.last_seen,
+        reached=row.reached,
+        good=good,
+        record=row.record,
+        capabilities=row.capabilities,
     )

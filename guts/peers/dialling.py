@@ -18,7 +18,7 @@ from guts.addresses import Address, BootstrapAddress
 from guts.effects import Dial
 from guts.ids import PeerId, RepositoryId
 from guts.peers.backoff import MAX_DELAY, MAX_DELAY_FOR_HOLDER, Backoff
-from guts.peers.book import AddressBook
+from guts.peers.book import DOOR, AddressBook
 from guts.peers.networks import Surroundings, diversely
 from guts.peers.state import PeerState
 
@@ -42,6 +42,9 @@ LONELY_BELOW: Final = 4
 DOOR_SPREAD: Final = 30.0
 """Seconds over which doors are dialled first by nodes that know others to dial: a door that all nodes of a restarted
 data centre call at once would be no door."""
+
+ASKED_JITTER: Final = 0.5
+"""How much later, as a share, who was asked to wait comes again at the most."""
 
 RESTART_WINDOW: Final = 8.0
 """Seconds at least over which the peers of a node that restarts come back."""
@@ -105,6 +108,16 @@ class Dialling:
         """Whether the config names any."""
         return bool(self._doors)
 
+    def is_door(self, state: PeerState) -> bool:
+        """Tell whether everybody dials ``state``: it is there for that, or the config names it."""
+        return DOOR in state.capabilities or self._named(state)
+
+    def _named(self, state: PeerState) -> bool:
+        where = {(address.ip, address.port) for address in state.addresses}
+        return any(
+            state.id in (door.peer, self._behind.get(door)) or (door.host, door.port) in where for door in self._doors
+        )
+
     @property
     def room(self) -> int:
         """How many more dials may be begun of our own accord; what waits goes first."""
@@ -163,7 +176,9 @@ class Dialling:
             if lasted >= STABLE_AFTER:
                 backoff.succeeded()
             backoff.failed(now, self._rng, cap)
-            backoff.not_before = max(backoff.not_before, now + min(at_least, MAX_DELAY))
+            # Many may have been asked to at one moment.
+            asked = min(at_least, MAX_DELAY) * self._rng.uniform(1.0, 1 + ASKED_JITTER)
+            backoff.not_before = max(backoff.not_before, now + asked)
 
     def restarting(self, target: BootstrapAddress | None, state: PeerState | None, now: float, window: float) -> None:
         """Let the next dial be due at any moment of ``window`` seconds, ``RESTART_WINDOW`` at least: it comes back."""
@@ -238,7 +253,9 @@ class Dialling:
             for door in self._doors
             if door not in around.open_targets and not _taken(door.peer or self._behind.get(door), around)
         ]
-        reached = sorted((state for state in idle if state.reached), key=lambda s: (s.misses, -s.last_seen))
+        # A door that the config names has its own time; of the others the nodes that everybody dials come last.
+        reached = [state for state in idle if state.reached and not self._named(state)]
+        reached.sort(key=lambda s: (s.misses, DOOR in s.capabilities, -s.last_seen))
         anchors = [state for anchor in self._book.anchors for state in reached if state.id == anchor]
         yield from self._peers(anchors)
         if around.lonely:
@@ -246,7 +263,7 @@ class Dialling:
         yield from self._peers(diversely((state for state in reached if state not in anchors), self._book.place))
         if not around.lonely:
             yield from doors
-        claims = [state for state in idle if not state.reached]
+        claims = [state for state in idle if not (state.reached or self._named(state))]
         self._rng.shuffle(claims)
         yield from self._peers(diversely(claims, lambda state: state.source))
 

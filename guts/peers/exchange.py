@@ -85,7 +85,8 @@ class PeerExchange:
         """Ask one peer, where that is due."""
         if now < self._next:
             return []
-        ready = [connection for connection in self._peers.ready() if connection.id not in self._open]
+        grey = self._peers.scores.grey
+        ready = [c for c in self._peers.ready() if c.id not in self._open and not grey(c.peer, now)]
         dialled = [connection for connection in ready if connection.direction is Direction.OUTBOUND]
         able = {c.id: self._asked.get(c.id, -math.inf) + ASK_AGAIN_AFTER for c in dialled or ready}
         due = [connection for connection, time in able.items() if time <= now]
@@ -109,7 +110,10 @@ class PeerExchange:
             raise UnsolicitedPeers("Peers for a request that is not open")
         del self._open[connection.id]
         records = []
+        have = {state.record for state in self._peers.book.peers.values()}
         for encoded in message.records:
+            if encoded in have:
+                continue
             try:
                 records.append(PeerRecord.verify(encoded, now.wall))
             except ExpiredRecord:
@@ -128,7 +132,9 @@ class PeerExchange:
     # --- answering ------------------------------------------------------------------------------------------
 
     def asked(self, connection: PeerConnection, message: GetPeers, now: Now) -> list[Effect]:
-        """Answer a GetPeers, or say when to ask again."""
+        """Answer a GetPeers, or say when to ask again; a peer with faults is told of nobody."""
+        if self._peers.scores.grey(connection.peer, now.mono):
+            return [Send(connection.id, Error(message.request, ErrorCode.REFUSED, "not told to you"))]
         wait = self._answered.get(connection.id, -math.inf) + ANSWER_INTERVAL - now.mono
         if wait > 0:
             busy = Error(message.request, ErrorCode.BUSY, "asked too often", math.ceil(wait))
@@ -140,7 +146,9 @@ class PeerExchange:
         known = [
             state
             for state in self._peers.book.peers.values()
-            if (state.reached or state.connection is not None) and self._means_something(state, asker)
+            if (state.reached or state.connection is not None)
+            and self._means_something(state, asker)
+            and not self._peers.scores.grey(state.id, now.mono)
         ]
         self._rng.shuffle(known)
         place = self._peers.book.place
@@ -150,11 +158,8 @@ class PeerExchange:
             turns[place(state)] = turns.get(place(state), 0) + 1
             if len(told) == MAX_PEER_RECORDS or turns[place(state)] > MAX_TOLD_PER_PLACE:
                 break
-            try:
-                told.append(PeerRecord.verify(state.record, now.wall).encoded)
-            except PeerFault:
-                # Its time is over; or it is what a database kept, and no longer what was signed.
-                continue
+            if state.record_expires > now.wall or _still_good(state.record, now.wall):
+                told.append(state.record)
         return told
 
     def _means_something(self, state: PeerState, asker: PeerConnection) -> bool:
@@ -166,3 +171,12 @@ class PeerExchange:
 
     def _jittered(self, seconds: float) -> float:
         return seconds * self._rng.uniform(0.5, 1.5)
+
+
+def _still_good(record: bytes, wall: int) -> bool:
+    """Tell whether what a database kept is still a record, and its time is not over."""
+    try:
+        PeerRecord.verify(record, wall)
+    except PeerFault:
+        return False
+    return True

@@ -1,5 +1,7 @@
 """The hello: what this node says of itself, and which of two connections to one peer stays."""
 
+import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -68,3 +70,14 @@ def introduce(connection: PeerConnection, hello: Hello | HelloAck, now: Now) -> 
     connection.software = hello.software
     connection.clock_at_zero = hello.time_ms - int(now.mono * 1000)
     return record
+
+
+def clock_offset(ready: Iterable[PeerConnection], now: Now) -> int | None:
+    """Return by how many milliseconds the clocks of ``ready`` peers are ahead of ours, the median; ``None``: of nobody.
+
+    Where we dialled anybody, only those are asked: whoever dials us could otherwise outvote them.
+    """
+    connections = list(ready)
+    asked = [connection for connection in connections if connection.direction is Direction.OUTBOUND] or connections
+    offsets = [connection.clock_at_zero + int(now.mono * 1000) - now.wall for connection in asked]
+    return statistics.median_low(offsets) if offsets else None

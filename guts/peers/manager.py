@@ -2,7 +2,6 @@
 
 import math
 import random
-import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +14,7 @@ from guts.events import Connected, ConnectionId
 from guts.ids import PeerId, RepositoryId
 from guts.peers.book import AddressBook, StoredPeer
 from guts.peers.dialling import Dialling, Purpose
-from guts.peers.greeting import Self, UnexpectedMessage, introduce
+from guts.peers.greeting import Self, UnexpectedMessage, clock_offset, introduce
 from guts.peers.keepalive import KeepAlive
 from guts.peers.mass_fault import MIN_PEERS, Evidence
 from guts.peers.networks import Surroundings, prefix
@@ -31,7 +30,7 @@ from guts.wire.secure import Direction
 FULL_RETRY_AFTER: Final = 60
 """Seconds that a peer is asked to wait when every connection is taken."""
 
-RETURNS_PER_SECOND: Final = 4
+RETURNS_PER_SECOND: Final = 3
 """Peers that are to come back to this node after its restart, in each second."""
 
 
@@ -144,14 +143,8 @@ class PeerManager:
         return [Send(connection.id, message) for connection in self.ready()]
 
     def clock_offset(self, now: Now) -> int | None:
-        """Return by how many milliseconds the peers' clocks are ahead of ours, the median; ``None``: nobody is here.
-
-        Where we dialled anybody, only those are asked: whoever dials us could otherwise outvote them.
-        """
-        ready = list(self.ready())
-        asked = [connection for connection in ready if connection.direction is Direction.OUTBOUND] or ready
-        offsets = [connection.clock_at_zero + int(now.mono * 1000) - now.wall for connection in asked]
-        return statistics.median_low(offsets) if offsets else None
+        """Return by how many milliseconds the peers' clocks are ahead of ours, the median; ``None``: nobody is here."""
+        return clock_offset(self.ready(), now)
 
     def deadline(self, now: float) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity where nothing is pending."""
@@ -240,7 +233,13 @@ class PeerManager:
             return full
         if len(inbound) < self._slots.inbound_maximum and self._slots.free(len(taken)) > 0:
             return []
-        victim = self._slots.least_wanted(inbound, lambda c: self.upkeep.holds_something(self.peers.get(c.peer)))
+        victim = self._slots.least_wanted(
+            inbound,
+            lambda c: self.upkeep.holds_something(self.peers.get(c.peer)),
+            lambda c: self._reached(c.peer),
+            now,
+            stranger=not self._reached(event.peer),
+        )
         return full if victim is None else [Disconnect(victim.id, full)]
 
     def hello(self, connection: PeerConnection, hello: Hello, now: Now) -> list[Effect]:
@@ -380,6 +379,10 @@ class PeerManager:
         effects: list[Effect] = [*self.scores.look(self._evidence(self.connections.values(), now), now)]
         effects += self._keepalive.tick(now.mono)
         return effects if self._stopping else [*effects, *self.upkeep.tick(now.mono)]
+
+    def _reached(self, peer: PeerId) -> bool:
+        state = self.peers.get(peer)
+        return state is not None and state.reached
 
     def _banned(self, peer: PeerId, address: Address, now: float) -> Goodbye | None:
         if self.scores.banned(peer, now):

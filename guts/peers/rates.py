@@ -77,7 +77,18 @@ def class_of(message: Message) -> MessageClass:
             assert_never(message)
 
 
-def checks_of(candidate: Candidate) -> int:
+def signatures_in(message: Message) -> int:
+    """Return how many signatures there may be to check in ``message`` itself."""
+    match message:
+        case Hello() | HelloAck() | NewRepository() | Receipt():
+            return 1
+        case Peers(records=records):
+            return len(records)
+        case _:
+            return 0
+
+
+def signatures_offered(candidate: Candidate) -> int:
     """Return how many signatures there are to check in what a peer offers, at the least."""
     parts = (candidate.documents, candidate.bridge, candidate.records, candidate.proofs, candidate.proofs)
     return sum(len(part) for part in parts)

@@ -36,6 +36,13 @@ PROTECTED_NEAR: Final = 8
 PROTECTED_HOLDERS: Final = 8
 """Connections kept because they hold what is followed here."""
 
+PROTECTED_KNOWN: Final = 8
+"""Connections kept because this node has dialled that peer with success before: they are no strangers."""
+
+GRACE: Final = 3.0
+"""Seconds for which a newcomer is sent away for no other stranger: time for a hello, and to be told of other nodes. So
+a door that everybody calls at once introduces some after the other, in the place of none."""
+
 
 class Slots:
     """Counts of incoming connections, and the choice of who goes."""
@@ -66,13 +73,25 @@ class Slots:
         )
 
     def least_wanted(
-        self, inbound: Sequence[PeerConnection], holds_something: Callable[[PeerConnection], bool]
+        self,
+        inbound: Sequence[PeerConnection],
+        useful: Callable[[PeerConnection], bool],
+        known: Callable[[PeerConnection], bool],
+        now: float,
+        *,
+        stranger: bool,
     ) -> PeerConnection | None:
         """Return which of the ``inbound`` connections goes for a newcomer; ``None``: all are worth keeping.
 
         Kept are some of networks that a secret chooses, those with the shortest round trips, holders of what is
-        followed here, and of the rest the half that has been here longest. Of what is left it is the youngest of
-        the most frequent network.
+        followed here, peers that were reached before, and of the rest the half that has been here longest. Of what is
+        left it is the youngest of the most frequent network.
+
+        Args:
+            useful: tells who holds something that is followed.
+            known: tells whom this node has reached before.
+            now: monotonic seconds.
+            stranger: the newcomer is not known; then who came within ``GRACE`` is kept too.
         """
         left = list(inbound)
         chosen: dict[str, PeerConnection] = {}
@@ -82,10 +101,10 @@ class Slots:
         measured = [(c.rtt, c.opened_at, c) for c in left if c.rtt is not None]
         measured.sort(key=lambda item: item[:2])
         _protect(left, [connection for _, _, connection in measured[:PROTECTED_NEAR]])
-        holders = sorted((c for c in left if holds_something(c)), key=lambda c: c.opened_at)
-        _protect(left, holders[:PROTECTED_HOLDERS])
         left.sort(key=lambda c: c.opened_at)
-        left = left[len(left) // 2 :]
+        _protect(left, [c for c in left if useful(c)][:PROTECTED_HOLDERS])
+        _protect(left, [c for c in left if known(c)][:PROTECTED_KNOWN])
+        left = [c for c in left[len(left) // 2 :] if not stranger or now - c.opened_at >= GRACE]
         if not left:
             return None
         frequent = Counter(prefix(c.address.ip) for c in inbound)

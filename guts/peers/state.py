@@ -94,7 +94,8 @@ class PeerState:
         reached: we have dialled it with success, at whatever time.
         good: where that was, the last time.
         misses: dials that failed since, or ever.
-        record, record_seq: its newest signed PeerRecord; empty and -1 where there is none.
+        record, record_seq, record_expires: its newest signed PeerRecord, verified; empty, -1 and 0 where there is
+            none, and -1 and 0 where it is what the database kept.
         source: the network of who told of it, where that was not the peer itself by being dialled; "": the DHT.
         repositories: what it is known to hold: it answered for them, or a record signed by it says so.
         subscriptions: whose news it wants.
@@ -109,6 +110,7 @@ class PeerState:
     misses: int = 0
     record: bytes = b""
     record_seq: int = -1
+    record_expires: int = 0
     source: str = ""
     repositories: set[RepositoryId] = field(default_factory=set)
     subscriptions: set[RepositoryId] = field(default_factory=set)

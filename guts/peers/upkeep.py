@@ -81,8 +81,9 @@ class Upkeep:
         return [connection for connection in self.opened() if connection.direction is Direction.OUTBOUND]
 
     def anchors(self) -> list[PeerConnection]:
-        """Return the connections that have lasted longest, of those that we dialled of our own accord."""
-        return [c for c in self.dialled() if c.ready and not (c.extra or c.feeler)][:MAX_ANCHORS]
+        """Return the connections that have lasted longest, of those that we dialled of our own accord; no door's."""
+        mine = [c for c in self.dialled() if c.ready and not (c.extra or c.feeler)]
+        return [c for c in mine if not self._dialling.is_door(self._book.peers[c.peer])][:MAX_ANCHORS]
 
     def missing(self) -> int:
         """Return how many more connections to dial of our own accord; below 0 where there are more than wanted."""

@@ -6,7 +6,7 @@ real sockets as over a simulated network.
 
 ``service`` is the dispatch. What happens then is in one module per subject: ``connections`` (who has come, who has
 gone), ``news`` (gossip, announcements), ``repositories`` (what peers and workers say of them), ``serving`` (what others
-ask of this node), ``commands`` (what its operator asks).
+ask of this node), ``seeding`` (what it takes on), ``commands`` (what its operator asks).
 
 The service composes ``PeerManager``, ``GossipProtocol`` and ``RepoSync``, which know nothing of each other, and
 ``admission``: the order in which a message is checked before anything acts on it. A peer that breaks a rule raises

@@ -3,19 +3,23 @@
 from typing import ClassVar, assert_never
 
 from guts.clock import Now
-from guts.effects import Effect, Persist, Reply, SeedingStopped, Withdraw
+from guts.effects import Effect, Reply
 from guts.errors import ExitStatus, UsageError
 from guts.events import (
     AwaitReceipts,
     Ban,
+    Block,
     CommandId,
     CommandReceived,
     Connect,
+    Follow,
     Read,
     Seed,
     SetLimits,
     SyncNow,
     Unban,
+    Unblock,
+    Unfollow,
     Unseed,
 )
 from guts.ids import RepositoryId
@@ -23,7 +27,9 @@ from guts.service.admission import Admission
 from guts.service.banning import Banning
 from guts.service.connections import Connections
 from guts.service.news import News
+from guts.service.seeding import Seeding
 from guts.sync.goal import Waiter
+from guts.sync.policy import Blocked
 from guts.sync.receipts import Receipts, ReceiptWaiter
 from guts.sync.reposync import RepoSync
 
@@ -49,18 +55,22 @@ class Commands:
         receipts: Receipts,
         news: News,
         admission: Admission,
+        seeding: Seeding,
     ) -> None:
         self._connections = connections
         self._banning = banning
         self._sync = sync
         self._receipts = receipts
         self._news = news
+        self._seeding = seeding
         self._admission = admission
 
     def execute(self, event: CommandReceived, now: Now) -> list[Effect]:
         """Begin to carry ``event.command`` out."""
         command = event.command
         match command:
+            case Seed(repository=repository) if self._sync.policy.blocks(repository):
+                return [Reply(event.command_id, Blocked(repository))]
             case Seed(repository=repository, hints=hints, timeout=timeout):
                 waiter = Waiter(event.command_id, now.mono, now.mono + timeout)
                 return self._sync.want(repository, hints, waiter, now.mono)
@@ -74,6 +84,8 @@ class Commands:
                 return self._sync.readings.read(repository, known, hints, waiter, now.mono)
             case Unseed(repository=repository):
                 return self._unseed(event.command_id, repository)
+            case Follow() | Unfollow() | Block() | Unblock():
+                return self._seeding.execute(event.command_id, command, now)
             case AwaitReceipts():
                 return self._await_receipts(event.command_id, command, now)
             case Connect():
@@ -91,14 +103,9 @@ class Commands:
     def _unseed(self, command_id: CommandId, repository: RepositoryId) -> list[Effect]:
         if repository not in self._sync.goals:
             return [Reply(command_id, NotFollowed(repository))]
-        self._news.unfollowed(repository)
-        kept = [Persist(SeedingStopped(repository))] if self._sync.holds(repository) else []
-        return [
-            *self._sync.drop(repository),
-            Withdraw(repository),
-            *kept,
-            Reply(command_id, {"repository": str(repository)}),
-        ]
+        stopped = self._seeding.stop(repository)
+        self._sync.policy.dropped(repository, declined=True)
+        return [*stopped, Reply(command_id, {"repository": str(repository)})]
 
     def _await_receipts(self, command_id: CommandId, command: AwaitReceipts, now: Now) -> list[Effect]:
         known = self._sync.committed(command.repository)

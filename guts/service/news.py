@@ -15,6 +15,7 @@ from guts.peers.rates import TokenBucket
 from guts.peers.state import PeerConnection
 from guts.records import ExpiredRecord, PeerRecord, ProviderRecord
 from guts.service.admission import Admitted
+from guts.service.seeding import Seeding
 from guts.service.serving import SEEDS, Serving
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
@@ -34,13 +35,20 @@ class News:
     """Takes news in, and announces what is found good here."""
 
     def __init__(
-        self, peers: PeerManager, gossip: GossipProtocol, sync: RepoSync, receipts: Receipts, serving: Serving
+        self,
+        peers: PeerManager,
+        gossip: GossipProtocol,
+        sync: RepoSync,
+        receipts: Receipts,
+        serving: Serving,
+        seeding: Seeding,
     ) -> None:
         self._peers = peers
         self._gossip = gossip
         self._sync = sync
         self._inquiries = (sync, sync.readings)
         self._receipts = receipts
+        self._seeding = seeding
         self._serving = serving
         self._passed: dict[ConnectionId, TokenBucket] = {}
         self._told: dict[FetchId, Gossip] = {}
@@ -76,7 +84,9 @@ class News:
     def told(self, connection: PeerConnection, admitted: Admitted[NewProof | NewRepository], now: Now) -> list[Effect]:
         """Act on news that are new."""
         news = admitted.message
-        if news.repository not in self._sync.goals:
+        if news.repository not in self._sync.goals and not (
+            isinstance(news, NewRepository) and self._seeding.wants(news.repository, news.identity_hash, now)
+        ):
             return []
         if isinstance(news, NewProof):
             self._peers.state(connection.peer).holds(news.repository)
@@ -85,6 +95,8 @@ class News:
             holder = PeerRecord.verify(news.peer_record, now.wall)
         except ExpiredRecord:
             return []
+        if news.repository not in self._sync.goals:
+            return self._seeding.announced(connection.peer, news.repository, news.identity_hash, holder, now)
         return self.holder_found(news.repository, holder, now)
 
     def _passed_on(self, connection: PeerConnection, message: Gossip, news: NewRepository, now: Now) -> list[Effect]:
@@ -121,6 +133,10 @@ class News:
             return self._twice(connection, news)
         if not self._sync.listens(connection.peer, news.repository, now.mono):
             self._gossip.forget(message)
+            return []
+        if self._sync.doubts(news, now.mono):
+            self._gossip.forget(message)
+            self._gossip.missing.told(connection.id, news, connection.rtt, now.mono)
             return []
         effects = self._sync.news(connection.peer, connection.id, news, now.mono)
         for effect in effects:
@@ -182,6 +198,7 @@ class News:
         if goal is None or goal.fetch != event.fetch or not goal.held:
             # Who copies it for the first time has nothing to tell those who told it.
             return []
+        self._sync.vetted(event.fetch)
         asked = self._sync.fetches.running[event.fetch].asked
         listeners = self._listeners(event.repository)
         sends: list[Send] = []
@@ -200,11 +217,12 @@ class News:
         """
         fresh = self._fresh.pop(event.fetch, None)
         told = self._told.pop(event.fetch, None)
-        effects, sent_away = self._serving.settled(event.repository, now.mono)
+        committed = isinstance(event.outcome, Accepted)
+        effects, in_vain = self._serving.settled(event.repository, now.mono, committed=committed)
+        for header_hash in fresh or ():
+            self._gossip.have_not(header_hash, in_vain)
         match event.outcome:
             case Accepted() if event.repository in self._sync.goals:
-                for _, head, _ in event.outcome.news:
-                    self._gossip.have_not(head.hash, sent_away)
                 effects += self._announce(event.repository, event.outcome, before, event.connection, fresh, now)
             case Failed(error=PeerFault()) if told is not None and fresh is None:
                 self._gossip.reject(told, now.mono)
@@ -315,7 +333,3 @@ class News:
         """Forget what was told over a connection, and to whom."""
         self._passed.pop(connection, None)
         self._gossip.drop_link(connection)
-
-    def unfollowed(self, repository: RepositoryId) -> None:
-        """Forget the tree of a repository."""
-        self._gossip.drop_topic(repository)

@@ -10,6 +10,7 @@ from guts.peers.manager import PeerManager
 from guts.peers.state import PeerConnection
 from guts.service.admission import Admitted
 from guts.service.news import News
+from guts.service.seeding import Seeding
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
 from guts.wire.messages import Refs, RefsStatus, Subscribe
@@ -20,11 +21,12 @@ log = logging.getLogger(__name__)
 class Repositories:
     """Notes who holds what, and what came of transfers."""
 
-    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts, news: News) -> None:
+    def __init__(self, peers: PeerManager, sync: RepoSync, receipts: Receipts, news: News, seeding: Seeding) -> None:
         self._peers = peers
         self._sync = sync
         self._receipts = receipts
         self._news = news
+        self._seeding = seeding
 
     def subscribed(self, connection: PeerConnection, admitted: Admitted[Subscribe], now: Now) -> list[Effect]:
         """Ask who wants the news of what we hold: it may hold it too, or only want to."""
@@ -32,7 +34,8 @@ class Repositories:
         self._peers.subscribe(connection, message)
         shared = [repository for repository in message.added if self._sync.holds(repository)]
         asked = self._sync.ask(connection.peer, shared, now.mono)
-        return asked + self._receipts.met(connection.peer, connection.id, message.added)
+        met = self._seeding.met(connection.peer, message.added, now)
+        return asked + self._receipts.met(connection.peer, connection.id, message.added) + met
 
     def refs(self, connection: PeerConnection, admitted: Admitted[Refs], now: Now) -> list[Effect]:
         """Take an answer to GetRefs, and note what the peer says that it holds."""
@@ -47,7 +50,7 @@ class Repositories:
             else:
                 state.repositories.discard(answer.repository)
         held = [answer.repository for answer in message.answers if answer.status is RefsStatus.HELD]
-        return effects + self._receipts.met(connection.peer, connection.id, held)
+        return effects + self._receipts.met(connection.peer, connection.id, held) + self._seeding.look(now)
 
     def fetch_finished(self, event: FetchFinished, now: Now) -> list[Effect]:
         """Take the outcome of a transfer, and announce what it brought."""
@@ -62,6 +65,7 @@ class Repositories:
                     self._peers.state(peer).usefulness.failed()
                 if isinstance(error, PeerFault):
                     effects += self._peers.fault(peer, error, now)
+                effects += self._seeding.refused(event.repository, error, now)
             case Accepted(pack_bytes=pack_bytes, pack_seconds=seconds) if goal is not None:
                 self._peers.state(peer).holds(event.repository)
                 self._peers.state(peer).usefulness.served(pack_bytes, seconds)
@@ -70,7 +74,7 @@ class Repositories:
             case _:
                 pass
         effects += self._sync.fetch_finished(event, now.mono)
-        return effects + self._news.fetched(event, before, now)
+        return effects + self._news.fetched(event, before, now) + self._seeding.look(now)
 
     def look_finished(self, event: LookFinished, now: Now) -> list[Effect]:
         """Take the outcome of a reading."""

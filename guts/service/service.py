@@ -43,7 +43,7 @@ from guts.limits import Limits
 from guts.peers.exchange import PeerExchange
 from guts.peers.keepalive import pong
 from guts.peers.manager import PeerManager
-from guts.peers.rates import Rates, checks_of
+from guts.peers.rates import Rates, signatures_in, signatures_offered
 from guts.peers.state import PeerConnection
 from guts.service.admission import Admission, Admitted
 from guts.service.banning import Banning
@@ -51,6 +51,7 @@ from guts.service.commands import Commands
 from guts.service.connections import Connections
 from guts.service.news import News
 from guts.service.repositories import Repositories
+from guts.service.seeding import Seeding
 from guts.service.serving import Serving
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
@@ -103,12 +104,15 @@ class Service:
         self.admission = Admission(self.limits, self.rates)
         self.serving = Serving(peers, sync, self.receipts, self.admission)
         self._inquiries = (sync, sync.readings)
-        self.news = News(peers, gossip, sync, self.receipts, self.serving)
+        self._seeding = Seeding(peers, sync, gossip)
+        self.news = News(peers, gossip, sync, self.receipts, self.serving, self._seeding)
         self.exchange = PeerExchange(peers, sync.requests.next, peers.rng)
         self._connections = Connections(peers, sync, self.receipts, self.serving, self.news, self.exchange)
-        self._repositories = Repositories(peers, sync, self.receipts, self.news)
+        self._repositories = Repositories(peers, sync, self.receipts, self.news, self._seeding)
         self._timed = (*self._inquiries, self.receipts, self.exchange, self._connections, self.serving, self.news)
-        self._commands = Commands(self._connections, Banning(peers), sync, self.receipts, self.news, self.admission)
+        self._commands = Commands(
+            self._connections, Banning(peers), sync, self.receipts, self.news, self.admission, self._seeding
+        )
 
     def deadline(self, now: float) -> float:
         """Return when a ``Woke`` is wanted at the latest (monotonic seconds); infinity for never."""
@@ -145,7 +149,7 @@ class Service:
             case DialFailed(target=target, error=error):
                 return self._connections.dial_failed(target, error, now)
             case Disconnected(connection=connection, error=error):
-                return self._connections.disconnected(connection, error, now)
+                return self._connections.disconnected(connection, error, now) + self._seeding.look(now)
             case ProvidersFound(repository=repository, records=records):
                 effects: list[Effect] = []
                 for record in records:
@@ -205,11 +209,12 @@ class Service:
         if isinstance(event.message, GOSSIP) and self.peers.scores.grey(connection.peer, now.mono):
             return [*waits]
         effects = self._act(connection, admitted, now)
-        return [*effects, *waits, *self._checks(connection, effects, now)]
+        return [*effects, *waits, *self._checks(connection, event.message, effects, now)]
 
-    def _checks(self, connection: PeerConnection, effects: list[Effect], now: Now) -> list[Effect]:
-        """Count the signatures that a message makes workers check; who brings too many has to wait."""
-        count = sum(checks_of(effect.candidate) for effect in effects if isinstance(effect, Fetch | Look))
+    def _checks(self, connection: PeerConnection, message: Message, effects: list[Effect], now: Now) -> list[Effect]:
+        """Count the signatures that a message makes this node check; who brings too many has to wait."""
+        offered = (signatures_offered(effect.candidate) for effect in effects if isinstance(effect, Fetch | Look))
+        count = signatures_in(message) + sum(offered)
         seconds = self.rates.spend_checks(count, now.mono) if count else 0.0
         return [Withhold(connection.id, seconds)] if seconds else []
 
@@ -234,7 +239,7 @@ class Service:
                 return self.serving.get_objects(connection, admitted.of(message), now.mono)
             case Objects() as message:
                 # Status and stream say the same, and the worker that reads the stream acts on it; but for the time.
-                self.sync.fetches.busy(connection.id, message)
+                self.sync.fetches.answered(connection.id, message)
                 return []
             case GitService() as message:
                 return self.serving.git_service(connection, admitted.of(message))
@@ -273,4 +278,4 @@ class Service:
         for part in self._inquiries:
             effects += part.tick(now.mono)
         effects += self.news.tick(now) + self.serving.tick(now.mono)
-        return effects + self._connections.tick(now)
+        return effects + self._connections.tick(now) + self._seeding.look(now)

@@ -76,17 +76,21 @@ class Serving:
         if told := set(told):
             self._expected.setdefault(repository, set()).update(told)
 
-    def settled(self, repository: RepositoryId, now: float) -> tuple[list[Effect], frozenset[ConnectionId]]:
+    def settled(
+        self, repository: RepositoryId, now: float, *, committed: bool
+    ) -> tuple[list[Effect], frozenset[ConnectionId]]:
         """Serve who waited for a transfer of ``repository``, which has ended.
 
         Returns:
-            The effects, and whom it took too long for, so that they were sent away.
+            The effects, and who was told in vain: all where nothing was committed, else those for whom it took too
+            long, so that they were sent away.
         """
-        self._expected.pop(repository, None)
+        told = self._expected.pop(repository, set())
         effects: list[Effect] = []
         for request in self._queue.unpark(repository):
             effects += self._serve_or_wait(request.connection, request.network, request.message, now)
-        return effects, frozenset(self._sent_away.pop(repository, ()))
+        sent_away = self._sent_away.pop(repository, set())
+        return effects, frozenset(sent_away if committed else told)
 
     def served(self, connection: ConnectionId) -> list[Effect]:
         """Note that a pack was sent or not, and give its place to who waits for one."""

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, delete, select, update
 from guts.errors import StorageFault
 from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.store import history
+from guts.store import seeding as seeding_table
 from guts.store.history import Equivocation, Header, IdentityFork
 from guts.store.schema import (
     canonical_refs,
@@ -24,6 +25,7 @@ from guts.store.schema import (
     repositories,
     signed_refs,
 )
+from guts.store.seeding import EXPLICIT
 
 
 class Conflict(StorageFault):
@@ -103,6 +105,7 @@ class AcceptedState:
         size: bytes of the repository on disk.
         now_ms: Unix milliseconds.
         fork: a second document of an epoch, to keep.
+        reason: why it is seeded: ``explicit`` or what ``guts.store.seeding`` keeps.
     """
 
     repository: RepositoryId
@@ -117,6 +120,7 @@ class AcceptedState:
     size: int
     now_ms: int
     fork: IdentityFork | None = None
+    reason: str = EXPLICIT
 
 
 @final
@@ -171,6 +175,8 @@ def commit(connection: Connection, state: AcceptedState) -> int:
         Conflict: an author's record, or the identity chain, is no longer what ``state`` was checked against.
     """
     generation = _commit_identity(connection, state)
+    if state.seeding:
+        seeding_table.keep(connection, state.repository, state.reason, state.now_ms)
     for new in state.signed_refs:
         _replace_signed_refs(connection, state.repository, new)
     history.replace_proofs(connection, state.repository, state.equivocations)
@@ -260,8 +266,12 @@ def mark_unprojected(connection: Connection, repository: RepositoryId) -> None:
     connection.execute(update(repositories).where(repositories.c.id == repository).values(projected=False))
 
 
-def set_seeding(connection: Connection, repository: RepositoryId, *, seeding: bool) -> None:
-    """Raises: ``NotHeld``."""
+def set_seeding(
+    connection: Connection, repository: RepositoryId, *, seeding: bool, reason: str = EXPLICIT, now_ms: int = 0
+) -> None:
+    """Follow ``repository`` from now on, for ``reason``, or no longer. Raises: ``NotHeld``."""
+    if seeding:
+        seeding_table.keep(connection, repository, reason, now_ms)
     result = connection.execute(update(repositories).where(repositories.c.id == repository).values(seeding=seeding))
     if result.rowcount == 0:
         raise NotHeld(f"{repository.short}… is not held here")

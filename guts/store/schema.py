@@ -25,7 +25,7 @@ from sqlalchemy import (
     TypedColumns,
 )
 
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 """The revision that builds these tables."""
 
 metadata: Final = MetaData(
@@ -239,6 +239,43 @@ class ReceiptColumns(TypedColumns):
 
 
 receipts: Final = Table("receipts", metadata, ReceiptColumns, PrimaryKeyConstraint("repository", "author", "peer"))
+
+
+class SeedingColumns(TypedColumns):
+    """Why repositories are seeded, where that is not by an explicit wish, or are not; and when they are to be removed.
+
+    ``reason``: ``owner``, ``topic``, or ``declined``: unseeded by the operator, or to be removed. A row outlives its
+    repository: what was declined stays away.
+    """
+
+    repository: Named[bytes] = Column(LargeBinary, primary_key=True)
+    reason: Named[str] = Column(Text)
+    since: Named[int] = Column(BigInteger)
+    remove_at: Named[int | None] = Column(BigInteger)
+
+
+seeding: Final = Table("seeding", metadata, SeedingColumns)
+
+
+class FollowedAuthorColumns(TypedColumns):
+    """Authors whose repositories are seeded."""
+
+    author: Named[bytes] = Column(LargeBinary, primary_key=True)
+    since: Named[int] = Column(BigInteger)
+
+
+followed_authors: Final = Table("followed_authors", metadata, FollowedAuthorColumns)
+
+
+class BlockColumns(TypedColumns):
+    """What is never taken: ``kind`` is ``repository`` or ``author``."""
+
+    kind: Named[str] = Column(Text)
+    id: Named[bytes] = Column(LargeBinary)
+    since: Named[int] = Column(BigInteger)
+
+
+blocks: Final = Table("blocks", metadata, BlockColumns, PrimaryKeyConstraint("kind", "id"))
 
 
 class CanonicalRefColumns(TypedColumns):

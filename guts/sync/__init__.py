@@ -29,5 +29,8 @@ Promised: every connected holder is asked on connect and at a jittered interval,
 gossip is lost; one peer that lies, stalls or knows nothing costs one attempt. What arrives is judged by
 ``guts.trust`` in the worker that runs the Fetch: nothing here believes a peer.
 
-Not promised: slices from several providers at once, quotas, policies beyond an explicit list of repositories.
+``Policy`` says what is seeded and why; what a peer tells of and nobody asked for is a *prospect*: a goal like others,
+of which nobody is told until its identity documents have decided that it stays.
+
+Not promised: slices from several providers at once; that every repository of a followed author is found.
 """

@@ -8,7 +8,7 @@ from guts.addresses import BootstrapAddress
 from guts.effects import Reply, Result
 from guts.errors import ExitStatus, GutsError, Unavailable
 from guts.events import CommandId, FetchId, Known
-from guts.ids import PeerId, RepositoryId
+from guts.ids import AuthorId, PeerId, RepositoryId
 
 NOT_HELD = "does not hold it"
 
@@ -78,12 +78,28 @@ class Waiter:
     every: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """How a repository was met that nobody asked for.
+
+    Attributes:
+        peer: who told of it.
+        identity_hash: of its newest document, where it was announced on the topic ``repositories``.
+    """
+
+    peer: PeerId
+    identity_hash: bytes | None
+
+
 @dataclass(slots=True)
 class Goal:
     """One repository that this node follows, or wants, or reads.
 
     Attributes:
         held: a state is here: committed, or, where it is only read, verified.
+        prospect: how it was met, where nobody asked for it: whether it is taken is decided by its identity documents,
+            and until then nobody is told of it.
+        refusal: why this node does not take it, by its own limits.
         next_ask: monotonic seconds of the next round of anti-entropy.
         next_search: monotonic seconds before which the DHT is not asked again of our own accord.
         paused_until: monotonic seconds before which nothing is fetched, because our own disk failed.
@@ -100,6 +116,8 @@ class Goal:
         reasons: why somebody who might hold it did not serve it, by peer or address; noted while a command waits.
         retry_after: monotonic seconds before which a peer that failed is not asked again.
         failed: monotonic seconds of the last transfer that failed for no fault of the peer; kept as ``retry_after`` is.
+        doubted: monotonic seconds before which a record that gossip brings of an author is not fetched from its teller.
+        failures: transfers that failed since the last that did not, by peer, the last one last.
         unheard: monotonic seconds before which a peer whose news came to nothing tells its news in vain.
         waiters: the commands to answer.
     """
@@ -107,6 +125,8 @@ class Goal:
     repository: RepositoryId
     known: Known = field(default_factory=Known)
     held: bool = False
+    prospect: Prospect | None = None
+    refusal: GutsError | None = None
     next_ask: float = 0.0
     next_search: float = 0.0
     paused_until: float = -math.inf
@@ -124,6 +144,8 @@ class Goal:
     reasons: dict[str, str] = field(default_factory=dict)
     retry_after: dict[PeerId, float] = field(default_factory=dict)
     failed: dict[PeerId, float] = field(default_factory=dict)
+    doubted: dict[AuthorId, float] = field(default_factory=dict)
+    failures: dict[PeerId, int] = field(default_factory=dict)
     unheard: dict[PeerId, float] = field(default_factory=dict)
     waiters: list[Waiter] = field(default_factory=list)
 
@@ -161,7 +183,9 @@ class Goal:
         return Reply(waiter.command_id, result)
 
     def failure(self) -> GutsError:
-        """Return why it can't be had: nobody holds it, or those who might did not serve it."""
+        """Return why it can't be had: it is too much, nobody holds it, or those who might did not serve it."""
+        if self.refusal is not None:
+            return self.refusal
         reasons = {who: why for who, why in self.reasons.items() if why != NOT_HELD}
         if reasons:
             return ProvidersUnreachable(self.repository, reasons)

@@ -15,11 +15,12 @@ from guts.addresses import Address, BootstrapAddress
 from guts.effects import Candidate, Effect, Reply
 from guts.errors import GutsError, PeerFault, Severity, StorageFault, Unavailable
 from guts.events import CommandId, ConnectionId, FetchFinished, FetchId, LookFinished, LookupFinished
-from guts.ids import PeerId, RepositoryId
+from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.agenda import Agenda
 from guts.sync.fetches import Fetches, RunningFetch, pause
 from guts.sync.goal import NOT_HELD, Goal, Waiter
 from guts.sync.pages import Pages
+from guts.sync.policy import NotTaken, QuotaExceeded
 from guts.sync.questions import Questions
 from guts.sync.rounds import Batch
 from guts.sync.search import Search
@@ -34,9 +35,18 @@ MAX_INVITED: Final = 2
 
 FAILED_WITH_CONNECTION: Final = 2.0
 """Seconds before the end of a connection in which what failed over it failed with it: streams end first, by a hair."""
+MAX_FAILURES: Final = 3
+"""Transfers from one peer that failed, one after the other, before it is demoted for that repository: as long as
+another holder may be asked, it is left alone as after a fault. Who announces what it has not got gets no more."""
+
+MAX_FAILED_PEERS: Final = 256
+"""Peers per goal whose failures are counted; the one that failed the longest ago is forgotten first."""
 
 RETRY_AFTER_FAULT: Final = 600.0
 RETRY_AFTER_STORAGE: Final = 60.0
+RETRY_AFTER_REFUSAL: Final = 600.0
+"""Seconds before what this node's own limits refused is tried again: something may have been removed by then."""
+
 
 G = TypeVar("G", bound=Goal)
 
@@ -128,6 +138,9 @@ class Inquiries(ABC, Generic[G]):
     @abstractmethod
     def _give_up(self, goal: G) -> list[Effect]:
         """End what can't be had, where it is nothing but a wish."""
+
+    def _claimed(self, goal: G, peer: PeerId, size: int) -> None:
+        """Take the word of ``peer`` that the repository takes ``size`` bytes; 0: it does not say."""
 
     # --- peers ----------------------------------------------------------------------------------------------
 
@@ -239,11 +252,12 @@ class Inquiries(ABC, Generic[G]):
             self._pages.drop(peer, goal.repository)
             goal.note(peer, NOT_HELD)
             return []
+        self._claimed(goal, peer, answer.size)
         if partial and self._wants_more(goal, peer, now) and self._pages.keep(peer, answer, now):
             return self.ask(peer, [goal.repository], now)
         candidate = self._pages.take(peer, answer)
         if candidate.documents or candidate.records or candidate.proofs:
-            return self._fetch(goal, peer, candidate, now, asked=True, partial=partial)
+            return self._fetch(goal, peer, candidate, now, asked=True, partial=partial, claim=answer.size)
         if goal.held:
             self._nothing_newer(goal, peer, now)
         else:
@@ -307,7 +321,16 @@ class Inquiries(ABC, Generic[G]):
     # --- transfers ------------------------------------------------------------------------------------------
 
     def _fetch(
-        self, goal: G, peer: PeerId, candidate: Candidate, now: float, *, asked: bool, partial: bool
+        self,
+        goal: G,
+        peer: PeerId,
+        candidate: Candidate,
+        now: float,
+        *,
+        asked: bool,
+        partial: bool,
+        author: AuthorId | None = None,
+        claim: int = 0,
     ) -> list[Effect]:
         connection = self._questions.connection(peer)
         assert connection is not None
@@ -319,7 +342,17 @@ class Inquiries(ABC, Generic[G]):
             return []
         goal.offers.pop(peer, None)
         request = self._next_request()
-        transfer = RunningFetch(goal.repository, peer, connection, request, asked, partial)
+        transfer = RunningFetch(
+            goal.repository,
+            peer,
+            connection,
+            request,
+            asked,
+            partial,
+            author,
+            claim=claim,
+            prospect=goal.prospect is not None,
+        )
         return [self._transfer(goal, self.fetches.begin(goal, transfer), transfer, candidate)]
 
     def _ended(self, event: FetchFinished | LookFinished, now: float) -> tuple[G | None, list[Effect]]:
@@ -335,30 +368,49 @@ class Inquiries(ABC, Generic[G]):
         return goal, effects + self._invite(now)
 
     def _failed(self, goal: G, transfer: RunningFetch, error: GutsError, now: float) -> list[Effect]:
-        if isinstance(error, StorageFault):
-            goal.paused_until = now + RETRY_AFTER_STORAGE
+        peer, repositories = transfer.peer, [goal.repository]
+        if isinstance(error, QuotaExceeded):
+            # Another holder may say otherwise, or send less: nobody can see yet who is right.
+            goal.refusal = error
+            self._excuse(peer, repositories, str(error), now + self._jittered(RETRY_AFTER_REFUSAL))
+            return self._ask_holders(goal, now)
+        if isinstance(error, StorageFault | NotTaken):
+            goal.paused_until = now + (RETRY_AFTER_STORAGE if isinstance(error, StorageFault) else RETRY_AFTER_REFUSAL)
             goal.offers.clear()
             goal.resting.clear()
             self._agenda.schedule(goal, goal.paused_until)
             waiters, goal.waiters = goal.waiters, []
             replies = [Reply(waiter.command_id, error) for waiter in waiters]
             return [*replies, *self._give_up(goal)]
-        peer, repositories = transfer.peer, [goal.repository]
         if isinstance(error, PeerFault):
             self._excuse(peer, repositories, str(error), now + self._jittered(RETRY_AFTER_FAULT))
         else:
-            pause = self._jittered(RETRY_AFTER_TROUBLE) if transfer.pause is None else transfer.pause
+            pause = self._pause_of(goal, peer, now) if transfer.pause is None else transfer.pause
             self._rest(peer, repositories, str(error), now + pause)
             if self._questions.connection(peer) != transfer.connection:
                 # The connection broke, and not the peer: over another one it is asked as if nothing had been.
                 goal.retry_after.pop(peer, None)
                 goal.resting.pop(peer, None)
+                goal.failures.pop(peer, None)
             elif transfer.pause is None:
                 goal.failed[peer] = now
+        return self._ask_holders(goal, now)
+
+    def _ask_holders(self, goal: G, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        for other in sorted(self._holders(goal.repository), key=lambda holder: -self._preference(holder, now)):
-            effects += self.ask(other, repositories, now)
+        for holder in sorted(self._holders(goal.repository), key=lambda holder: -self._preference(holder, now)):
+            effects += self.ask(holder, [goal.repository], now)
         return effects
+
+    def _pause_of(self, goal: G, peer: PeerId, now: float) -> float:
+        """Count a failure of ``peer``, which may be nobody's fault; return for how many seconds it is left alone."""
+        failures = goal.failures.pop(peer, 0) + 1
+        goal.failures[peer] = failures
+        if len(goal.failures) > MAX_FAILED_PEERS:
+            del goal.failures[next(iter(goal.failures))]
+        others = (other for other in self._holders(goal.repository) if other != peer)
+        demoted = failures >= MAX_FAILURES and any(goal.willing(other, now) for other in others)
+        return self._jittered(RETRY_AFTER_FAULT if demoted else RETRY_AFTER_TROUBLE)
 
     def _invite(self, now: float) -> list[Effect]:
         """Ask for what was offered when there was no room, as far as there is room now."""
@@ -439,7 +491,7 @@ class Inquiries(ABC, Generic[G]):
     def _stand_in_line(self, goal: G) -> None:
         """Have those asked who offered something when there was no room, as soon as there is."""
         if goal.offers and goal.fetch is None and len(goal.asking) < MAX_INVITED:
-            self.fetches.offer(goal.repository)
+            self.fetches.offer(goal)
 
     def _wait(self, goal: G, waiter: Waiter) -> None:
         goal.waiters.append(waiter)

@@ -60,9 +60,11 @@ class Reading(Goal):
     Attributes:
         sources: the holders that have been compared, in the order in which they answered.
         ends: monotonic seconds at which no other holder is waited for.
+        claims: bytes that the whole repository takes, as its holders say.
     """
 
     sources: dict[PeerId, None] = field(default_factory=dict)
+    claims: dict[PeerId, int] = field(default_factory=dict)
     ends: float = math.inf
 
     def reply(self, waiter: Waiter, now: float) -> Reply:
@@ -70,6 +72,7 @@ class Reading(Goal):
         result: Result = {
             "repository": str(self.repository),
             "sources": [str(source) for source in self.sources],
+            "claimed_bytes": max(self.claims.values(), default=0),
             "seconds": round(now - waiter.started, 3),
         }
         return Reply(waiter.command_id, result)
@@ -114,6 +117,9 @@ class Readings(Inquiries[Reading]):
 
     def _nothing_newer(self, goal: Reading, peer: PeerId, now: float) -> None:
         self._compared(goal, peer, now)
+
+    def _claimed(self, goal: Reading, peer: PeerId, size: int) -> None:
+        goal.claims[peer] = size
 
     def _compared(self, goal: Reading, peer: PeerId, now: float) -> None:
         if not goal.sources:

@@ -1,11 +1,13 @@
 """``RepoSync``: find peers, ask for refs, see what is newer, have it fetched; see the package's docstring."""
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, assert_never
 
 from guts.addresses import BootstrapAddress
 from guts.effects import Candidate, Effect, Fetch, Persist, Provide, Reply, SeedingStopped, Send
+from guts.errors import GutsError, PeerFault, Severity
 from guts.events import (
     Accepted,
     CommandId,
@@ -17,11 +19,13 @@ from guts.events import (
     Known,
     LookFinished,
     NothingNew,
+    Reason,
 )
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.fetches import RunningFetch
-from guts.sync.goal import Goal, NoLongerFollowed, Waiter
+from guts.sync.goal import Goal, NoLongerFollowed, Prospect, Waiter
 from guts.sync.inquiries import DoesNotConnect, Inquiries, Preference, nobody_first
+from guts.sync.policy import Policy
 from guts.sync.questions import RequestIds
 from guts.sync.readings import Readings
 from guts.sync.rounds import Batch, Rounds
@@ -36,6 +40,12 @@ LISTEN_AFTER_NOTHING: Final = 15.0
 """Seconds, ± half, for which a peer whose news came to nothing tells no more of that repository: each takes the place
 of a transfer. What is missed thereby the next round of anti-entropy brings."""
 
+MAX_PROSPECTS: Final = 64
+"""Repositories that nobody asked for and that are being looked at: a question each, and one transfer in all."""
+
+MAX_PROSPECTS_PER_PEER: Final = 16
+"""Of those, met by one peer: one that is silent keeps no other's out."""
+
 
 class RepoSync(Inquiries[Goal]):
     """Every followed repository of this node.
@@ -43,6 +53,7 @@ class RepoSync(Inquiries[Goal]):
     Attributes:
         readings: of repositories that it does not hold.
         requests: ids for all requests of this node.
+        policy: what it seeds, and why.
     """
 
     def __init__(
@@ -53,10 +64,12 @@ class RepoSync(Inquiries[Goal]):
         now: float,
         ask_interval: float = ASK_INTERVAL,
         preference: Preference = nobody_first,
+        policy: Policy | None = None,
     ) -> None:
         """Follow what is ``held`` already.
 
         Args:
+            policy: without one, what is asked for explicitly and nothing else.
             holders: names the ready peers known to hold a repository.
             ask_interval: seconds between two rounds of anti-entropy for one repository, ± half.
             preference: as for ``Inquiries``.
@@ -64,6 +77,8 @@ class RepoSync(Inquiries[Goal]):
         self.requests = requests = RequestIds()
         super().__init__(holders, rng, requests.next, preference)
         self.readings = Readings(holders, rng, requests.next, preference)
+        self.policy = policy or Policy()
+        self._prospects: dict[RepositoryId, PeerId] = {}
         self._rounds = Rounds(ask_interval, rng)
         for repository, known in held.items():
             goal = self.goals[repository] = Goal(repository, known, held=True, next_search=now)
@@ -73,7 +88,7 @@ class RepoSync(Inquiries[Goal]):
 
     def followed(self) -> list[RepositoryId]:
         """Return the repositories whose news this node wants."""
-        return list(self.goals)
+        return [goal.repository for goal in self.goals.values() if goal.prospect is None]
 
     def holds(self, repository: RepositoryId) -> bool:
         """Tell whether a state of ``repository`` is committed here and followed."""
@@ -110,12 +125,34 @@ class RepoSync(Inquiries[Goal]):
         effects: list[Effect] = []
         if goal is None:
             goal, effects = self._follow(repository, now)
+        elif goal.prospect is not None:
+            effects = self._promote(goal)
+        if goal.held:
+            self.policy.took(repository, Reason.EXPLICIT)
         effects += self._dial_hints(goal, hints) + self._ask_everybody(goal, now)
         if goal.held:
             # It is here, if not the newest of it: what was missed while it was not followed comes behind.
             return [*effects, goal.reply(waiter, now)]
         self._wait(goal, waiter)
         return effects + self._search.look_up(goal, now)
+
+    def may_consider(self, peer: PeerId) -> bool:
+        """Tell whether there is room to look at one more repository that ``peer`` told of."""
+        return len(self._prospects) < MAX_PROSPECTS and (
+            sum(told == peer for told in self._prospects.values()) < MAX_PROSPECTS_PER_PEER
+        )
+
+    def consider(self, repository: RepositoryId, peer: PeerId, identity_hash: bytes | None, now: float) -> None:
+        """Look at ``repository``, which nobody asked for; see ``Prospect``."""
+        goal = self.goals[repository] = Goal(repository, prospect=Prospect(peer, identity_hash))
+        self._prospects[repository] = peer
+        self._agenda.schedule(goal, self._rounds.next(now))
+
+    def _promote(self, goal: Goal) -> list[Effect]:
+        """Follow what was a prospect: somebody asked for it, or its maintainers decided."""
+        goal.prospect = None
+        del self._prospects[goal.repository]
+        return self._tell(Subscribe((goal.repository,)))
 
     def sync_now(self, repository: RepositoryId, waiter: Waiter, now: float) -> list[Effect]:
         """Ask every ready holder of a held repository now; look for holders where there is none.
@@ -124,6 +161,7 @@ class RepoSync(Inquiries[Goal]):
         """
         goal = self.goals[repository]
         goal.confirmed = False
+        goal.refusal = None
         goal.reasons.clear()
         goal.retry_after.clear()
         goal.resting.clear()
@@ -148,6 +186,9 @@ class RepoSync(Inquiries[Goal]):
         effects: list[Effect] = []
         if goal is None:
             goal, effects = self._follow(repository, now)
+        elif goal.prospect is not None:
+            effects = self._promote(goal)
+        self.policy.took(repository, Reason.EXPLICIT)
         goal.compared = True
         effects += self._committed(goal, known, now)
         return effects + self._settle(goal, now)
@@ -159,6 +200,9 @@ class RepoSync(Inquiries[Goal]):
 
     def _unfollow(self, goal: Goal) -> list[Effect]:
         self._forget(goal)
+        if goal.prospect is not None:
+            del self._prospects[goal.repository]
+            return []
         return self._tell(Subscribe((), (goal.repository,)))
 
     def _give_up(self, goal: Goal) -> list[Effect]:
@@ -185,6 +229,15 @@ class RepoSync(Inquiries[Goal]):
     def _nothing_newer(self, goal: Goal, peer: PeerId, now: float) -> None:
         goal.confirmed = True
 
+    def vetted(self, fetch: FetchId) -> None:
+        """Note that what a running transfer was offered is found good, by all that needs no objects."""
+        self.fetches.running[fetch].vetted = True
+
+    def doubts(self, news: NewCommit, now: float) -> bool:
+        """Tell whether a record of that author could not be had lately: its teller may not have its objects either."""
+        goal = self.goals.get(news.repository)
+        return goal is not None and now < goal.doubted.get(news.author, -math.inf)
+
     def news(self, peer: PeerId, connection: ConnectionId, news: NewCommit, now: float) -> list[Effect]:
         """Take a NewCommit: fetch at once where its record came along, else ask for it."""
         goal = self.goals.get(news.repository)
@@ -193,7 +246,8 @@ class RepoSync(Inquiries[Goal]):
         if self.has(news.repository, news.author, news.seq, news.hash):
             return []
         if news.record is not None and goal.held and self._questions.connection(peer) == connection:
-            return self._fetch(goal, peer, Candidate((), (), (news.record,)), now, asked=False, partial=False)
+            candidate = Candidate((), (), (news.record,))
+            return self._fetch(goal, peer, candidate, now, asked=False, partial=False, author=news.author)
         return self._ask_afresh(goal, peer, now)
 
     def ask_afresh(self, peer: PeerId, repository: RepositoryId, now: float) -> list[Effect]:
@@ -216,7 +270,8 @@ class RepoSync(Inquiries[Goal]):
     # --- transfers ------------------------------------------------------------------------------------------
 
     def _transfer(self, goal: Goal, fetch: FetchId, transfer: RunningFetch, candidate: Candidate) -> Effect:
-        return Fetch(fetch, transfer.connection, transfer.request, goal.repository, candidate)
+        terms = self.policy.terms(goal.repository, goal.prospect)
+        return Fetch(fetch, transfer.connection, transfer.request, goal.repository, candidate, terms, transfer.claim)
 
     def fetch_finished(self, event: FetchFinished, now: float) -> list[Effect]:
         """Take the outcome of a transfer."""
@@ -230,9 +285,12 @@ class RepoSync(Inquiries[Goal]):
         self, goal: Goal, transfer: RunningFetch, event: FetchFinished | LookFinished, now: float
     ) -> list[Effect]:
         match event.outcome:
-            case Accepted(known=known, proofs=proofs):
+            case Accepted(known=known, proofs=proofs, reason=reason):
                 goal.unheard.pop(transfer.peer, None)
-                effects = self._committed(goal, known, now)
+                goal.failures.pop(transfer.peer, None)
+                effects = self._promote(goal) if goal.prospect is not None else []
+                self.policy.took(goal.repository, reason)
+                effects += self._committed(goal, known, now)
                 # Where a proof of two histories took an author back, the peer may have what counts now.
                 more = transfer.partial or proofs
                 return effects + (self._ask_afresh(goal, transfer.peer, now) if more else [])
@@ -251,10 +309,25 @@ class RepoSync(Inquiries[Goal]):
                 return self._ask_afresh(goal, transfer.peer, now)
             case Incomplete():
                 return self._failed(goal, transfer, DoesNotConnect("its answer does not follow from what is here"), now)
+            case Failed(error=error) if self._is_the_records(transfer, error):
+                assert transfer.author is not None
+                goal.doubted[transfer.author] = now + self._jittered(LISTEN_AFTER_NOTHING)
+                return self._ask_holders(goal, now)
             case Failed(error=error):
                 return self._failed(goal, transfer, error, now)
             case _:
                 assert_never(event.outcome)
+
+    @staticmethod
+    def _is_the_records(transfer: RunningFetch, error: GutsError) -> bool:
+        """Tell whether a transfer failed for what its author signed, as far as can be known, and not for its teller.
+
+        Who tells of a record passes it on before it has the objects itself. An author can sign what leads nowhere, and
+        who tells of it in good faith must not be left alone for that.
+        """
+        if transfer.author is None or not transfer.vetted:
+            return False
+        return transfer.not_held or (isinstance(error, PeerFault) and error.severity is Severity.NETWORK)
 
     def _hush(self, goal: Goal, peer: PeerId, now: float) -> None:
         """Listen to no news of ``peer`` for a while: others may have the place of a transfer."""
@@ -263,7 +336,9 @@ class RepoSync(Inquiries[Goal]):
     def _committed(self, goal: Goal, known: Known, now: float) -> list[Effect]:
         first, before = not goal.held, goal.known
         goal.known, goal.held, goal.confirmed = known, True, True
+        goal.refusal = None
         goal.reasons.clear()
+        goal.doubted.clear()
         effects: list[Effect] = [Provide(goal.repository)] if first else []
         if any(known.head(author) is None for author, _ in before.heads):
             # What counts of that author now is not here; others may have it.
@@ -280,6 +355,7 @@ class RepoSync(Inquiries[Goal]):
 
     def _round(self, goal: Goal, batch: Batch, now: float) -> list[Effect]:
         goal.unheard = {peer: time for peer, time in goal.unheard.items() if time > now}
+        goal.doubted = {author: time for author, time in goal.doubted.items() if time > now}
         rested = self._rested(goal, now)
         effects: list[Effect] = []
         for peer in rested:
@@ -287,8 +363,8 @@ class RepoSync(Inquiries[Goal]):
         holders = list(self._holders(goal.repository))
         willing = [peer for peer in holders if goal.willing(peer, now)]
         if willing and not rested:
-            liked = [peer for peer in willing if self._preference(peer, now) >= 0.0]
-            self._put(goal, batch.choose(liked or willing), now)
+            better = [peer for peer in willing if self._preference(peer, now) >= 0.0]
+            self._put(goal, batch.choose(better or willing), now)
         if len(holders) < WANTED_HOLDERS and self._search.may_look_up(goal, now):
             effects += self._search.look_up(goal, now)
         resting = [goal.retry_after[peer] for peer in goal.resting]

@@ -49,6 +49,10 @@ MAX_QUEUED_STREAM_BYTES: Final = 256 * KIB
 MAX_GROWTH: Final = 32 * MIB
 """What all windows of a connection may grow together beyond their first size: two at full width."""
 
+MAX_MESSAGE_WINDOW: Final = 4 * MIB
+"""What messages that wait for their handler may take: a Refs of the largest size still passes 130 ms of round trip at
+30 MB/s, and a peer that is not listened to for a while fills no more."""
+
 _SMALLEST_PIECE: Final = 1 * KIB
 """A frame of bulk bytes is not begun for less room than this in a transport message."""
 
@@ -243,7 +247,7 @@ class Connection:
         that is closed, nothing happens.
         """
         if stream == 0:
-            self._grant(0, self._window, count, self._growth)
+            self._grant(0, self._window, count, min(self._growth, MAX_MESSAGE_WINDOW - self._window.size))
             self._inbox.handled(count)
             self._prepay()
         else:

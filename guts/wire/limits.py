@@ -54,6 +54,9 @@ MAX_HASH_BYTES: Final = 32
 """SHA-256."""
 
 MAX_SEQ: Final = 2**63 - 1
+MAX_SIZE: Final = 2**63 - 1
+"""Bytes of a repository; what SQL can hold."""
+
 """Sequence numbers and times fit a signed 64-bit integer, which is what databases store."""
 
 MAX_UINT32: Final = 2**32 - 1

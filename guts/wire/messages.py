@@ -76,6 +76,7 @@ _REQUEST_OR_NONE: Final = Uint(0, limits.MAX_UINT32)
 _NONCE: Final = Uint(0, limits.MAX_UINT64)
 _SEQ: Final = Uint(0, limits.MAX_SEQ)
 _COUNT: Final = Uint(0, limits.MAX_UINT32)
+_SIZE: Final = Uint(0, limits.MAX_SIZE)
 _VERSION: Final = Uint(1, limits.MAX_VERSION)
 _RETRY_AFTER: Final = Uint(0, limits.MAX_RETRY_AFTER_S)
 _HASH: Final = Bytes(limits.MAX_HASH_BYTES, limits.MAX_HASH_BYTES)
@@ -280,6 +281,7 @@ class RefsAnswer(Layout):
         records: the newest record of each author who has a newer one.
         proofs: that an author signed two histories, of an earlier split than the asker knows; and a signed document
             of which ``documents``, or those that the asker has, hold another one of its epoch.
+        size: bytes that the whole repository takes at the answering node; a claim; 0: not told.
     """
 
     FIELDS: ClassVar[tuple[Field, ...]] = (
@@ -289,6 +291,7 @@ class RefsAnswer(Layout):
         ListOf(Bytes(1, limits.MAX_HEADER_BYTES), limits.MAX_HEADERS),
         ListOf(Part(EncodedRefs), limits.MAX_RECORDS),
         ListOf(Bytes(1, limits.MAX_DOCUMENT_BYTES), limits.MAX_PROOFS),
+        _SIZE,
     )
 
     repository: RepositoryId
@@ -297,6 +300,7 @@ class RefsAnswer(Layout):
     headers: tuple[bytes, ...] = ()
     records: tuple[EncodedRefs, ...] = ()
     proofs: tuple[bytes, ...] = ()
+    size: int = 0
 
 
 @final

@@ -9,6 +9,7 @@ import pytest
 from guts.ids import ObjectId
 from guts.node.limits import Patience
 from guts.sync.goal import ProvidersUnreachable, SyncTimedOut
+from guts.sync.policy import QuotaExceeded
 from guts.trust.chain import IdentityChain
 from guts.wire.messages import (
     EncodedRefs,
@@ -149,8 +150,10 @@ async def test_node_takes_packs_up_to_repo_max(world: World, too_much: int) -> N
     holder = BadHolder(offer)
     async with holder.listening():
         if too_much:
-            with pytest.raises(ProvidersUnreachable):
+            with pytest.raises(QuotaExceeded) as refused:
                 await replica.seed(maintainer.repository, holder.hint)
+            assert (refused.value.limit, refused.value.claimed) == ("seeding.repo_max", False)
+            assert await replica.reasons(holder.key.peer_id) == []
             assert list(replica.repositories.iterdir()) == []
         else:
             await replica.seed(maintainer.repository, holder.hint)

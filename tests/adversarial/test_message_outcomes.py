@@ -27,7 +27,7 @@ from guts.effects import (
     Withhold,
 )
 from guts.errors import PeerFault, Severity
-from guts.events import ConnectionId, UnknownMessageReceived
+from guts.events import ConnectionId, UnknownMessageReceived, Woke
 from guts.gossip.envelope import envelope
 from guts.limits import DEFAULTS
 from guts.records import CommitReceipt
@@ -40,6 +40,7 @@ from guts.wire.messages import (
     Error,
     ErrorCode,
     GetObjects,
+    GetPeers,
     GetReceipt,
     GetRefs,
     GitService,
@@ -52,6 +53,7 @@ from guts.wire.messages import (
     NewRepository,
     Objects,
     ObjectsStatus,
+    Peers,
     Ping,
     Pong,
     Prune,
@@ -118,7 +120,7 @@ def _of(effect: Effect) -> str | None:
             return f"Objects({_word(status.name)})"
         case Send(message=Pong()):
             return "Pong"
-        case LoadRefs() | Serve() | ServeGit() | GiveReceipt():
+        case LoadRefs() | Serve() | ServeGit() | GiveReceipt() | Send(message=Peers()):
             return "answered"
         case ResetStream(code=code):
             return f"RESET({_word(code.name)})"
@@ -203,6 +205,8 @@ ABOVE: Final[dict[str, tuple[int, object]]] = {
     "NewProof": (4, bytes(limits.MAX_PROOF_BYTES + 1)),
     "Gossip": (2, bytes(limits.MAX_GOSSIP_BYTES + 1)),
     "Subscribe": (1, [bytes(32)] * limits.MAX_SUBSCRIPTIONS),
+    "GetPeers": (1, limits.MAX_UINT32 + 1),
+    "Peers": (2, [b"r"] * (limits.MAX_PEER_RECORDS + 1)),
     "Prune": (1, bytes(33)),
     "Graft": (1, bytes(33)),
     "Goodbye": (2, "t" * (limits.MAX_TEXT_BYTES + 1)),
@@ -321,6 +325,19 @@ def answered_twice() -> str:
     return outcome(bench.say(1, Refs(question.request, ())))
 
 
+def exchanged(times: int) -> str:
+    """Return what comes of so many answers to one GetPeers."""
+    bench = greeted()
+    asked: list[GetPeers] = []
+    while not asked:
+        bench.time += 1.0
+        sent = [effect.message for effect in bench.handle(Woke()) if isinstance(effect, Send)]
+        asked = [message for message in sent if isinstance(message, GetPeers)]
+    for _ in range(times - 1):
+        bench.say(1, Peers(asked[0].request, ()))
+    return outcome(bench.say(1, Peers(asked[0].request, ())))
+
+
 PLAYS: Final[dict[tuple[str, str], Callable[[], str]]] = {
     ("Hello", "wrong side"): lambda: dialled(Bench(), hello_of(1)),
     ("HelloAck", "wrong side"): lambda: first(ack_of(1)),
@@ -339,6 +356,7 @@ PLAYS: Final[dict[tuple[str, str], Callable[[], str]]] = {
     ("NewProof", "unknown id"): lambda: outcome(greeted().say(1, NewProof(S, AUTHOR, 1, b"p"))),
     ("Gossip", "unknown id"): lambda: outcome(greeted().say(1, envelope(commit(S, 5)))),
     ("Subscribe", "unknown id"): lambda: outcome(greeted().say(1, Subscribe((S,)))),
+    ("Peers", "unknown id"): lambda: outcome(greeted().say(1, Peers(7, ()))),
     ("Prune", "unknown id"): lambda: outcome(greeted().say(1, Prune(S, AUTHOR))),
     ("Graft", "unknown id"): lambda: outcome(greeted().say(1, Graft(S, AUTHOR))),
     ("Error", "unknown id"): lambda: outcome(greeted().say(1, Error(7, ErrorCode.BUSY))),
@@ -358,6 +376,8 @@ PLAYS: Final[dict[tuple[str, str], Callable[[], str]]] = {
     ("NewProof", "one too many"): lambda: rate("gossip", lambda number: NewProof(S, AUTHOR, number, b"p")),
     ("Gossip", "one too many"): lambda: rate("gossip", lambda number: envelope(commit(S, number))),
     ("Subscribe", "one too many"): lambda: rate("gossip", lambda number: Subscribe((S,))),
+    ("GetPeers", "one too many"): lambda: twice(GetPeers(1)),
+    ("Peers", "one too many"): lambda: exchanged(2),
     ("Prune", "one too many"): lambda: rate("gossip", lambda number: Prune(S, AUTHOR)),
     ("Graft", "one too many"): lambda: rate("gossip", lambda number: Graft(S, AUTHOR)),
     ("Goodbye", "one too many"): lambda: twice(Goodbye(GoodbyeCode.IDLE)),
@@ -381,6 +401,8 @@ PLAYS: Final[dict[tuple[str, str], Callable[[], str]]] = {
     ("NewProof", "valid, of no use"): lambda: twice(NewProof(R, AUTHOR, 1, b"p")),
     ("Gossip", "valid, of no use"): lambda: twice(envelope(commit(S, 5))),
     ("Subscribe", "valid, of no use"): lambda: outcome(greeted().say(1, Subscribe(()))),
+    ("GetPeers", "valid, of no use"): lambda: outcome(greeted().say(1, GetPeers(1))),
+    ("Peers", "valid, of no use"): lambda: exchanged(1),
     ("Prune", "valid, of no use"): lambda: twice(Prune(R, AUTHOR)),
     ("Graft", "valid, of no use"): lambda: twice(Graft(R, AUTHOR)),
     ("Goodbye", "valid, of no use"): lambda: outcome(greeted().say(1, Goodbye(GoodbyeCode.SHUTTING_DOWN))),

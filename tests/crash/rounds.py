@@ -171,6 +171,34 @@ class Unseeding(Round):
         assert found == {**before, self.repository: replace(before[self.repository], seeding=seeding)}
 
 
+class Removing(Round):
+    """A repository is no longer seeded, and goes at once: it is here, seeded or not, or nothing of it is."""
+
+    already = "NOT_SEEDED"
+    repeated = MappingProxyType({"transaction-written": 3, "transaction-committed": 3})
+    longest = 0.1
+    points = ("removal-begun", "removal-set-aside", "removal-committed", "seeding-changed", "transaction-written",
+              "transaction-committed")  # fmt: skip
+
+    def prepare(self) -> None:
+        world = self.world
+        self.victim = world.copy(world.template)
+        self.repository = world.rng.choice(sorted(world.held))
+
+    def command(self) -> tuple[object, ...]:
+        return ("unseed", self.repository, "--now")
+
+    def check(self, found: dict[str, State], *, done: bool) -> None:
+        left = dict(self.world.held)
+        before = left.pop(self.repository)
+        if self.repository in found:
+            assert not done
+            left[self.repository] = replace(before, seeding=found[self.repository].seeding)
+        assert found == left
+        root = self.victim.home / "data" / "repos"
+        assert sorted(path.name for path in root.iterdir()) == sorted(f"{id_}.git" for id_ in found)
+
+
 class IdentityChange(Round):
     """A new identity document is applied, on a node whose replica is connected."""
 
@@ -294,5 +322,6 @@ class Rebuilding(Round):
 
 
 KINDS: Final[tuple[type[Round], ...]] = (
-    FirstPublication, Publication, Seeding, Sync, Unseeding, IdentityChange, IdentityArrival, Migration, Rebuilding,
+    FirstPublication, Publication, Seeding, Sync, Unseeding, Removing, IdentityChange, IdentityArrival, Migration,
+    Rebuilding,
 )  # fmt: skip

@@ -19,6 +19,7 @@ from tests.crash.rounds import (
     Migration,
     Publication,
     Rebuilding,
+    Removing,
     Seeding,
 )
 from tests.crash.world import World
@@ -46,6 +47,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         (IdentityArrival, "commit-accepted"),
         (Migration, "schema-migrated"),
         (Rebuilding, "database-set-aside"),
+        (Removing, "removal-begun"),
+        (Removing, "removal-set-aside"),
+        (Removing, "removal-committed"),
     ],
 )
 def test_node_killed_at_a_crash_point_comes_back_whole(world: World, kind: type[Round], point: str) -> None:

@@ -44,7 +44,7 @@ async def test_held_refs_come_from_the_database_with_what_vouches_for_them(world
 async def test_refs_of_what_is_no_longer_followed_say_so(world: World) -> None:
     node, maintainer = await world.node("node"), world.maintainer()
     await maintainer.publish(node)
-    await node.node.control.unseed(maintainer.repository)
+    await node.node.control.seeding.unseed(maintainer.repository)
     (note,) = _notes(await node.node.control.refs(maintainer.repository, (), 1.0))
     assert "follows it no longer" in note
 

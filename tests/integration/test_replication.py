@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from guts.addresses import RepositoryUrl
+from guts.ids import RepositoryId
 from guts.service.commands import NotFollowed
 from guts.store import discovery as dht_table
 from guts.store import peers as peer_table
@@ -130,10 +131,12 @@ async def test_unseed_stops_following_and_seed_again_follows(world: World) -> No
     publisher, maintainer = await published(world)
     replica = await world.node("replica", seeding__sync_interval="1h")
     await replica.seed(maintainer.repository, publisher.hint)
-    await replica.node.control.unseed(maintainer.repository)
+    await replica.node.control.seeding.unseed(maintainer.repository)
     before = await replica.canonical(maintainer.repository)
+    again = await replica.node.control.seeding.unseed(maintainer.repository)
+    assert again["removed"] is False
     with pytest.raises(NotFollowed):
-        await replica.node.control.unseed(maintainer.repository)
+        await replica.node.control.seeding.unseed(RepositoryId(bytes(32)))
 
     await replica.stop()
     await replica.start()
@@ -159,7 +162,7 @@ async def test_unseed_during_the_fetch_stays_unseeded(world: World) -> None:
     seeding = asyncio.create_task(replica.seed(maintainer.repository, publisher.hint))
     goals = replica.node.control._service.sync.goals
     await eventually(lambda: maintainer.repository in goals and goals[maintainer.repository].fetch is not None)
-    await replica.node.control.unseed(maintainer.repository)
+    await replica.node.control.seeding.unseed(maintainer.repository)
     with pytest.raises(Exception, match="no longer followed"):
         await seeding
     await eventually(lambda: not replica.node.control._service.sync.fetches.running)

@@ -33,12 +33,12 @@ def bombs() -> dict[str, bytes]:
         "empty lists as a nonce": b"\x92\x03" + array32(full - 7) + b"\x90" * (full - 7),
         "empty lists as queries": b"\x94\x05\x01" + array32(full - 8) + b"\x90" * (full - 8),
         "empty lists as answers": b"\x94\x06\x01" + array32(refs - 8) + b"\x90" * (refs - 8),
-        "empty lists as documents": b"\x94\x06\x01\x91\x96\xc4\x20"
+        "empty lists as documents": b"\x94\x06\x01\x91\x97\xc4\x20"
         + REPOSITORY
         + b"\x00\xdc\x04\x00"
         + b"\x90" * (refs - 100),
         "tiny headers": encode(
             Refs(1, (RefsAnswer(REPOSITORY, RefsStatus.HELD, (b"d",) * 1024, (b"h",) * 1024),) * 7)
-        ).replace(b"\x97\x96", b"\xdc\x00\x40\x96", 1),
+        ).replace(b"\x97\x97", b"\xdc\x00\x40\x97", 1),
         "repositories claimed": b"\x93\x0c" + array32(2**31) + b"\xc4\x20" + bytes(32),
     }

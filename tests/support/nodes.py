@@ -19,10 +19,12 @@ from guts.identity import SigningKey, domain
 from guts.ids import ObjectId, PeerId, RepositoryId
 from guts.keystore import load_or_create_node_key
 from guts.net.handshake_limits import DEFAULT_HANDSHAKE_LIMITS, HandshakeLimits
+from guts.node.disk import space_of
 from guts.node.limits import Patience
 from guts.node.node import Node, read_clock, running
 from guts.store import repositories as table
 from guts.store import scores as score_table
+from guts.sync.policy import Space
 from guts.trust.chain import IdentityChain
 from guts.trust.identity_document import IdentityDocument
 from guts.trust.signed_refs import KIND
@@ -72,6 +74,7 @@ class RunningNode:
     patience: Patience = field(default_factory=Patience)
     client: bool = False
     clock: Callable[[], Now] = read_clock
+    space: Callable[[Path], Space] = space_of
     handshakes: HandshakeLimits = DEFAULT_HANDSHAKE_LIMITS
     _node: Node | None = None
     _task: "asyncio.Task[None] | None" = None
@@ -97,6 +100,7 @@ class RunningNode:
             stop=self._stop,
             patience=self.patience,
             clock=self.clock,
+            space=self.space,
             handshakes=self.handshakes,
         ) as node:
             started.set_result(node)
@@ -164,7 +168,7 @@ class RunningNode:
         timeout: float = SOON,  # noqa: ASYNC109
     ) -> dict[str, object]:
         """As the command."""
-        return await self.node.control.seed(repository, hints, timeout)
+        return await self.node.control.seeding.seed(repository, hints, timeout)
 
     async def canonical(self, repository: RepositoryId) -> dict[str, ObjectId]:
         """Return the canonical refs in its database."""
@@ -233,19 +237,20 @@ class World:
         *,
         doors: tuple[BootstrapAddress, ...] = (),
         patience: Patience | None = None,
+        space: Callable[[Path], Space] = space_of,
         handshakes: HandshakeLimits = DEFAULT_HANDSHAKE_LIMITS,
         **flags: str,
     ) -> RunningNode:
         """Return a new node that runs."""
         config = config_of(self.root / name, doors, **flags)
-        node = RunningNode(self.root / name, config, patience or Patience(), handshakes=handshakes)
+        node = RunningNode(self.root / name, config, patience or Patience(), space=space, handshakes=handshakes)
         await node.start()
         self.nodes.append(node)
         return node
 
-    def maintainer(self, name: str = "example") -> "Maintainer":
-        """Return a new maintainer with a repository of one commit."""
-        return Maintainer(self.root / f"{name}.work", name)
+    def maintainer(self, name: str = "example", key: SigningKey | None = None) -> "Maintainer":
+        """Return a maintainer, a new one where no ``key`` is given, with a new repository of one commit."""
+        return Maintainer(self.root / f"{name}.work", name, key)
 
     async def clone(self, url: RepositoryUrl, target: str, doors: tuple[BootstrapAddress, ...] = ()) -> Path:
         """Return the clone of ``url`` that is made where no node runs. Raises: ``NotCloned``."""
@@ -272,9 +277,9 @@ class World:
 class Maintainer:
     """A person with an author key and a working repository, who publishes on a node as the command does."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, key: SigningKey | None = None) -> None:
         self.path = path
-        self.key = SigningKey.generate()
+        self.key = key or SigningKey.generate()
         path.mkdir(parents=True)
         git(path, "init", "-q", "-b", "main")
         self.commit("first")

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from guts.addresses import BanSubject, BootstrapAddress, subject_text
-from guts.api.routes import Json
+from guts.api.requests import Json
 from guts.api.server import control_server
 from guts.errors import ExitStatus, GutsError, Unavailable, UsageError
 from guts.events import WantedBan
@@ -68,6 +68,7 @@ class ScriptedControl:
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
         self.pack = b""
+        self.disk_bytes = 50 << 30
         self.chains: dict[RepositoryId, IdentityChain] = {}
         self.records: dict[RepositoryId, SignedRefs] = {}
         self.splits: list[Json] = []
@@ -274,9 +275,65 @@ class ScriptedControl:
             raise NobodyProvides("no replica found", hint="is the id right?")
         return {"repository": str(repository), "seconds": 0.25}
 
-    async def unseed(self, repository: RepositoryId) -> Json:
-        self.calls.append(("unseed", repository))
-        return {"seeding": False}
+    @property
+    def seeding(self) -> "ScriptedControl":
+        return self
+
+    async def dry_run(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:
+        self.calls.append(("dry_run", repository, tuple(hints), timeout))
+        return {
+            "repository": str(repository),
+            "here": False,
+            "size_bytes": 3 << 20,
+            "claimed": True,
+            "sources": 2,
+            "free_bytes": 10 << 20,
+            "free_after_bytes": 7 << 20,
+            "used_bytes": 1 << 20,
+            "used_after_bytes": 4 << 20,
+            "disk_bytes": self.disk_bytes,
+            "allowed": self.disk_bytes >= 4 << 20,
+            "refusal": None if self.disk_bytes >= 4 << 20 else "it takes too much",
+            "hint": None if self.disk_bytes >= 4 << 20 else "more disk",
+        }
+
+    async def unseed(self, repository: RepositoryId, *, at_once: bool = False) -> Json:
+        self.calls.append(("unseed", repository, at_once))
+        return {"repository": str(repository), "removed": at_once, "removed_in_s": None if at_once else 86_400.0}
+
+    async def follow(self, author: AuthorId) -> Json:
+        self.calls.append(("follow", author))
+        return {"author": str(author), "new": self.calls.count(("follow", author)) == 1}
+
+    async def unfollow(self, author: AuthorId) -> Json:
+        self.calls.append(("unfollow", author))
+        return {"author": str(author), "was_followed": True, "stopped": [str(REPOSITORY)]}
+
+    async def block(self, who: RepositoryId | AuthorId, *, purge: bool) -> Json:
+        self.calls.append(("block", who, purge))
+        gone = {"repository": str(REPOSITORY), "removed": purge, "removed_in_s": None if purge else 60.0}
+        return {"blocked": str(who), "new": True, "repositories": [gone]}
+
+    async def unblock(self, who: RepositoryId | AuthorId) -> Json:
+        self.calls.append(("unblock", who))
+        return {"unblocked": str(who), "was_blocked": False}
+
+    async def policy(self) -> Json:
+        disk = {"used_bytes": 1 << 20, "limit_bytes": 50 << 30, "free_bytes": 1, "floor_bytes": 2, "low": True}
+        held = {"id": str(REPOSITORY), "name": "project", "reason": "topic", "owners": [], "size_bytes": 5}
+        return {
+            "topic": True,
+            "taken": 1,
+            "max_repositories": 9,
+            "refused": 2,
+            "repo_max_bytes": 2 << 30,
+            "grace_s": 86_400.0,
+            "disk": disk,
+            "owners": [],
+            "blocked": [],
+            "declined": [],
+            "repositories": [{**held, "removed_in_s": None}],
+        }
 
     async def sync(self, repository: RepositoryId, timeout: float) -> Json:
         self.calls.append(("sync", repository, timeout))

@@ -10,6 +10,7 @@ from guts.config import (
     MAX_CONFIG_BYTES,
     MAX_CONNECTIONS,
     MAX_NETWORK_NAME_BYTES,
+    MAX_REPOSITORIES,
     MAX_SOCKET_PATH_BYTES,
     BadConfig,
     Config,
@@ -79,9 +80,27 @@ def test_config_reads_sizes(tmp_path: Path, text: str, size: int) -> None:
     assert load(tmp_path, f"[seeding]\nrepo_max = {text}\n").seeding.repo_max == size
 
 
+def test_config_reads_what_a_node_takes_on(tmp_path: Path) -> None:
+    seeding = load(tmp_path, "").seeding
+    assert (seeding.repositories, seeding.max_repositories, seeding.disk) == (False, 1_000, 50 << 30)
+    assert (seeding.min_free, seeding.grace) == (None, 86_400.0)
+    text = '[seeding]\nrepositories = true\nmax_repositories = 0\ndisk = "1TB"\nmin_free = 0\ngrace = 0\n'
+    seeding = load(tmp_path, text).seeding
+    assert (seeding.repositories, seeding.max_repositories, seeding.disk) == (True, 0, 10**12)
+    assert (seeding.min_free, seeding.grace) == (0, 0.0)
+    highest = load(tmp_path, f'[seeding]\nrepositories = "false"\nmax_repositories = {MAX_REPOSITORIES}\n').seeding
+    assert (highest.repositories, highest.max_repositories) == (False, MAX_REPOSITORIES)
+
+
 @pytest.mark.parametrize(
     ("toml", "says"),
     [
+        ('seeding.repositories = "yes"', "neither true nor false"),
+        ("seeding.repositories = 1", "neither true nor false"),
+        ("seeding.max_repositories = -1", "whole number"),
+        (f"seeding.max_repositories = {MAX_REPOSITORIES + 1}", "whole number"),
+        ('seeding.grace = "99ms"', "0.1s … 7d"),
+        ('seeding.grace = "8d"', "0.1s … 7d"),
         ('network.keepalive_interval = "10 parsecs"', "network.keepalive_interval"),
         ("network.keepalive_interval = true", "network.keepalive_interval"),
         ('network.keepalive_interval = "99ms"', "0.1s … 7d"),

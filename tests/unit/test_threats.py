@@ -40,6 +40,13 @@ def test_every_named_test_exists() -> None:
     assert missing == []
 
 
+def test_every_test_of_scoring_exists() -> None:
+    page = (ROOT / "docs" / "threats.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+)`", page[page.index("## Scoring") :])
+    assert {name[:7] for name in named} >= {f"test_s{number}" for number in range(2, 8)}
+    assert set(named) <= _test_names()
+
+
 def test_state_says_no_more_than_the_tests() -> None:
     for id, (_, _, _, tests, state) in _rows().items():
         assert re.fullmatch(r"done|(partly|later)(: .+)?", state), id

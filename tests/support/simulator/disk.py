@@ -57,7 +57,9 @@ class Disk:
                 good = wall if address is not None else before.last_good if before is not None else 0
                 if before is not None and before.reached and address is None:
                     addresses = tuple(dict.fromkeys((*before.addresses[:1], *addresses)))
-                self.peers[peer] = StoredPeer(peer, addresses, wall, good > 0, good, record=change.peer_record)
+                self.peers[peer] = StoredPeer(
+                    peer, addresses, wall, good > 0, good, 0, change.peer_record, change.capabilities
+                )
             case PeerMissed(peer=peer):
                 if (missed := self.peers.get(peer)) is not None:
                     self.peers[peer] = replace(missed, failures=missed.failures + 1)

@@ -14,7 +14,8 @@ import pytest
 from guts.addresses import BootstrapAddress
 from guts.api.errors import HTTP_STATUS, ErrorObject, ReportedError
 from guts.api.publication import MAX_HEADER_BYTES, PIECE_BYTES, UploadBroken
-from guts.api.routes import DEFAULT_TIMEOUT, MAX_ASKED, MAX_BODY_BYTES, MAX_HINTS, MAX_TIMEOUT, Json
+from guts.api.requests import DEFAULT_TIMEOUT, MAX_HINTS, MAX_TIMEOUT, Json
+from guts.api.routes import MAX_ASKED, MAX_BODY_BYTES
 from guts.api.server import SocketBusy, SocketUnusable, control_server
 from guts.cli.client import ControlClient, NodeDown, NodeSilent, UnsafeSocket
 from guts.errors import ExitStatus, GutsError
@@ -158,7 +159,7 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
         ("refs", REPOSITORY, (BootstrapAddress("1.2.3.4", 9), BootstrapAddress("::1", 9)), 1.5),
         ("evidence", REPOSITORY, (BootstrapAddress("1.2.3.4", 9),), DEFAULT_TIMEOUT),
         ("past", REPOSITORY, {"refs/heads/main": ObjectId(b"\1" * 20)}, (BootstrapAddress("1.2.3.4", 9),), 2.0),
-        ("unseed", REPOSITORY),
+        ("unseed", REPOSITORY, False),
         ("sync", REPOSITORY, 3.0),
         ("receipts", REPOSITORY, None, None, 0, 60.0),
         ("receipts", REPOSITORY, AUTHOR, 7, 64, 2.0),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from guts.api.routes import Json
+from guts.api.requests import Json
 from guts.cli import client
 from guts.cli.answer import BadAnswer
 from guts.cli.client import ControlClient, NodeDown

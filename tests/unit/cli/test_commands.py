@@ -64,7 +64,9 @@ def test_seed_that_is_interrupted_says_that_the_node_goes_on(
 
 
 def test_unseed_and_sync_name_what_they_did(guts: Guts, control: ScriptedControl) -> None:
-    assert guts("unseed", REPOSITORY).out == f"no longer seeding {REPOSITORY}\n"
+    fate = f"it is removed from the disk in 1d 0h (at once: guts unseed {REPOSITORY} --now)"
+    assert guts("unseed", REPOSITORY).out == f"no longer seeding {REPOSITORY}; {fate}\n"
+    assert guts("unseed", REPOSITORY, "--now").out == f"no longer seeding {REPOSITORY}; removed from the disk\n"
     assert guts("sync", REPOSITORY).out == f"{REPOSITORY}  synced in 0.10 s\n"
 
 

@@ -79,7 +79,7 @@ def test_version_is_printed(guts: Guts) -> None:
     [
         (("sed",), "there is no command 'sed'; did you mean 'seed'?", "guts --help"),
         (("zzz",), "there is no command 'zzz'", "guts --help"),
-        (("seed",), "missing argument 'REPOSITORY'", "guts seed --help"),
+        (("seed",), "missing argument 'REPOSITORY|auth1…'", "guts seed --help"),
         (("ls", "--jsn"), "no such option '--jsn'", "guts ls --help"),
         (("node", "strat"), "no such command 'strat'", "guts node --help"),
         (("seed", "repo1", "--timeout", "0"), "invalid value for '--timeout'", "guts seed --help"),

@@ -88,10 +88,17 @@ def test_full_door_is_left_alone_for_as_long_as_it_asks_within_bounds() -> None:
     door = target(1)
     d, _ = dialling(door)
     d.failed(door, None, 10.0, at_least=60)
-    assert due(d, 69.9) == ([], 70.0)
-    assert due(d, 70.0) == (["192.0.2.1"], math.inf)
+    assert due(d, 99.9) == ([], 100.0), "half as long again, at the most"
+    assert due(d, 100.0) == (["192.0.2.1"], math.inf)
     d.failed(door, None, 100.0, at_least=7 * 24 * 3600)
-    assert due(d, 100.0) == ([], 100.0 + MAX_DELAY)
+    assert due(d, 100.0) == ([], 100.0 + 1.5 * MAX_DELAY)
+    waits = []
+    for seed in range(200):
+        d = Dialling((door,), AddressBook(IDS[ME], (), Surroundings()), Surroundings(), random.Random(seed))
+        d.failed(door, None, 10.0, at_least=60)
+        waits.append(due(d, 10.0)[1] - 10.0)
+    assert 60.0 <= min(waits) < 62.0
+    assert 88.0 < max(waits) <= 90.0
 
 
 def test_peer_that_restarts_is_dialled_within_the_window_that_it_names() -> None:
@@ -230,3 +237,29 @@ def test_waiting_dials_begin_in_their_order_and_leave_no_room_for_others() -> No
     assert d.begin(Dial(target(50))) == [Dial(target(50))]
     assert d.room == 0
     assert d.end(target(1))[1] == [Dial(target(51))]
+
+
+def test_three_hundred_who_want_back_to_one_node_come_less_than_five_a_second() -> None:
+    """It has said for how long (``PeerManager.stop``): 100 s for 300."""
+    times = []
+    for seed in range(300):
+        door = target(1)
+        book = AddressBook(IDS[ME], (), Surroundings())
+        d = Dialling((door,), book, Surroundings(), random.Random(seed))
+        d.restarting(door, None, 0.0, 100.0)
+        times.append(due(d, 0.0)[1] if due(d, 0.0)[1] < math.inf else 0.0)
+    assert max(times) <= 100.0
+    busiest = max(sum(begin <= time < begin + 10 for time in times) for begin in range(100)) / 10
+    assert busiest < 5.0, busiest
+
+
+def test_door_is_no_anchor_and_comes_at_its_own_time() -> None:
+    def row(number: int, *capabilities: str) -> StoredPeer:
+        return StoredPeer(IDS[number], (where(number),), WALL - number, True, 9, capabilities=capabilities)
+
+    named = BootstrapAddress(where(3).ip, 9000)
+    d, book = dialling(named, known=(row(1, "bootstrap"), row(2), row(3)))
+    assert IDS[1] not in book.anchors
+    assert due(d, 0.0)[0] == ["45.2.0.1", "45.1.0.1"]
+    assert due(d, DOOR_SPREAD)[0] == ["45.2.0.1", "45.3.0.1", "45.1.0.1"]
+    assert [d.is_door(book.peers[IDS[n]]) for n in (1, 2, 3)] == [True, False, True]

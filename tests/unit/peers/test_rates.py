@@ -11,7 +11,15 @@ from guts.effects import Candidate
 from guts.ids import PeerId
 from guts.limits import DEFAULTS, Limits
 from guts.peers.penalties import PENALTY
-from guts.peers.rates import MAX_PEERS, MessageClass, Rates, TokenBucket, checks_of, class_of
+from guts.peers.rates import (
+    MAX_PEERS,
+    MessageClass,
+    Rates,
+    TokenBucket,
+    class_of,
+    signatures_in,
+    signatures_offered,
+)
 from guts.wire.messages import EncodedRefs, Message
 from tests.support.messages import EXAMPLES
 from tests.support.peers import IDS
@@ -133,4 +141,9 @@ def test_every_message_has_a_class() -> None:
 
 
 def test_every_signature_that_is_offered_counts() -> None:
-    assert checks_of(Candidate((b"d",) * 3, (b"h",) * 5, (EncodedRefs(b"h", b"e"),), (b"p",))) == 11
+    assert signatures_offered(Candidate((b"d",) * 3, (b"h",) * 5, (EncodedRefs(b"h", b"e"),), (b"p",))) == 11
+    assert {name: signatures_in(message) for name, message in EXAMPLES.items() if signatures_in(message)} == {
+        **dict.fromkeys(["Hello", "Hello, nothing said", "HelloAck", "NewRepository"], 1),
+        **dict.fromkeys(["Receipt", "Receipt, not asked for"], 1),
+        "Peers": 2,
+    }

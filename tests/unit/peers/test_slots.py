@@ -1,6 +1,7 @@
 """Places for those who come in: per host, per prefix, and who goes when all are taken."""
 
 import random
+from collections.abc import Collection
 
 import pytest
 
@@ -9,9 +10,11 @@ from guts.events import ConnectionId
 from guts.ids import PeerId
 from guts.peers.networks import Surroundings
 from guts.peers.slots import (
+    GRACE,
     MAX_PER_HOST,
     MAX_PER_PREFIX,
     PROTECTED_HOLDERS,
+    PROTECTED_KNOWN,
     PROTECTED_NEAR,
     PROTECTED_PREFIXES,
     Slots,
@@ -24,6 +27,18 @@ SECRET = bytes(16)
 
 def slots(maximum: int = 50, *own: str) -> Slots:
     return Slots(maximum, Surroundings(own), SECRET)
+
+
+def least(
+    table: Slots,
+    inbound: list[PeerConnection],
+    useful: Collection[int] = (),
+    known: Collection[int] = (),
+    *,
+    now: float = 1e9,
+    stranger: bool = True,
+) -> PeerConnection | None:
+    return table.least_wanted(inbound, lambda c: c.id in useful, lambda c: c.id in known, now, stranger=stranger)
 
 
 def came(number: int, ip: str, opened_at: float = 0.0, rtt: float | None = None) -> PeerConnection:
@@ -67,7 +82,7 @@ def test_range_that_the_node_is_in_is_not_counted() -> None:
 def test_youngest_of_the_most_frequent_network_goes() -> None:
     inbound = [came(n, f"45.{n}.0.1", float(n)) for n in range(20)]
     inbound += [came(100 + n, f"46.0.0.{n}", float(n)) for n in range(10)]
-    victim = slots().least_wanted(inbound, lambda _: False)
+    victim = least(slots(), inbound)
     assert victim is not None
     assert victim.id == 109
 
@@ -78,21 +93,23 @@ def test_near_useful_and_old_connections_of_secret_networks_stay_whatever_comes(
     near = [came(n, f"45.{n}.0.1", 1000.0, 0.001 * (n + 1)) for n in range(PROTECTED_NEAR)]
     holders = [came(20 + n, f"46.{n}.0.1", 1000.0) for n in range(PROTECTED_HOLDERS)]
     useful = {connection.id for connection in holders}
-    old = [came(40 + n, f"47.{n}.0.1", float(n)) for n in range(9)]
-    inbound = [*near, *holders, *old]
+    known = [came(60 + n, f"49.{n}.0.1", 1000.0) for n in range(PROTECTED_KNOWN)]
+    friends = {connection.id for connection in known}
+    old = [came(40 + n, f"47.{n}.0.1", float(n)) for n in range(4)]
+    inbound = [*near, *holders, *known, *old]
     number = 100
     while len(inbound) < 42:
         inbound.append(came(number, f"48.{number % 250}.0.1", 2000.0 + number, 0.5))
         number += 1
     gone = set()
     for _ in range(500):
-        victim = slots().least_wanted(inbound, lambda c: c.id in useful)
+        victim = least(slots(), inbound, useful, friends)
         assert victim is not None
         gone.add(victim.id)
         inbound.remove(victim)
         inbound.append(came(number, f"48.{rng.randrange(256)}.{rng.randrange(256)}.1", 2000.0 + number, 0.5))
         number += 1
-    assert not gone & {connection.id for connection in (*near, *holders, *old)}
+    assert not gone & {connection.id for connection in (*near, *holders, *known, *old)}
     assert len(gone) == 500
 
 
@@ -102,7 +119,7 @@ def test_secret_chooses_the_networks_that_are_kept() -> None:
     for number in range(40):
         table = Slots(50, Surroundings(), number.to_bytes(16, "big"))
         left = list(inbound)
-        while (victim := table.least_wanted(left, lambda _: False)) is not None:
+        while (victim := least(table, left)) is not None:
             left.remove(victim)
         assert PROTECTED_PREFIXES <= len(left) <= PROTECTED_PREFIXES + 1
         kept.add(tuple(connection.id for connection in left))
@@ -111,5 +128,12 @@ def test_secret_chooses_the_networks_that_are_kept() -> None:
 
 def test_nobody_goes_where_all_are_worth_keeping() -> None:
     inbound = [came(n, f"45.{n}.0.1", 0.0, 0.1) for n in range(PROTECTED_PREFIXES + PROTECTED_NEAR)]
-    assert slots().least_wanted(inbound, lambda _: False) is None
-    assert slots().least_wanted([], lambda _: False) is None
+    assert least(slots(), inbound) is None
+    assert least(slots(), []) is None
+
+
+def test_newcomer_has_three_seconds_before_another_stranger_takes_its_place() -> None:
+    inbound = [came(n, f"45.{n}.0.1", 100.0) for n in range(20)]
+    assert least(slots(), inbound, now=100.0 + GRACE - 0.001) is None
+    assert least(slots(), inbound, now=100.0 + GRACE) is not None
+    assert least(slots(), inbound, now=100.0, stranger=False) is not None, "who was reached before is no stranger"

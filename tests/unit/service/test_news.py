@@ -243,10 +243,7 @@ def test_teller_that_is_gone_is_not_asked() -> None:
         bench.say(number, SHORT)
     bench.end(1)
     bench.time = WAIT
-    assert [effect for effect in bench.handle(Woke()) if isinstance(effect, Send)][-2:] == [
-        Send(C2, Graft(R, AUTHOR)),
-        Send(C2, GetRefs(4, (QUERY,))),
-    ]
+    assert bench.service.news.tick(at(bench)) == [Send(C2, Graft(R, AUTHOR)), Send(C2, GetRefs(4, (QUERY,)))]
 
 
 def test_what_is_no_longer_followed_is_not_asked_for() -> None:
@@ -394,3 +391,52 @@ def test_so_many_words_of_one_peer_are_passed_on_and_then_so_many_a_second() -> 
     bench.time = 10.0
     passed = [bool([effect for effect in bench.say(1, word) if isinstance(effect, Send)]) for word in words[300:]]
     assert sum(passed) == 10 * REPOSITORIES_RATE
+
+
+# --- records that lead nowhere ------------------------------------------------------------------------------
+
+
+def leads_nowhere(bench: Bench, connection: int = 1) -> Fetch:
+    """Let a good record come whose objects its teller has not; return the transfer."""
+    fetch = only_fetch(bench.say(connection, WHOLE))
+    bench.handle(vetted(fetch))
+    bench.say(connection, Objects(fetch.request, ObjectsStatus.NOT_HELD))
+    bench.handle(finished(fetch, Failed(Unavailable("reset"))))
+    return fetch
+
+
+def test_teller_of_a_record_that_leads_nowhere_is_not_left_alone() -> None:
+    bench = followers()
+    leads_nowhere(bench)
+    goal = bench.service.sync.goals[R]
+    assert all(goal.willing(IDS[number], bench.time) for number in (1, 2, 3))
+    assert bench.service.peers.scores.value(IDS[1], 0.0) == 0.0
+
+
+def test_next_record_of_that_author_is_asked_for_and_not_fetched_from_who_may_not_have_it() -> None:
+    bench = followers()
+    leads_nowhere(bench)
+    for connection, effects in [(number, bench.service.sync.goals[R].asking) for number in (1, 2, 3)]:
+        assert IDS[connection] in effects
+    news = envelope(NewCommit(R, AUTHOR, 3, b"k" * 32, RECORD))
+    assert bench.say(2, news) == []
+    assert list(bench.service.gossip.missing.tellers(R)) == [2]
+    bench.time = 30.0
+    assert [type(effect) for effect in bench.say(2, news)] == [Fetch]
+
+
+def test_fault_in_the_objects_is_the_tellers() -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    bench.handle(vetted(fetch))
+    bench.handle(finished(fetch, Failed(Fault("bad pack"))))
+    assert not bench.service.sync.goals[R].willing(IDS[1], bench.time)
+
+
+def test_who_was_told_in_vain_is_told_again_when_it_is_committed() -> None:
+    bench = followers()
+    leads_nowhere(bench)
+    [asked] = [question for question in bench.service.sync._questions._lines[IDS[3]].asked]
+    [fetch] = bench.say(3, Refs(asked, (RefsAnswer(R, RefsStatus.HELD, (), (), (RECORD,)),)))
+    assert isinstance(fetch, Fetch)
+    assert bench.handle(vetted(fetch)) == [Send(C2, WHOLE)]

@@ -35,8 +35,8 @@ LATER = '''"""A later revision."""
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:
@@ -50,7 +50,7 @@ def later(tmp_path: Path) -> Path:
     """The scripts of a later version, which has one revision more."""
     scripts = tmp_path / "later"
     shutil.copytree(scripts_directory(), scripts)
-    (scripts / "versions" / "0006_later.py").write_text(LATER.format(more=""))
+    (scripts / "versions" / "0007_later.py").write_text(LATER.format(more=""))
     return scripts
 
 
@@ -120,15 +120,15 @@ async def test_older_database_is_copied_with_its_wal_and_then_migrated(tmp_path:
     assert query(tmp_path / "file-copy.db", "SELECT name FROM sqlite_master WHERE name='repositories'") == []
 
     new = await Database.open(crashed, scripts=later)
-    assert (new.migrated.before, new.migrated.after) == ("0005", "0006")
-    assert new.migrated.backup == tmp_path / "crashed.db.before-0006"
+    assert (new.migrated.before, new.migrated.after) == ("0006", "0007")
+    assert new.migrated.backup == tmp_path / "crashed.db.before-0007"
     assert (await new.read(repositories.load_summary, REPOSITORY)).generation == 1
     await new.close()
-    assert query(crashed, "SELECT version_num FROM alembic_version") == [("0006",)]
+    assert query(crashed, "SELECT version_num FROM alembic_version") == [("0007",)]
     assert query(crashed, "SELECT * FROM later") == []
 
-    back = tmp_path / "crashed.db.before-0006"
-    assert query(back, "SELECT version_num FROM alembic_version") == [("0005",)]
+    back = tmp_path / "crashed.db.before-0007"
+    assert query(back, "SELECT version_num FROM alembic_version") == [("0006",)]
     restored = await Database.open(back)
     assert (await restored.read(repositories.load, REPOSITORY)).signed_refs == (first_state().signed_refs[0].record,)
     await restored.close()
@@ -191,23 +191,23 @@ async def test_failing_migration_changes_nothing_and_leaves_the_copy(tmp_path: P
     await old.write(repositories.commit, first_state())
     await old.close()
     broken = LATER.format(more='op.execute("INSERT INTO nowhere VALUES (1)")')
-    (later / "versions" / "0006_later.py").write_text(broken)
+    (later / "versions" / "0007_later.py").write_text(broken)
     with pytest.raises(DatabaseFailed, match="nowhere"):
         await Database.open(path, scripts=later)
     assert query(path, "SELECT name FROM sqlite_master WHERE name='later'") == []
     again = await Database.open(path)
     assert (await again.read(repositories.load_summary, REPOSITORY)).generation == 1
     await again.close()
-    assert (tmp_path / "guts.db.before-0006").exists()
+    assert (tmp_path / "guts.db.before-0007").exists()
 
 
 async def test_without_a_copy_nothing_is_migrated(tmp_path: Path, later: Path) -> None:
     path = tmp_path / "guts.db"
     await (await Database.open(path)).close()
-    (tmp_path / "guts.db.before-0006").mkdir()
+    (tmp_path / "guts.db.before-0007").mkdir()
     with pytest.raises(BackupFailed, match="no copy"):
         await Database.open(path, scripts=later)
-    assert query(path, "SELECT version_num FROM alembic_version") == [("0005",)]
+    assert query(path, "SELECT version_num FROM alembic_version") == [("0006",)]
 
 
 async def test_newer_database_is_refused_and_not_touched(tmp_path: Path, later: Path) -> None:
@@ -220,9 +220,9 @@ async def test_newer_database_is_refused_and_not_touched(tmp_path: Path, later: 
         await Database.open(path)
     assert caught.value.code == "SCHEMA_NEWER"
     assert caught.value.exit_status == ExitStatus.USAGE
-    assert (caught.value.found, caught.value.known) == ("0006", "0005")
+    assert (caught.value.found, caught.value.known) == ("0007", "0006")
+    assert "0007" in str(caught.value)
     assert "0006" in str(caught.value)
-    assert "0005" in str(caught.value)
     assert caught.value.hint is not None
     assert path.read_bytes() == before
 
@@ -241,28 +241,28 @@ async def test_server_is_migrated_in_one_transaction_and_a_newer_one_refused(
     old = await Database.open(url)
     await old.write(repositories.commit, first_state())
     await old.close()
-    whole = (later / "versions" / "0006_later.py").read_text()
+    whole = (later / "versions" / "0007_later.py").read_text()
     broken = LATER.format(more='op.execute("INSERT INTO nowhere VALUES (1)")')
-    (later / "versions" / "0006_later.py").write_text(broken)
+    (later / "versions" / "0007_later.py").write_text(broken)
     with pytest.raises(DatabaseFailed, match="nowhere"):
         await Database.open(url, scripts=later)
-    assert revision() == [("0005", None)]
+    assert revision() == [("0006", None)]
 
-    (later / "versions" / "0006_later.py").write_text(whole)
+    (later / "versions" / "0007_later.py").write_text(whole)
     new = await Database.open(url, scripts=later)
-    assert (new.migrated.before, new.migrated.after, new.migrated.backup) == ("0005", "0006", None)
+    assert (new.migrated.before, new.migrated.after, new.migrated.backup) == ("0006", "0007", None)
     assert (await new.read(repositories.load_summary, REPOSITORY)).generation == 1
     await new.close()
     with pytest.raises(SchemaNewer):
         await Database.open(url)
-    assert revision() == [("0006", "later")]
+    assert revision() == [("0007", "later")]
 
 
 def test_alembic_migrates_from_the_command_line(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/guts.db"
     alembic = [sys.executable, "-m", "alembic", "-x", f"url={url}"]
     subprocess.run([*alembic, "upgrade", "head"], cwd=ROOT, check=True, capture_output=True)
-    assert query(tmp_path / "guts.db", "SELECT version_num FROM alembic_version") == [("0005",)]
+    assert query(tmp_path / "guts.db", "SELECT version_num FROM alembic_version") == [("0006",)]
     check = subprocess.run([*alembic, "check"], cwd=ROOT, check=True, capture_output=True, text=True)
     assert "No new upgrade operations" in check.stdout
 
@@ -295,4 +295,4 @@ def test_wheel_carries_the_migrations_and_uses_them(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert ran.stdout.split() == ["0005", str(tmp_path / "installed" / "guts" / "_migrations")]
+    assert ran.stdout.split() == ["0006", str(tmp_path / "installed" / "guts" / "_migrations")]

@@ -81,7 +81,8 @@ def seq(number: int) -> Accepted:
 
 
 def told(command: int, *sources: PeerId, seconds: float = 0.0) -> Reply:
-    result: Result = {"repository": str(R), "sources": [str(source) for source in sources], "seconds": seconds}
+    result: Result = {"repository": str(R), "sources": [str(source) for source in sources], "claimed_bytes": 0}
+    result["seconds"] = seconds
     return Reply(CommandId(command), result)
 
 

@@ -801,7 +801,7 @@ def test_busy_peer_that_went_is_left_alone_as_it_asked() -> None:
     bench.ready(A, R)
     [fetch] = bench.news(A, news(8))
     assert isinstance(fetch, Fetch)
-    bench.sync.fetches.busy(bench.connection(A), Objects(fetch.request, ObjectsStatus.BUSY, 10))
+    bench.sync.fetches.answered(bench.connection(A), Objects(fetch.request, ObjectsStatus.BUSY, 10))
     bench.fetched(1, A, Failed(Unavailable("reset")), now=1.0)
     bench.gone(A, now=1.1)
     assert bench.ready(A, R, now=2.0) == [bench.tell(A, (R,))]
@@ -847,10 +847,10 @@ def test_busy_server_of_packs_is_asked_again_when_it_said() -> None:
     bench.want()
     bench.looked_up()
     bench.refs(A, 1, newer())
-    bench.sync.fetches.busy(bench.connection(A), Objects(77, ObjectsStatus.BUSY, 1))
-    bench.sync.fetches.busy(bench.connection(B), Objects(2, ObjectsStatus.BUSY, 1))
-    bench.sync.fetches.busy(bench.connection(A), Objects(2, ObjectsStatus.NOT_HELD, 1))
-    bench.sync.fetches.busy(bench.connection(A), Objects(2, ObjectsStatus.BUSY, 5))
+    bench.sync.fetches.answered(bench.connection(A), Objects(77, ObjectsStatus.BUSY, 1))
+    bench.sync.fetches.answered(bench.connection(B), Objects(2, ObjectsStatus.BUSY, 1))
+    bench.sync.fetches.answered(bench.connection(A), Objects(2, ObjectsStatus.NOT_HELD, 1))
+    bench.sync.fetches.answered(bench.connection(A), Objects(2, ObjectsStatus.BUSY, 5))
     assert bench.fetched(1, A, Failed(Unavailable("stream reset")), now=1.0) == []
     assert bench.sync.tick(5.9) == []
     assert bench.sync.tick(6.0) == [bench.ask(A, 3, NOTHING_KNOWN)]

@@ -249,8 +249,8 @@ def test_a_message_has_at_most_so_many_values() -> None:
         last = RefsAnswer(REPOSITORY, RefsStatus.HELD, (b"d",) * 1024, (b"h",) * headers)
         return encode(Refs(1, (*(full,) * 7, last)))
 
-    # 2 lists and 3 scalars of the message; each answer a list with 4 lists and 2 scalars in it.
-    headers = limits.MAX_ITEMS - 5 - 8 * 7 - 7 * 2048 - 1024
+    # 2 lists and 3 scalars of the message; each answer a list with 4 lists and 3 scalars in it.
+    headers = limits.MAX_ITEMS - 5 - 8 * 8 - 7 * 2048 - 1024
     assert 0 < headers < limits.MAX_HEADERS
     assert isinstance(decode(many(headers)), Refs)
     with pytest.raises(BadMessage, match="more than 16384 values"):

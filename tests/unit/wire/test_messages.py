@@ -75,6 +75,7 @@ LIMITS: list[tuple[Any, str, list[object], list[object]]] = [
     (_ANSWER, "headers", [(b"h",) * 1024, (b"h" * 1024,)], [(b"h",) * 1025, (b"h" * 1025,), (b"",)]),
     (_ANSWER, "records", [(), (RECORD,) * 64], [(RECORD,) * 65, (b"record",)]),
     (_ANSWER, "proofs", [(), (b"p",) * 65, (b"p" * 65_536,)], [(b"p",) * 66, (b"p" * 65_537,), (b"",)]),
+    (_ANSWER, "size", [0, 2**63 - 1], [-1, 2**63]),
     (RECORD, "header", [b"h" * 1024], [b"", b"h" * 1025]),
     (RECORD, "entries", [b"e" * 4_194_304], [b"", b"e" * 4_194_305]),
     (EXAMPLES["GetObjects"], "request", [1, MAX_UINT32], [0, MAX_UINT32 + 1]),

@@ -1,0 +1,301 @@
+"""``guts seed``, ``unseed``, ``follow``, ``unfollow``, ``block``, ``unblock``, ``seeding``: what is kept, and why."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+import click
+
+from guts.addresses import RepositoryUrl
+from guts.api.errors import ReportedError
+from guts.cli import completing
+from guts.cli.answer import Answer
+from guts.cli.repositories import path_of, resolve
+from guts.cli.session import (
+    Session,
+    emit,
+    json_option,
+    pass_session,
+    say,
+    size_text,
+    span_text,
+    table,
+    timeout_option,
+)
+from guts.cli.waiting import waiting
+from guts.errors import ExitStatus
+from guts.ids import AuthorId, PeerId, RepositoryId
+
+if TYPE_CHECKING:  # as in guts.cli.session
+    from guts.cli.client import ControlClient
+
+Subject = RepositoryUrl | AuthorId
+
+_REASONS = {
+    "explicit": "asked for: guts seed, or published through this node",
+    "owner": "maintained by {owners}, who is followed",
+    "topic": "announced by anybody (seeding.repositories = true)",
+    "going": "not seeded any more",
+}
+
+
+def _subject(text: str) -> Subject:
+    return AuthorId.parse(text) if text.startswith(AuthorId.prefix + "1") else resolve(text)
+
+
+@click.command()
+@click.argument(
+    "subjects", metavar="REPOSITORY|auth1…", nargs=-1, required=True, shell_complete=completing.repositories
+)
+@click.option("--from", "hints", multiple=True, metavar="[ID@]HOST:PORT", help="Ask this node too.")
+@click.option("--dry-run", is_flag=True, help="Say what it would take, and what would be left; fetch nothing.")
+@timeout_option(600)
+@json_option
+@pass_session
+def seed(
+    session: Session, as_json: bool, subjects: Sequence[str], hints: tuple[str, ...], dry_run: bool, timeout: float
+) -> int:
+    """Find a repository's holders, copy it, check it, and keep it up to date from now on.
+
+    Of an author (auth1…), keep every repository that the author maintains, as this node meets it: guts follow.
+    """
+    client = session.client()
+    asked = [_subject(text) for text in subjects]
+    done = [_seeded(client, subject, hints, dry_run, timeout, alone=len(asked) == 1) for subject in asked]
+    value = done[0][0] if len(done) == 1 else {"seeded": [one for one, _, _ in done]}
+    emit(as_json, value, [line for _, lines, _ in done for line in lines])
+    statuses = {status for _, _, status in done} - {ExitStatus.OK}
+    return statuses.pop() if len(statuses) == 1 else ExitStatus.FAILED if statuses else ExitStatus.OK
+
+
+def _seeded(
+    client: "ControlClient", subject: Subject, hints: Sequence[str], dry_run: bool, timeout: float, *, alone: bool
+) -> tuple[object, list[str], ExitStatus]:
+    """Return what came of one subject; where it is the only one, an error is raised as it is."""
+    try:
+        if isinstance(subject, AuthorId):
+            if dry_run:
+                text = "an author's repositories are met as they come: their size is not known before"
+                return {"author": str(subject), "size_bytes": None}, [f"{subject}: {text}"], ExitStatus.OK
+            return *_follow(client, subject), ExitStatus.OK
+        if dry_run:
+            return _dry_run(client, subject, hints, timeout)
+        return _copied(client, subject, hints, timeout)
+    except ReportedError as error:
+        if alone:
+            raise
+        name, told = subject if isinstance(subject, AuthorId) else subject.repository, error.told
+        lines = [f"{name}  {told.message}", *([f"  hint: {told.hint}"] if told.hint else [])]
+        value = {"subject": str(name), "error": told.code, "message": told.message, "hint": told.hint}
+        return value, lines, told.exit_status
+
+
+def _copied(
+    client: "ControlClient", url: RepositoryUrl, hints: Sequence[str], timeout: float
+) -> tuple[object, list[str], ExitStatus]:
+    addresses = [*hints, *([str(url.hint)] if url.hint else [])]
+    body: dict[str, object] = {"hints": addresses, "timeout": timeout}
+    try:
+        with waiting(lambda: f"copying {url.repository.short}…"):
+            answer = Answer.of(client.send("PUT", path_of(url.repository) + "/seeding", body, timeout))
+    except KeyboardInterrupt:
+        say(f"\nthe node goes on with it; guts unseed {url.repository} ends that")
+        raise
+    line = f"seeding {url.repository}; copied in {answer.seconds('seconds', 0.0):.2f} s"
+    return answer.json, [line], ExitStatus.OK
+
+
+def _dry_run(
+    client: "ControlClient", url: RepositoryUrl, hints: Sequence[str], timeout: float
+) -> tuple[object, list[str], ExitStatus]:
+    addresses = [*hints, *([str(url.hint)] if url.hint else [])]
+    query = urlencode([("timeout", timeout), *(("hint", address) for address in addresses)])
+    with waiting(lambda: f"asking for the size of {url.repository.short}…"):
+        answer = Answer.of(client.get(f"{path_of(url.repository)}/seeding?{query}", timeout))
+    size = size_text(answer.number("size_bytes")) if answer.json.get("size_bytes") is not None else "not told"
+    if answer.flag("claimed"):
+        sources = answer.number("sources", 0)
+        size += f", as {sources} of its holders {'says' if sources == 1 else 'say'}: nobody has checked that"
+    else:
+        size += "; it is here already"
+    rows = [
+        ("repository", str(url.repository)),
+        ("size", size),
+        ("free", f"{_size(answer, 'free_bytes')} now, {_size(answer, 'free_after_bytes')} after"),
+        (
+            "seeded",
+            f"{_size(answer, 'used_bytes')} now, {_size(answer, 'used_after_bytes')} after, "
+            f"of {_size(answer, 'disk_bytes')} that seeding.disk allows",
+        ),
+        ("allowed", "yes" if answer.flag("allowed") else f"no: {answer.text('refusal', '')}"),
+    ]
+    lines = [f"{name:<13} {value}" for name, value in rows]
+    if not answer.flag("allowed"):
+        lines.append(f"hint: {answer.text('hint', '')}")
+    return answer.json, lines, ExitStatus.OK if answer.flag("allowed") else ExitStatus.QUOTA
+
+
+def _size(answer: Answer, name: str) -> str:
+    return size_text(answer.number(name, 0))
+
+
+@click.command()
+@click.argument("repository", metavar="REPOSITORY", shell_complete=completing.repositories)
+@click.option("--now", is_flag=True, help="Remove it from the disk at once.")
+@json_option
+@pass_session
+def unseed(session: Session, as_json: bool, repository: str, now: bool) -> None:
+    """Stop seeding a repository: no longer announced, followed or served.
+
+    It is removed from the disk after a while (seeding.grace); until then guts seed keeps it without a copy.
+    """
+    identifier = resolve(repository).repository
+    path = path_of(identifier) + "/seeding" + ("?now=true" if now else "")
+    answer = Answer.of(session.client().send("DELETE", path))
+    emit(as_json, answer.json, f"no longer seeding {identifier}; {_fate(answer)}")
+
+
+def _fate(answer: Answer) -> str:
+    if answer.flag("removed"):
+        return "removed from the disk"
+    if answer.json.get("removed_in_s") is None:
+        return "there was nothing of it on the disk"
+    seconds = answer.seconds("removed_in_s")
+    return (
+        f"it is removed from the disk in {span_text(seconds)} (at once: guts unseed {answer.text('repository')} --now)"
+    )
+
+
+def _author_command(
+    name: str, text: str, run: "Callable[[ControlClient, AuthorId], tuple[object, list[str]]]"
+) -> click.Command:
+    """Return the command ``name``, which does something about an author."""
+
+    @click.command(name=name, help=text)
+    @click.argument("author", metavar="auth1…")
+    @json_option
+    @pass_session
+    def command(session: Session, as_json: bool, author: str) -> None:
+        value, lines = run(session.client(), AuthorId.parse(author))
+        emit(as_json, value, lines)
+
+    return command
+
+
+def _follow(client: "ControlClient", author: AuthorId) -> tuple[object, list[str]]:
+    answer = Answer.of(client.send("PUT", f"/v1/owners/{author}"))
+    lines = [f"following {author}: repositories of that maintainer are seeded as this node meets them"]
+    return answer.json, lines
+
+
+def _unfollow(client: "ControlClient", author: AuthorId) -> tuple[object, list[str]]:
+    answer = Answer.of(client.send("DELETE", f"/v1/owners/{author}"))
+    lines = [f"no longer following {author}" if answer.flag("was_followed") else f"{author} was not followed"]
+    lines += [f"  {repository}  no longer seeded" for repository in answer.texts("stopped")]
+    return answer.json, lines
+
+
+follow = _author_command("follow", "Seed every repository that an author maintains, as this node meets it.", _follow)
+unfollow = _author_command(
+    "unfollow", "Follow an author no longer, and let go what is seeded because of that alone.", _unfollow
+)
+
+
+@click.command()
+@click.argument("who", metavar="ID", shell_complete=completing.repositories)
+@click.option("--purge", is_flag=True, help="Remove what is here of it at once.")
+@json_option
+@pass_session
+def block(session: Session, as_json: bool, who: str, purge: bool) -> None:
+    """Never take, serve or announce a repository (repo1…), or whatever an author (auth1…) maintains.
+
+    Of a node (node1…) it is guts peer ban --for forever: nothing is taken from it, or given to it.
+    """
+    identifier = _blockable(who)
+    if isinstance(identifier, PeerId):
+        body: dict[str, object] = {"bans": [{"subject": str(identifier), "seconds": None, "reason": "guts block"}]}
+        banned = Answer.of(session.client().send("POST", "/v1/bans", body))
+        emit(as_json, banned.json, f"blocked {identifier}" + ("" if banned.number("changed", 0) else ", as before"))
+        return
+    path = f"/v1/blocks/{quote(str(identifier))}" + ("?purge=true" if purge else "")
+    answer = Answer.of(session.client().send("PUT", path))
+    lines = [f"blocked {identifier}" + ("" if answer.flag("new") else ", as before")]
+    lines += [f"  {one.text('repository')}  {_fate(one)}" for one in answer.objects("repositories")]
+    emit(as_json, answer.json, lines)
+
+
+@click.command()
+@click.argument("who", metavar="ID")
+@json_option
+@pass_session
+def unblock(session: Session, as_json: bool, who: str) -> None:
+    """Take an id off the block list; guts seed brings back what was here."""
+    identifier = _blockable(who)
+    if isinstance(identifier, PeerId):
+        answer = Answer.of(session.client().send("DELETE", f"/v1/bans?{urlencode({'subject': str(identifier)})}"))
+        was = answer.number("changed", 0) > 0
+        emit(as_json, answer.json, f"no longer blocked: {identifier}" if was else f"{identifier} was not blocked")
+        return
+    answer = Answer.of(session.client().send("DELETE", f"/v1/blocks/{quote(str(identifier))}"))
+    was = answer.flag("was_blocked")
+    emit(as_json, answer.json, f"no longer blocked: {identifier}" if was else f"{identifier} was not blocked")
+
+
+def _blockable(text: str) -> RepositoryId | AuthorId | PeerId:
+    if text.startswith(PeerId.prefix + "1"):
+        return PeerId.parse(text)
+    subject = _subject(text)
+    return subject if isinstance(subject, AuthorId) else subject.repository
+
+
+@click.command()
+@json_option
+@pass_session
+def seeding(session: Session, as_json: bool) -> None:
+    """Show what this node seeds and why, whom it follows, what it blocks, and its quotas."""
+    answer = Answer.of(session.client().get("/v1/seeding"))
+    emit(as_json, answer.json, _policy_lines(answer))
+
+
+def _policy_lines(answer: Answer) -> list[str]:
+    disk = answer.object("disk")
+    topic = "on" if answer.flag("topic") else "off (seeding.repositories)"
+    refused = answer.number("refused", 0)
+    if refused:
+        topic += f"; {refused} refused, for there was no place"
+    rows = [
+        ("topic", topic),
+        ("by policy", f"{answer.number('taken', 0)} of {answer.number('max_repositories', 0)} repositories"),
+        ("disk", f"{_size(disk, 'used_bytes')} of {_size(disk, 'limit_bytes')}"),
+        ("each", f"up to {_size(answer, 'repo_max_bytes')}"),
+        ("free", free_text(disk)),
+        ("grace", span_text(answer.seconds("grace_s", 0.0))),
+        *(("follows", owner.text("author")) for owner in answer.objects("owners")),
+        *(("blocks", blocked.text("id")) for blocked in answer.objects("blocked")),
+        *(("declined", repository) for repository in answer.texts("declined")),
+    ]
+    lines = [f"{name:<13} {value}" for name, value in rows]
+    repositories = [
+        (
+            RepositoryId.parse(one.text("id")).short + "…",
+            one.text("name", "?"),
+            _size(one, "size_bytes"),
+            _why(one),
+        )
+        for one in answer.objects("repositories")
+    ]
+    return [*lines, "", *table(("ID", "NAME", "SIZE", "WHY"), repositories)] if repositories else lines
+
+
+def free_text(disk: Answer) -> str:
+    """Return what is told of the disk."""
+    text = f"{_size(disk, 'free_bytes')}, of which {_size(disk, 'floor_bytes')} stay free"
+    return text + (": LOW, nothing is fetched until there is more" if disk.flag("low") else "")
+
+
+def _why(repository: Answer) -> str:
+    owners = ", ".join(AuthorId.parse(owner).short + "…" for owner in repository.texts("owners"))
+    why = _REASONS.get(repository.text("reason"), repository.text("reason")).format(owners=owners or "an author")
+    if repository.json.get("removed_in_s") is not None:
+        why += f"; removed in {span_text(repository.seconds('removed_in_s'))}"
+    return why

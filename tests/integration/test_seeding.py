@@ -1,0 +1,404 @@
+"""What a node seeds, and why: followed authors, the topic, blocks, quotas, the disk floor, removal."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, update
+
+from guts.errors import GutsError
+from guts.events import Reason
+from guts.ids import RepositoryId
+from guts.node.repositories import REMOVED, Removed
+from guts.node.seeding import HoldsNone
+from guts.store import repositories as repository_table
+from guts.store import seeding as seeding_table
+from guts.store.schema import repositories
+from guts.sync.goal import NoProviders, ProvidersUnreachable
+from guts.sync.policy import Blocked, DiskLow, QuotaExceeded, Space
+from tests.support.nodes import Maintainer, RunningNode, World, eventually
+
+GIB = 1 << 30
+
+
+def holds(node: RunningNode, repository: RepositoryId) -> bool:
+    return node.node.control._service.sync.holds(repository)
+
+
+def reason(node: RunningNode, repository: RepositoryId) -> Reason:
+    return node.node.control._service.sync.policy.reason(repository)
+
+
+async def told(node: RunningNode, repository: RepositoryId) -> dict[str, object]:
+    """Return what the node says of ``repository`` when it is asked why it is there."""
+    listed = (await node.node.control.seeding.policy())["repositories"]
+    assert isinstance(listed, list)
+    return next(one for one in listed if one["id"] == str(repository))
+
+
+async def rows_of(node: RunningNode, repository: RepositoryId) -> bool:
+    """Tell whether the database of ``node`` knows ``repository``."""
+    summaries = await node.node.repositories.database.read(repository_table.load_summaries)
+    return repository in {summary.id for summary in summaries}
+
+
+async def published(world: World) -> tuple[RunningNode, Maintainer]:
+    publisher, maintainer = await world.node("publisher"), world.maintainer()
+    await maintainer.publish(publisher)
+    return publisher, maintainer
+
+
+# --- followed authors and the topic -------------------------------------------------------------------------
+
+
+async def test_repositories_of_a_followed_author_are_seeded_as_they_are_met(world: World) -> None:
+    publisher, maintainer = await published(world)
+    stranger = world.maintainer("stranger")
+    await stranger.publish(publisher)
+    replica = await world.node("replica")
+    await replica.node.control.seeding.follow(maintainer.key.author_id)
+    await replica.node.control.connect(publisher.hint, 10)
+    await eventually(lambda: holds(replica, maintainer.repository))
+    assert reason(replica, maintainer.repository) is Reason.OWNER
+    assert (await told(replica, maintainer.repository))["owners"] == [str(maintainer.key.author_id)]
+
+    later = world.maintainer("later", maintainer.key)
+    await later.publish(publisher)
+    await eventually(lambda: holds(replica, later.repository))
+    goals = replica.node.control._service.sync.goals
+    await eventually(lambda: not any(goal.prospect for goal in goals.values()))
+    assert stranger.repository not in goals
+    assert not replica.bare(stranger.repository).exists()
+
+    await replica.stop()
+    await replica.start()
+    assert reason(replica, later.repository) is Reason.OWNER
+    answer = await replica.node.control.seeding.unfollow(maintainer.key.author_id)
+    stopped = answer["stopped"]
+    assert isinstance(stopped, list)
+    assert set(stopped) == {str(maintainer.repository), str(later.repository)}
+    assert not holds(replica, later.repository)
+
+
+async def test_author_who_is_followed_later_is_found_at_connected_peers(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica")
+    await replica.node.control.connect(publisher.hint, 10)
+    await eventually(lambda: bool(replica.node.control._service.peers.subscribers(maintainer.repository)))
+    await replica.node.control.seeding.follow(maintainer.key.author_id)
+    await eventually(lambda: holds(replica, maintainer.repository))
+
+
+async def test_topic_takes_what_is_announced_as_far_as_there_is_place(world: World) -> None:
+    publisher = await world.node("publisher")
+    replica = await world.node("replica", seeding__repositories="true", seeding__max_repositories="1")
+    await replica.node.control.connect(publisher.hint, 10)
+    first, second = world.maintainer("first"), world.maintainer("second")
+    await first.publish(publisher)
+    await eventually(lambda: holds(replica, first.repository))
+    assert (await told(replica, first.repository))["reason"] == "topic"
+    await second.publish(publisher)
+    policy = replica.node.control._service.sync.policy
+    await eventually(lambda: policy.refused == 1)
+    assert second.repository not in replica.node.control._service.sync.goals
+
+    # What was asked for explicitly needs no place, and makes none.
+    await replica.seed(second.repository, publisher.hint)
+    assert policy.taken == 1
+    await replica.seed(first.repository)
+    assert (policy.taken, reason(replica, first.repository)) == (0, Reason.EXPLICIT)
+
+
+async def test_what_was_unseeded_does_not_come_back_by_itself(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica")
+    await replica.node.control.seeding.follow(maintainer.key.author_id)
+    await replica.node.control.connect(publisher.hint, 10)
+    await eventually(lambda: holds(replica, maintainer.repository))
+    await replica.node.control.seeding.unseed(maintainer.repository, at_once=True)
+    await replica.stop()
+    await replica.start()
+    await replica.node.control.seeding.follow(maintainer.key.author_id)
+    await replica.node.control.connect(publisher.hint, 10)
+    other = world.maintainer("other", maintainer.key)
+    await other.publish(publisher)
+    await eventually(lambda: holds(replica, other.repository))
+    assert maintainer.repository not in replica.node.control._service.sync.goals
+    await replica.seed(maintainer.repository, publisher.hint)
+    assert reason(replica, maintainer.repository) is Reason.EXPLICIT
+
+
+async def test_bootstrap_node_seeds_nothing(world: World) -> None:
+    door = await world.node("door", network__role="bootstrap", seeding__repositories="true")
+    publisher, maintainer = await world.node("publisher"), world.maintainer()
+    await publisher.node.control.connect(door.hint, 10)
+    await maintainer.publish(publisher)
+    with pytest.raises(HoldsNone):
+        await door.node.control.seeding.follow(maintainer.key.author_id)
+    assert not door.node.control._service.sync.policy.takes_more
+    assert door.node.control._service.sync.goals == {}
+
+
+# --- removal ------------------------------------------------------------------------------------------------
+
+
+async def test_unseeded_repository_goes_after_the_grace_time(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica", seeding__grace="100ms")
+    await replica.seed(maintainer.repository, publisher.hint)
+    assert replica.node.repositories.sizes[maintainer.repository] > 0
+    await replica.node.control.seeding.unseed(maintainer.repository)
+    await eventually(lambda: not replica.bare(maintainer.repository).exists())
+    await eventually(lambda: maintainer.repository not in replica.node.repositories.sizes)
+    assert not await rows_of(replica, maintainer.repository)
+    await eventually(lambda: list(replica.repositories.iterdir()) == [])
+
+
+async def test_repository_that_is_seeded_again_in_time_is_kept(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica")
+    await replica.seed(maintainer.repository, publisher.hint)
+    answer = await replica.node.control.seeding.unseed(maintainer.repository)
+    left = answer["removed_in_s"]
+    assert isinstance(left, float)
+    assert 86_390 < left <= 86_400
+    await publisher.stop()
+    await replica.stop()
+    await replica.start()
+    # Also after a restart, and without anybody to ask.
+    assert (await told(replica, maintainer.repository))["removed_in_s"] is not None
+    await replica.seed(maintainer.repository)
+    assert (await told(replica, maintainer.repository))["removed_in_s"] is None
+    rows = await replica.node.repositories.database.read(seeding_table.load)
+    assert rows == []
+
+
+async def test_grace_time_that_ends_while_the_node_is_stopped_is_over_at_the_start(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica", seeding__grace="300ms")
+    await replica.seed(maintainer.repository, publisher.hint)
+    await replica.node.control.seeding.unseed(maintainer.repository)
+    await replica.stop()
+    await asyncio.sleep(0.3)
+    assert replica.bare(maintainer.repository).exists()
+    await replica.start()
+    await eventually(lambda: not replica.bare(maintainer.repository).exists())
+
+
+async def test_removal_ends_the_fetch_that_runs(world: World) -> None:
+    publisher, maintainer = await published(world)
+    maintainer.commit("large", os.urandom(20_000_000))
+    await maintainer.publish(publisher)
+    replica = await world.node("replica")
+    seeding = asyncio.create_task(replica.seed(maintainer.repository, publisher.hint))
+    await eventually(lambda: bool(replica.node.repositories._scopes.get(maintainer.repository)))
+    await replica.node.control.seeding.unseed(maintainer.repository, at_once=True)
+    with pytest.raises(GutsError, match="no longer followed"):
+        await seeding
+    await eventually(lambda: not replica.node.control._service.sync.fetches.running)
+    assert list(replica.repositories.iterdir()) == []
+    assert await replica.reasons(publisher.id) == []
+
+
+async def test_removal_ends_what_holds_the_repository(world: World) -> None:
+    publisher, maintainer = await published(world)
+    entered = asyncio.Event()
+
+    async def serve() -> None:
+        async with publisher.node.repositories.holding(maintainer.repository):
+            entered.set()
+            await asyncio.sleep(60)
+
+    serving = asyncio.create_task(serve())
+    await entered.wait()
+    answer = await publisher.node.control.seeding.unseed(maintainer.repository, at_once=True)
+    assert answer["removed"] is True
+    with pytest.raises(Removed):
+        await serving
+
+
+# --- E4 -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["repository", "author"])
+async def test_e4_blocked_repository_is_gone_from_disk_database_and_dht_and_stays_away(world: World, by: str) -> None:
+    door = await world.node("door", network__role="bootstrap")
+    publisher, maintainer = await world.node("publisher", doors=(door.hint,)), world.maintainer()
+    await maintainer.publish(publisher)
+    replica = await world.node("replica", doors=(door.hint,), seeding__repositories="true")
+    await replica.seed(maintainer.repository, publisher.hint)
+
+    async def provided() -> bool:
+        answer = await door.node.control.find_providers(maintainer.repository, 5)
+        assert isinstance(answer["providers"], list)
+        return str(replica.id) in {provider["peer"] for provider in answer["providers"]}
+
+    async def withdrawn() -> bool:
+        return not await provided()
+
+    await eventually(provided)
+    blocked = maintainer.repository if by == "repository" else maintainer.key.author_id
+    begun = asyncio.get_running_loop().time()
+    answer = await replica.node.control.seeding.block(blocked, purge=True)
+    assert answer["repositories"] == [{"repository": str(maintainer.repository), "removed": True, "removed_in_s": None}]
+    assert list(replica.repositories.iterdir()) == []
+    assert not await rows_of(replica, maintainer.repository)
+    await eventually(withdrawn, timeout=60)
+    assert asyncio.get_running_loop().time() - begun < 60
+
+    # Not asked for by name, not on the topic, not from the holder, not after a restart.
+    with pytest.raises(Blocked):
+        await replica.seed(maintainer.repository, publisher.hint)
+    await replica.stop()
+    await replica.start()
+    await replica.node.control.connect(publisher.hint, 10)
+    with pytest.raises(Blocked):
+        await replica.seed(maintainer.repository, publisher.hint)
+    maintainer.commit("more")
+    await maintainer.publish(publisher)
+    other = world.maintainer("other")
+    await other.publish(publisher)
+    await eventually(lambda: holds(replica, other.repository))
+    assert not replica.bare(maintainer.repository).exists()
+
+    await replica.node.control.seeding.unblock(blocked)
+    await replica.seed(maintainer.repository, publisher.hint)
+    assert await replica.has(maintainer.repository, maintainer.refs())
+
+
+async def test_e4_blocked_repository_is_not_served_while_its_files_are_still_here(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica")
+    await replica.seed(maintainer.repository, publisher.hint)
+    await replica.node.control.seeding.block(maintainer.repository, purge=False)
+    assert replica.bare(maintainer.repository).exists()
+    asker = await world.node("asker")
+    with pytest.raises((NoProviders, ProvidersUnreachable)):
+        await asker.seed(maintainer.repository, replica.hint)
+
+
+# --- E3 -----------------------------------------------------------------------------------------------------
+
+
+async def test_e3_quota_refuses_what_is_too_much_and_nothing_else(world: World) -> None:
+    publisher = await world.node("publisher")
+    small, large = world.maintainer("small"), world.maintainer("large")
+    large.commit("noise", os.urandom(3_000_000))
+    await small.publish(publisher)
+    await large.publish(publisher)
+    replica = await world.node("replica", seeding__disk="2MB")
+    await replica.seed(small.repository, publisher.hint)
+    with pytest.raises(QuotaExceeded) as refused:
+        await replica.seed(large.repository, publisher.hint)
+    assert (refused.value.limit, refused.value.value, refused.value.claimed) == ("seeding.disk", 2_000_000, True)
+    assert refused.value.hint is not None
+    assert "GUTS_SEEDING__DISK=VALUE guts node start" in refused.value.hint
+    assert not replica.bare(large.repository).exists()
+    assert await replica.reasons(publisher.id) == []
+
+    small.commit("more")
+    await small.publish(publisher)
+    await eventually(lambda: replica.has(small.repository, small.refs()))
+
+
+@pytest.mark.parametrize("limit", ["repo_max", "disk"])
+async def test_e3_holder_that_claims_too_little_is_cut_off_where_the_limit_is(world: World, limit: str) -> None:
+    publisher, maintainer = await world.node("publisher"), world.maintainer()
+    maintainer.commit("noise", os.urandom(3_000_000))
+    await maintainer.publish(publisher)
+    await publisher.node.repositories.database.write(_claim, maintainer.repository, 1)
+    low = {"repo_max": "2GiB", "disk": "50GiB", limit: "1MB"}
+    replica = await world.node("replica", seeding__repo_max=low["repo_max"], seeding__disk=low["disk"])
+    with pytest.raises(QuotaExceeded) as refused:
+        await replica.seed(maintainer.repository, publisher.hint)
+    assert (refused.value.limit, refused.value.claimed) == (f"seeding.{limit}", False)
+    assert list(replica.repositories.iterdir()) == []
+    assert replica.node.control.seeding.disk()["used_bytes"] == 0
+    assert await replica.reasons(publisher.id) == []
+
+
+def _claim(connection: Connection, repository: RepositoryId, size: int) -> None:
+    connection.execute(update(repositories).where(repositories.c.id == repository).values(size=size))
+
+
+async def test_dry_run_tells_the_size_and_what_would_be_left_and_fetches_nothing(world: World) -> None:
+    publisher, maintainer = await published(world)
+    size = publisher.node.repositories.sizes[maintainer.repository]
+    replica = await world.node("replica", space=lambda path: Space(10 * GIB, 100 * GIB), seeding__min_free="1GiB")
+    answer = await replica.node.control.seeding.dry_run(maintainer.repository, [publisher.hint], 10)
+    assert answer == {
+        "repository": str(maintainer.repository),
+        "here": False,
+        "size_bytes": size,
+        "claimed": True,
+        "sources": 1,
+        "free_bytes": 10 * GIB,
+        "free_after_bytes": 10 * GIB - size,
+        "used_bytes": 0,
+        "used_after_bytes": size,
+        "disk_bytes": 50 * GIB,
+        "allowed": True,
+        "refusal": None,
+        "hint": None,
+    }
+    assert list(replica.repositories.iterdir()) == []
+    await replica.seed(maintainer.repository, publisher.hint)
+    here = await replica.node.control.seeding.dry_run(maintainer.repository, [], 10)
+    assert (here["here"], here["claimed"], here["free_after_bytes"]) == (True, False, 10 * GIB)
+
+    strict = await world.node("strict", seeding__repo_max=str(size - 1))
+    answer = await strict.node.control.seeding.dry_run(maintainer.repository, [publisher.hint], 10)
+    assert answer["allowed"] is False
+    assert "seeding.repo_max" in str(answer["refusal"])
+
+
+# --- the disk floor -----------------------------------------------------------------------------------------
+
+
+async def test_node_below_its_disk_floor_fetches_nothing_serves_on_and_recovers(world: World) -> None:
+    free = [10 * GIB]
+
+    def space(path: Path) -> Space:
+        return Space(free[0], 100 * GIB)
+
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica", space=space, seeding__min_free="1GiB")
+    await replica.seed(maintainer.repository, publisher.hint)
+    free[0] = GIB - 1
+    assert replica.node.control.seeding.disk()["low"] is True
+    other = world.maintainer("other")
+    await other.publish(publisher)
+    with pytest.raises(DiskLow, match="are to stay free"):
+        await replica.seed(other.repository, publisher.hint)
+    assert await replica.reasons(publisher.id) == []
+    assert replica.connected_to(publisher.id)
+    asker = await world.node("asker")
+    await asker.seed(maintainer.repository, replica.hint)
+
+    free[0] = GIB + publisher.node.repositories.sizes[other.repository]
+    await replica.seed(other.repository, publisher.hint)
+    assert replica.node.control.seeding.disk()["low"] is False
+
+
+async def test_fetch_that_would_go_below_the_floor_is_broken_off(world: World) -> None:
+    publisher, maintainer = await world.node("publisher"), world.maintainer()
+    maintainer.commit("noise", os.urandom(12_000_000))
+    await maintainer.publish(publisher)
+    looks = []
+
+    def space(path: Path) -> Space:
+        looks.append(path)
+        return Space(GIB if len(looks) == 1 else GIB - 1, 100 * GIB)
+
+    await publisher.node.repositories.database.write(_claim, maintainer.repository, 0)
+    replica = await world.node("replica", space=space, seeding__min_free="1GiB")
+    looks.clear()
+    with pytest.raises(DiskLow):
+        await replica.seed(maintainer.repository, publisher.hint)
+    assert len(looks) == 2
+    assert list(replica.repositories.iterdir()) == []
+
+
+def test_names_of_folders_that_are_going_are_no_names_of_repositories() -> None:
+    assert not REMOVED.endswith(".git")

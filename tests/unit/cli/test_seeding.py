@@ -1,0 +1,81 @@
+"""What the commands about seeding send and print."""
+
+import math
+
+import pytest
+
+from guts.cli.answer import Answer
+from guts.errors import ExitStatus
+from guts.events import WantedBan
+from guts.ids import AuthorId, PeerId
+from tests.support.scripted_control import REPOSITORY, ScriptedControl
+from tests.unit.cli.conftest import Guts
+
+AUTHOR = AuthorId(bytes(range(1, 33)))
+NODE = PeerId(bytes(range(2, 34)))
+
+
+def test_dry_run_shows_a_claim_as_a_claim(guts: Guts, control: ScriptedControl) -> None:
+    ran = guts("seed", "--dry-run", REPOSITORY)
+    assert ran.status == ExitStatus.OK
+    assert ran.out.splitlines() == [
+        f"repository    {REPOSITORY}",
+        "size          3.0 MiB, as 2 of its holders say: nobody has checked that",
+        "free          10.0 MiB now, 7.0 MiB after",
+        "seeded        1.0 MiB now, 4.0 MiB after, of 50.0 GiB that seeding.disk allows",
+        "allowed       yes",
+    ]
+    assert control.calls == [("dry_run", REPOSITORY, (), 600.0)]
+
+
+def test_dry_run_of_what_no_quota_allows_exits_with_the_quota(guts: Guts, control: ScriptedControl) -> None:
+    control.disk_bytes = 1
+    ran = guts("seed", "--dry-run", REPOSITORY)
+    assert ran.status == ExitStatus.QUOTA
+    assert ran.out.splitlines()[-2:] == ["allowed       no: it takes too much", "hint: more disk"]
+    assert Answer.of(guts("seed", "--dry-run", "--json", REPOSITORY).json).json["allowed"] is False
+
+
+def test_seed_of_an_author_follows(guts: Guts, control: ScriptedControl) -> None:
+    assert guts("seed", str(AUTHOR)).out.startswith(f"following {AUTHOR}: repositories of that maintainer are seeded")
+    assert control.calls == [("follow", AUTHOR)]
+    assert guts("follow", str(AUTHOR), "--json").json == {"author": str(AUTHOR), "new": False}
+    assert guts("unfollow", str(AUTHOR)).out.splitlines() == [
+        f"no longer following {AUTHOR}",
+        f"  {REPOSITORY}  no longer seeded",
+    ]
+
+
+def test_seed_of_several_goes_on_where_one_fails(guts: Guts, control: ScriptedControl) -> None:
+    ran = guts("seed", REPOSITORY, str(AUTHOR))
+    assert ran.status == ExitStatus.NOT_FOUND
+    assert ran.out.splitlines()[:2] == [f"{REPOSITORY}  no replica found", "  hint: is the id right?"]
+    assert control.calls[-1] == ("follow", AUTHOR)
+
+
+@pytest.mark.parametrize("who", [REPOSITORY, AUTHOR])
+def test_block_says_what_becomes_of_what_is_here(guts: Guts, control: ScriptedControl, who: object) -> None:
+    assert guts("block", str(who), "--purge").out.splitlines() == [
+        f"blocked {who}",
+        f"  {REPOSITORY}  removed from the disk",
+    ]
+    assert "it is removed from the disk in 1m" in guts("block", str(who)).out
+    assert control.calls == [("block", who, True), ("block", who, False)]
+    assert guts("unblock", str(who)).out == f"{who} was not blocked\n"
+
+
+def test_block_of_a_node_is_a_ban_without_end(guts: Guts, control: ScriptedControl) -> None:
+    assert guts("block", str(NODE)).out == f"blocked {NODE}\n"
+    assert control.calls == [("ban", (WantedBan(NODE, math.inf, "guts block"),), False)]
+    assert guts("unblock", str(NODE)).out == f"{NODE} was not blocked\n"
+
+
+def test_seeding_says_why_each_repository_is_here_and_what_the_quotas_hold(
+    guts: Guts, control: ScriptedControl
+) -> None:
+    lines = guts("seeding").out.splitlines()
+    assert "topic         on; 2 refused, for there was no place" in lines
+    assert "by policy     1 of 9 repositories" in lines
+    assert any(line.startswith("free") and "LOW, nothing is fetched" in line for line in lines)
+    assert lines[-1].endswith("announced by anybody (seeding.repositories = true)")
+    assert Answer.of(guts("seeding", "--json").json).number("taken") == 1

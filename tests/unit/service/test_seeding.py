@@ -1,0 +1,122 @@
+"""What a node meets without asking, and what it does about it."""
+
+from guts.effects import Effect, Fetch, Persist, Reply, SeedingStopped, Send, Withdraw
+from guts.events import Block, CommandId, ConnectionId, Failed, FetchFinished, FetchId, Follow, Seed, Unfollow
+from guts.gossip.envelope import envelope
+from guts.ids import RepositoryId
+from guts.service.seeding import JUDGED_SECONDS, MAX_JUDGED, MAX_WAITING_PER_PEER
+from guts.sync.policy import Blocked, NotWanted
+from guts.sync.reposync import MAX_PROSPECTS_PER_PEER
+from guts.wire.messages import GetRefs, NewRepository, Refs, RefsAnswer, RefsStatus, Subscribe
+from tests.support.peers import HOUR_MS, WALL, at, author, record_of, repository
+from tests.unit.service.bench import RECORD, Bench, R, S, known
+
+ADA = author(1)
+IDENTITY, OTHER_IDENTITY = b"i" * 32, b"j" * 32
+
+
+def following() -> Bench:
+    bench = Bench()
+    bench.command(Follow(ADA))
+    bench.service.sync.policy.max_repositories = 1_000
+    bench.call(1, 1)
+    return bench
+
+
+def questions(effects: list[Effect]) -> list[RepositoryId]:
+    """Return what is asked about."""
+    sent = [effect.message for effect in effects if isinstance(effect, Send)]
+    return [query.repository for message in sent if isinstance(message, GetRefs) for query in message.queries]
+
+
+def announced(wanted: RepositoryId, identity: bytes = IDENTITY, holder: int = 1) -> NewRepository:
+    return NewRepository(wanted, 0, identity, record_of(holder, expires=WALL + 10 * HOUR_MS))
+
+
+def judged(bench: Bench, number: int, wanted: RepositoryId) -> None:
+    """Let the peer offer ``wanted``, and the worker find that nobody who is followed maintains it."""
+    request = 2 * number - 1
+    bench.say(1, Refs(request, (RefsAnswer(wanted, RefsStatus.HELD, (b"document",), (), (RECORD,)),)))
+    bench.handle(FetchFinished(FetchId(number), wanted, ConnectionId(1), Failed(NotWanted())))
+    assert wanted not in bench.service.sync.goals
+
+
+def test_what_a_peer_follows_and_what_it_announces_is_looked_at() -> None:
+    bench = following()
+    assert questions(bench.say(1, Subscribe((R,)))) == [R]
+    assert questions(bench.say(1, envelope(announced(S)))) == [S]
+    assert bench.service.sync.followed() == []
+
+
+def test_nothing_is_looked_at_where_nobody_is_followed() -> None:
+    bench = Bench()
+    bench.call(1, 1)
+    assert questions(bench.say(1, Subscribe((R,)))) == []
+    assert bench.say(1, envelope(announced(S))) == []
+
+
+def test_what_is_nobodys_who_is_followed_is_looked_at_again_after_an_hour_or_when_its_identity_changes() -> None:
+    bench = following()
+    assert questions(bench.say(1, announced(R))) == [R]
+    judged(bench, 1, R)
+    bench.time = JUDGED_SECONDS - 1
+    assert bench.say(1, announced(R)) == []
+    assert questions(bench.say(1, Subscribe((R,)))) == []
+    assert questions(bench.say(1, announced(R, OTHER_IDENTITY))) == [R]
+    judged(bench, 2, R)
+    bench.time += JUDGED_SECONDS
+    assert questions(bench.say(1, announced(R, OTHER_IDENTITY))) == [R]
+
+
+def test_what_was_judged_is_remembered_up_to_a_number() -> None:
+    bench = following()
+    seeding = bench.service._seeding
+    for number in range(MAX_JUDGED + 1):
+        wanted = repository(1_000 + number)
+        bench.service.sync.consider(wanted, bench.service.peers.connections[ConnectionId(1)].peer, IDENTITY, 0.0)
+        assert seeding.refused(wanted, NotWanted(), at(0.0)) == []
+        bench.service.sync.drop(wanted)
+    assert seeding.wants(repository(1_000), IDENTITY, at(0.0))
+    assert not seeding.wants(repository(1_001), IDENTITY, at(0.0))
+
+
+def test_line_of_a_peer_is_as_long_as_it_may_be_and_moves_on() -> None:
+    bench = following()
+    many = tuple(repository(1_000 + number) for number in range(MAX_WAITING_PER_PEER))
+    asked = questions(bench.say(1, Subscribe(many)))
+    assert asked == list(many[:MAX_PROSPECTS_PER_PEER])
+    bench.say(1, Subscribe(tuple(repository(5_000 + number) for number in range(MAX_WAITING_PER_PEER))))
+    seeding = bench.service._seeding
+    [line] = seeding._lines.values()
+    assert len(line) == MAX_WAITING_PER_PEER
+    answers = tuple(RefsAnswer(wanted, RefsStatus.NOT_HELD) for wanted in asked)
+    assert questions(bench.say(1, Refs(1, answers[:1], b"c"))) != []
+    assert many[MAX_PROSPECTS_PER_PEER] in bench.service.sync.goals
+    bench.end(1)
+    assert not seeding._lines
+    assert bench.service.sync.goals == {}
+
+
+def test_unfollow_lets_go_what_is_here_because_of_that_alone() -> None:
+    bench = Bench({R: known(1), S: known(1)})
+    assert bench.command(Unfollow(ADA, (R,))) == [Withdraw(R), Persist(SeedingStopped(R)), Reply(CommandId(1), {})]
+    assert bench.service.sync.followed() == [S]
+
+
+def test_blocked_repository_is_let_go_and_not_sought() -> None:
+    bench = Bench({R: known(1)})
+    assert bench.command(Block(R, (R,))) == [Withdraw(R), Persist(SeedingStopped(R)), Reply(CommandId(1), {})]
+    [reply] = bench.command(Seed(R, (), 10.0))
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.result, Blocked)
+
+
+def test_held_repository_that_a_blocked_author_comes_to_maintain_is_let_go() -> None:
+    bench = Bench({R: known(1)})
+    bench.call(1, 1)
+    bench.say(1, Subscribe((R,)))
+    effects = bench.say(1, Refs(1, (RefsAnswer(R, RefsStatus.HELD, (b"document",), (), ()),)))
+    assert any(isinstance(effect, Fetch) for effect in effects)
+    effects = bench.handle(FetchFinished(FetchId(1), R, ConnectionId(1), Failed(Blocked(ADA, R))))
+    assert [effect for effect in effects if not isinstance(effect, Send)] == [Withdraw(R), Persist(SeedingStopped(R))]
+    assert bench.service.sync.goals == {}
