@@ -98,27 +98,29 @@ class Limit:
 
 LIMITS: Final[Mapping[str, Limit]] = {
     "control_rate": Limit(2.0, "messages/s", "Hello, Ping, Pong and what is unknown, per peer"),
-    "control_burst": Limit(60, "messages", "the same at once"),
+    "control_burst": Limit(60, "messages", "so many control messages at once, per peer"),
     "gossip_rate": Limit(10.0, "messages/s", "news and Subscribe, per peer"),
-    "gossip_burst": Limit(1024, "messages", "the same at once"),
-    "refs_rate": Limit(5.0, "messages/s", "GetRefs and GetReceipt, per peer"),
-    "refs_burst": Limit(100, "messages", "the same at once"),
+    "gossip_burst": Limit(1024, "messages", "so much news at once, per peer"),
+    "refs_rate": Limit(5.0, "messages/s", "GetRefs, GetReceipt and GetPeers, per peer"),
+    "refs_burst": Limit(100, "messages", "so many questions at once, per peer"),
     "objects_rate": Limit(10.0, "messages/s", "GetObjects and GitService, per peer"),
-    "objects_burst": Limit(100, "messages", "the same at once"),
+    "objects_burst": Limit(100, "messages", "so many requests for packs and of git at once, per peer"),
     "answers_rate": Limit(100.0, "messages/s", "answers to this node, asked for or not, per peer"),
-    "answers_burst": Limit(1000, "messages", "the same at once"),
+    "answers_burst": Limit(1000, "messages", "so many answers at once, per peer"),
     "bytes_rate": Limit(8 * MIB, "bytes/s", "messages, and what requests bring on their streams, per peer", MAX_BYTES),
-    "bytes_burst": Limit(32 * MIB, "bytes", "the same at once", MAX_BYTES),
-    "total_bytes_rate": Limit(32 * MIB, "bytes/s", "the same of all peers together", MAX_BYTES),
-    "total_bytes_burst": Limit(64 * MIB, "bytes", "the same at once", MAX_BYTES),
+    "bytes_burst": Limit(32 * MIB, "bytes", "so many bytes at once, per peer", MAX_BYTES),
+    "total_bytes_rate": Limit(32 * MIB, "bytes/s", "messages and requests of all peers together", MAX_BYTES),
+    "total_bytes_burst": Limit(64 * MIB, "bytes", "so many bytes at once, of all peers together", MAX_BYTES),
     "checks_rate": Limit(1000.0, "checks/s", "signatures that peers make this node check, 87 µs each"),
-    "checks_burst": Limit(4000, "checks", "the same at once: the long history of one repository"),
+    "checks_burst": Limit(4000, "checks", "so many signatures at once: the long history of one repository"),
     "requests_per_peer": Limit(16, "requests", "requests of one peer being answered", MAX_PLACES),
     "serves": Limit(4, "packs", "packs being made for replicas, each by a git child that fills a core", MAX_PLACES),
-    "serves_per_peer": Limit(2, "packs", "the same for one peer", MAX_PLACES),
+    "serves_per_peer": Limit(2, "packs", "packs being made for one replica", MAX_PLACES),
     "git": Limit(8, "requests", "requests of git being answered, each by a git child", MAX_PLACES),
-    "git_per_peer": Limit(2, "requests", "the same for one peer", MAX_PLACES),
-    "git_per_network": Limit(4, "requests", "the same for one /24 or /48 of the internet", MAX_PLACES),
+    "git_per_peer": Limit(2, "requests", "requests of git of one peer being answered", MAX_PLACES),
+    "git_per_network": Limit(
+        4, "requests", "requests of git of one /24 or /48 of the internet being answered", MAX_PLACES
+    ),
 }
 """Every limit, in the order in which they are shown. A burst is what may be used at once; it comes back at the rate.
 

@@ -5,6 +5,7 @@ A signed record is ``[body, [[key, signature]…]]`` (docs/protocol.md §1). ``S
 construction: a ``PeerRecord`` made by ``verify`` has been checked in full, and carries the bytes it came from.
 """
 
+import functools
 import hashlib
 import ipaddress
 import itertools
@@ -35,6 +36,10 @@ MAX_CAPABILITY_BYTES: Final = 32
 RECORD_LIFE_MS: Final = 24 * 3600 * 1000
 MAX_RECORD_LIFE_MS: Final = 48 * 3600 * 1000
 """Nobody may store a record for longer than this, whatever it says of itself."""
+
+PEER_RECORDS_KEPT: Final = 1024
+"""Decoded PeerRecords that are kept: the same one comes in a hello, from other peers, from the DHT, from the database.
+About 2 MB."""
 
 MAX_SEQ: Final = 2**63 - 1
 """Sequence numbers and times fit a signed 64-bit integer, which is what databases store."""
@@ -190,7 +195,7 @@ class PeerRecord:
         return cls(key.peer_id, addresses, capabilities, seq, expires, signed.encode())
 
     @classmethod
-    def verify(cls, data: bytes, now_ms: int) -> Self:
+    def verify(cls, data: bytes, now_ms: int) -> "PeerRecord":
         """Return the record in ``data``, fully checked.
 
         Raises:
@@ -202,31 +207,36 @@ class PeerRecord:
         return record
 
     @classmethod
-    def decode(cls, data: bytes) -> Self:
+    def decode(cls, data: bytes) -> "PeerRecord":
         """Return the record in ``data``, checked but for its time: for one that its own node has just sent.
 
         Raises:
             InvalidRecord, NotCanonical: malformed, or not signed by the node it speaks of.
         """
-        signed, body = _open(data)
-        match body:
-            case [bytes(peer), addresses, list(capabilities), seq, expires]:
-                pass
-            case _:
-                raise InvalidRecord("not a peer record")
-        _check_signer(signed, peer, cls.KIND)
-        if len(capabilities) > MAX_CAPABILITIES or not all(
-            isinstance(c, str) and len(c.encode()) <= MAX_CAPABILITY_BYTES for c in capabilities
-        ):
-            raise InvalidRecord("not a list of capabilities")
-        return cls(
-            PeerId(peer),
-            _unpack_addresses(addresses),
-            tuple(str(c) for c in capabilities),
-            _number(seq),
-            _number(expires),
-            data,
-        )
+        return _peer_record(data)
+
+
+@functools.lru_cache(maxsize=PEER_RECORDS_KEPT)
+def _peer_record(data: bytes) -> PeerRecord:
+    signed, body = _open(data)
+    match body:
+        case [bytes(peer), addresses, list(capabilities), seq, expires]:
+            pass
+        case _:
+            raise InvalidRecord("not a peer record")
+    _check_signer(signed, peer, PeerRecord.KIND)
+    if len(capabilities) > MAX_CAPABILITIES or not all(
+        isinstance(c, str) and len(c.encode()) <= MAX_CAPABILITY_BYTES for c in capabilities
+    ):
+        raise InvalidRecord("not a list of capabilities")
+    return PeerRecord(
+        PeerId(peer),
+        _unpack_addresses(addresses),
+        tuple(str(c) for c in capabilities),
+        _number(seq),
+        _number(expires),
+        data,
+    )
 
 
 @final

@@ -14,7 +14,7 @@ from typing import Final
 import guts
 from guts.addresses import Address, BootstrapAddress, parse_subject
 from guts.clock import Now
-from guts.config import Config
+from guts.config import Config, Role
 from guts.discovery.contact import DhtContact
 from guts.discovery.endpoint import PortBusy, route_source
 from guts.discovery.server import Discovery
@@ -23,7 +23,7 @@ from guts.errors import Unavailable
 from guts.events import AddressesChanged, Known
 from guts.git.command import Git
 from guts.git.limits import DEFAULT_LIMITS
-from guts.gossip.protocol import GossipProtocol
+from guts.gossip.protocol import WANTS_REPOSITORIES, GossipProtocol
 from guts.identity import SigningKey
 from guts.ids import PeerId, RepositoryId
 from guts.limits import Limits
@@ -201,7 +201,8 @@ async def _start(
     stack.push_async_callback(discovery.close)
 
     presence = Presence(discovery, key, advertised, clock)
-    capabilities = () if client else ("bootstrap",) if network.role == "bootstrap" else ("seed", CAPABILITY)
+    policy = await load_policy(database, config, client=client)
+    capabilities = _capabilities(client=client, role=network.role, curious=policy.takes_more)
     peers = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
@@ -212,7 +213,6 @@ async def _start(
         rng,
         (*own_ips, *(address.ip for address in network.advertise)),
     )
-    policy = await load_policy(database, config, client=client)
     limits = config.seeding
     disk = Disk(repositories, Quotas(limits.repo_max, limits.disk, limits.min_free), _monotonic(clock), space)
     removals = Removals(repositories, clock, limits.grace)
@@ -367,6 +367,15 @@ async def _join(presence: Presence, bootstrap: tuple[BootstrapAddress, ...], con
         if joined:
             return
         await asyncio.sleep(JOIN_RETRY)
+
+
+def _capabilities(*, client: bool, role: Role, curious: bool) -> tuple[str, ...]:
+    """Return what the node offers, and whether it wants to hear of repositories that it does not know."""
+    if client:
+        return ()
+    if role == "bootstrap":
+        return ("bootstrap",)
+    return ("seed", CAPABILITY, *((WANTS_REPOSITORIES,) if curious else ()))
 
 
 def _monotonic(clock: Callable[[], Now]) -> Callable[[], float]:

@@ -14,10 +14,10 @@ peer cannot do (``score``); every timer runs on the monotonic clock, so a jump o
 nobody.
 
 Faults fade and bans end (``score``); what the operator bans is apart from that (``bans``); where most peers seem
-faulty this node bans nobody (``mass_fault``); who comes anew from where somebody was banned is served more slowly
-(``penalties``, ``rates``); who served well is asked first (``usefulness``).
+faulty this node bans nobody (``mass_fault``). How much a peer may ask, and how fast, is apart from that (``rates``):
+what is above it waits, and is no fault. Who comes anew from where somebody was banned is served more slowly
+(``penalties``); who served well is asked first (``usefulness``).
 
-A peer's own words (its PeerRecord, its capabilities) are believed only as far as they
-concern itself. Which of two addresses that answer with one key is the better one is not known: the last one that
-worked is taken.
+Not promised: a peer's own words (its PeerRecord, its capabilities) are believed only as far as they concern itself.
+Which of two addresses that answer with one key is the better one is not known: the last one that worked is taken.
 """

@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from guts.addresses import Address, BootstrapAddress
@@ -29,6 +29,10 @@ from guts.wire.secure import Direction
 
 FULL_RETRY_AFTER: Final = 60
 """Seconds that a peer is asked to wait when every connection is taken."""
+
+GUARD_INTERVAL: Final = 1.0
+"""Seconds between two looks at whether this node itself is the broken one: each goes through every connection, and a
+node with many of them wakes fifty times a second."""
 
 RETURNS_PER_SECOND: Final = 3
 """Peers that are to come back to this node after its restart, in each second."""
@@ -84,6 +88,7 @@ class PeerManager:
             feelers=bool(me.capabilities),
         )
         self._stopping = False
+        self._guard_at = -math.inf
 
     # --- questions ------------------------------------------------------------------------------------------
 
@@ -101,6 +106,11 @@ class PeerManager:
     def wants_more(self) -> bool:
         """Tell whether there are fewer connections than this node wants to have dialled."""
         return not self._stopping and self.upkeep.missing() > 0
+
+    def offer(self, capability: str) -> None:
+        """Name ``capability`` too in every hello from now on."""
+        if capability not in self.me.capabilities:
+            self.me = replace(self.me, capabilities=(*self.me.capabilities, capability))
 
     def ready(self) -> Iterator[PeerConnection]:
         """Yield the ready connections, in the order in which they were opened."""
@@ -376,7 +386,10 @@ class PeerManager:
 
     def tick(self, now: Now) -> list[Effect]:
         """Send the Pings that are due, let go of the dead and the mute, dial where connections are missing."""
-        effects: list[Effect] = [*self.scores.look(self._evidence(self.connections.values(), now), now)]
+        effects: list[Effect] = []
+        if now.mono >= self._guard_at:
+            self._guard_at = now.mono + GUARD_INTERVAL
+            effects += self.scores.look(self._evidence(self.connections.values(), now), now)
         effects += self._keepalive.tick(now.mono)
         return effects if self._stopping else [*effects, *self.upkeep.tick(now.mono)]
 

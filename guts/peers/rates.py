@@ -177,14 +177,14 @@ class Rates:
 
     def used(self, now: float) -> dict[str, float]:
         """Return what is used of each burst, by the peer that uses most of it."""
-        used = {
+        used = dict.fromkeys([f"{name}_burst" for name in (*MessageClass, "bytes")], 0.0) | {
             "total_bytes_burst": self._owed(self._total_bytes, "total_bytes", now),
             "checks_burst": self._owed(self._checks, "checks", now),
         }
         for debts in self._peers.values():
             for name, bucket in (*debts.classes.items(), ("bytes", debts.bytes)):
                 key = f"{name}_burst"
-                used[key] = max(used.get(key, 0.0), self._owed(bucket, name, now))
+                used[key] = max(used[key], self._owed(bucket, name, now))
         return used
 
     def _take(self, bucket: TokenBucket, name: str, amount: float, now: float) -> float:

@@ -9,7 +9,7 @@ from guts.clock import Now
 from guts.effects import Effect, Persist, Reply, SeedingStopped, Withdraw
 from guts.errors import GutsError
 from guts.events import Block, CommandId, Follow, Unblock, Unfollow
-from guts.gossip.protocol import GossipProtocol
+from guts.gossip.protocol import WANTS_REPOSITORIES, GossipProtocol
 from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.records import PeerRecord
@@ -152,6 +152,7 @@ class Seeding:
         match command:
             case Follow(author=author):
                 self._policy.follow(author)
+                self._peers.offer(WANTS_REPOSITORIES)
                 self._judged.clear()
                 for connection in self._peers.ready():
                     state = self._peers.state(connection.peer)

@@ -10,7 +10,6 @@ the node, for the given time after it has become quiet.
 import sys
 import time
 
-from guts.config import Config
 from tests.benchmarks import crowd, network
 from tests.benchmarks.figure import Figure, show
 
@@ -23,16 +22,12 @@ DOOR = 1
 
 def measure(peers: int = PEERS, seconds: float = SECONDS) -> list[Figure]:
     """Run everything; return the figures."""
-    with network.cluster(2) as cluster:
-        door = cluster.member(DOOR)
-        path = door.home / "config.toml"
-        path.write_text(path.read_text().replace("[network]\n", f"[network]\nmax_connections = {peers + 100}\n", 1))
-        config = Config.load({}, door.environ({}))
+    with network.crowded(peers) as (cluster, address, name):
         cluster.start(DOOR)
         pid = network.pid_of(cluster.member(DOOR))
         network.wait_quiet(pid)
         idle = network.memory(pid, "VmRSS")
-        with crowd.gathered(f"127.0.0.1:{door.port}", config.network.network_name, peers):
+        with crowd.gathered(address.partition("@")[2], name, peers):
             time.sleep(2.0)
             memory = network.memory(pid, "VmRSS") - idle
             used, begun = network.processor_seconds(pid), time.monotonic()

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,7 +15,7 @@ from pathlib import Path
 from guts.cli.answer import Answer
 from guts.cli.client import ControlClient
 from guts.cli.local_cluster import LocalCluster, Member
-from guts.config import Paths
+from guts.config import Config, Paths
 
 COMMAND_TIMEOUT = 1800.0
 QUIET_SECONDS = 0.5
@@ -30,6 +32,27 @@ def cluster(count: int) -> Iterator[LocalCluster]:
             yield made
         finally:
             made.stop()
+
+
+@contextlib.contextmanager
+def crowded(peers: int) -> Iterator[tuple[LocalCluster, str, str]]:
+    """One node (1), not started, with room for ``peers``; its address, and the name of its network."""
+    with cluster(2) as made:
+        door, port = made.member(1), low_port()
+        path = door.home / "config.toml"
+        text = path.read_text().replace("[network]\n", f"[network]\nmax_connections = {peers + 100}\n", 1)
+        path.write_text(text.replace(f':{door.port}"', f':{port}"'))
+        name = Config.load({}, door.environ({})).network.network_name
+        yield made, f"{door.node_id}@127.0.0.1:{port}", name
+
+
+def low_port() -> int:
+    """Return a free port that no dial takes as its own end's, as one of those that the system gives may be."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def guts(member: Member, *arguments: str) -> Answer:

@@ -14,7 +14,6 @@ import contextlib
 import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +21,6 @@ from collections.abc import Iterator
 
 from guts.addresses import BootstrapAddress
 from guts.clock import Now
-from guts.config import Config
 from guts.effects import Dial, Disconnect, Effect, Send
 from guts.errors import GutsError, PeerFault, Unavailable
 from guts.events import Connected, ConnectionId, DialFailed, Disconnected, Event, MessageReceived, Woke
@@ -195,28 +193,14 @@ def grazing(door: str, network_name: str, count: int) -> Iterator[Herd]:
             process.stdin.close()
 
 
-def _port() -> int:
-    """Return a free port that no dial takes as its own, as one of those that the system gives may be."""
-    for port in random.sample(range(20_000, 30_000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
-
-
 def measure(peers: int = PEERS) -> list[Figure]:
     """Run everything; return the figures."""
     figures: list[Figure] = []
-    with network.cluster(2) as cluster:
-        door, port = cluster.member(DOOR), _port()
-        path = door.home / "config.toml"
-        text = path.read_text().replace("[network]\n", f"[network]\nmax_connections = {peers + 100}\n", 1)
-        path.write_text(text.replace(f':{door.port}"', f':{port}"'))
-        config = Config.load({}, door.environ({}))
+    with network.crowded(peers) as (cluster, address, name):
         cluster.start(DOOR)
-        with grazing(f"{door.node_id}@127.0.0.1:{port}", config.network.network_name, peers) as herd:
+        with grazing(address, name, peers) as herd:
             herd.gather(time.monotonic())
-            for ends, name in ((signal.SIGKILL, "a kill"), (signal.SIGTERM, "a stop")):
+            for ends, what in ((signal.SIGKILL, "a kill"), (signal.SIGTERM, "a stop")):
                 if ends is signal.SIGKILL:
                     cluster.kill(DOOR)
                 else:
@@ -226,9 +210,9 @@ def measure(peers: int = PEERS) -> list[Figure]:
                 since = time.monotonic()
                 cluster.start(DOOR)
                 late, most, dials = herd.gather(since)
-                print(f"after {name}: {dials} dials for {peers} peers")
+                print(f"after {what}: {dials} dials for {peers} peers")
                 figures += [
-                    Figure(f"{peers} peers back after {name}, 99 %", "s", [late], 120, "at most", 1),
+                    Figure(f"{peers} peers back after {what}, 99 %", "s", [late], 120, "at most", 1),
                     Figure("the same, most dials in a second", "", [most], 50, "at most", 0),
                 ]
     return figures

@@ -1,9 +1,15 @@
 """``guts limits set`` on a running node: at once, over restarts, and taken back."""
 
+import asyncio
+from collections import Counter
+
 import pytest
 
+from guts.clock import Now
+from guts.effects import Effect
+from guts.events import ConnectionId, Event, MessageReceived
 from guts.limits import DEFAULTS, BadLimit
-from guts.wire.messages import GetRefs, Refs
+from guts.wire.messages import Error, ErrorCode, GetRefs, Refs
 from tests.support.bad_peer import intruder
 from tests.support.nodes import RunningNode, World, config_of
 
@@ -60,3 +66,32 @@ async def test_peer_that_waits_by_the_old_limit_is_let_go_by_the_new_one(world: 
             await peer.expect(Refs)
         assert (await node.node.control.limits())[4]["bit"] == 1
     assert await node.reasons(peer.id) == []
+
+
+async def test_connection_has_one_message_in_the_queue_however_many_it_sends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await world.node("node")
+    driver = node.node.control._driver
+    handle, most, seen = driver.service.handle, Counter[ConnectionId](), 0
+
+    def watching(event: Event, now: Now) -> list[Effect]:
+        nonlocal seen
+        waiting = [each for each, _ in driver._queue._queue if isinstance(each, MessageReceived)]  # type: ignore[attr-defined]
+        for connection, count in Counter(each.connection for each in waiting).items():
+            most[connection] = max(most[connection], count)
+        seen += isinstance(event, MessageReceived)
+        return handle(event, now)
+
+    monkeypatch.setattr(driver.service, "handle", watching)
+    async with intruder(node) as one, intruder(node) as other:
+        for number in range(500):
+            for peer in (one, other):
+                peer.send(Error(number, ErrorCode.BUSY))
+            if number % 50 == 0:
+                await asyncio.sleep(0)
+        for peer in (one, other):
+            peer.send(GetRefs(1, ()))
+            await peer.expect(Refs)
+    assert seen >= 1002
+    assert set(most.values()) == {1}

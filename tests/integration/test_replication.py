@@ -223,3 +223,30 @@ async def test_clone_of_what_nobody_holds_leaves_nothing(world: World) -> None:
 
 def _hidden(root: Path) -> list[str]:
     return [path.name for path in root.iterdir() if path.name.startswith(".")]
+
+
+async def test_link_that_brings_what_came_already_carries_no_more_records(world: World) -> None:
+    publisher, maintainer = await published(world)
+    one = await world.node("one", seeding__sync_interval="1h")
+    other = await world.node("other", seeding__sync_interval="1h")
+    for replica in (one, other):
+        await replica.seed(maintainer.repository, publisher.hint)
+    await one.node.control.connect(other.hint, 10)
+    tree = maintainer.repository, maintainer.key.author_id
+
+    def pruned(node: RunningNode, peer: RunningNode) -> bool:
+        service = node.node.control._service
+        connection = service.peers.connection_to(peer.id)
+        return connection is not None and service.gossip.trees.is_lazy(tree, connection.id)
+
+    async def both_have_the_newest() -> bool:
+        return all([await replica.has(maintainer.repository, maintainer.refs()) for replica in (one, other)])
+
+    for number in range(3):
+        maintainer.commit(f"file {number}")
+        await maintainer.publish(publisher)
+        await eventually(both_have_the_newest, 5)
+    # Both hear from the publisher first, and each would tell the other.
+    await eventually(lambda: pruned(one, other) and pruned(other, one))
+    assert not pruned(one, publisher)
+    assert not pruned(other, publisher)

@@ -2,9 +2,10 @@
 
 import asyncio
 
-from guts.net.tcp import TcpConnection
+from guts.net.tcp import MAX_PENDING_CONTROL, TcpConnection
 from guts.wire.messages import Error, ErrorCode, Goodbye, GoodbyeCode, Message, Ping
 from tests.integration.test_tcp import End, Received, connected, dial_as, listening
+from tests.support.nodes import eventually
 
 LONG = 3600.0
 
@@ -144,3 +145,34 @@ async def test_charge_is_that_of_the_message_and_of_the_peers_own_streams() -> N
     size = charges[1]
     assert 4 <= size <= 10
     assert charges[0] == size + 1000
+
+
+async def test_socket_is_not_read_while_more_pings_wait_than_may() -> None:
+    release = asyncio.Event()
+    served: list[TcpConnection] = []
+
+    async def serve(connection: TcpConnection) -> None:
+        served.append(connection)
+
+        async def handle(message: Received) -> None:
+            await release.wait()
+
+        await connection.run(handle)
+
+    async with listening(serve) as listener, asyncio.TaskGroup() as tasks:
+        alice = End(await dial_as(listener))
+        tasks.create_task(alice.run())
+        # One is being handled, and so many may wait.
+        for number in range(MAX_PENDING_CONTROL + 1):
+            alice.connection.send(Ping(number))
+            await asyncio.sleep(0)
+        await eventually(lambda: bool(served) and len(served[0]._pending) == MAX_PENDING_CONTROL)
+        alice.connection.send(Ping(0))
+        await eventually(lambda: len(served[0]._pending) == MAX_PENDING_CONTROL + 1)
+        for number in range(50):
+            alice.connection.send(Ping(number))
+            await asyncio.sleep(0)
+        assert len(served[0]._pending) == MAX_PENDING_CONTROL + 1
+        release.set()
+        await eventually(lambda: len(served[0]._pending) == 0)
+        await alice.connection.close()

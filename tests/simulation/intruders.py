@@ -57,7 +57,7 @@ class Intruder:
 
     def hello(self, now: Now, **other: bytes) -> Hello:
         """Return an honest Hello, or one with another's record."""
-        record = PeerRecord.sign(self.host.key, (self.host.address,), ("seed",), 1, now.wall + LIFE_MS).encoded
+        record = PeerRecord.sign(self.host.key, (), ("seed",), 1, now.wall + LIFE_MS).encoded
         return Hello(1, 1, "bad/1", ("seed",), other.get("record", record), now.wall, b"8 bytes!")
 
     def handle(self, event: Event, now: Now) -> list[Act]:

@@ -91,7 +91,7 @@ def test_c1_thousand_identities_take_no_place_that_the_victim_chose_and_keep_no_
     chosen = {connection.peer for connection in dialled(victim, honest)}
     assert len(chosen) >= TARGET_OUTBOUND
     invade(world, where, victim.target, claims=2000)
-    world.run(150.0)
+    world.run(60.0)
     manager = victim.service.peers
     opened = [connection for connection in manager.connections.values() if not connection.closing]
     assert len(opened) <= 50
@@ -236,7 +236,7 @@ def test_those_who_stay_are_one_network_when_a_fifth_leaves_and_others_come_and_
     world.run(180.0)
     assert component(world, stay) == {host.number for host in stay}
     alive = mortal[20:]
-    for minute in range(15):
+    for minute in range(8):
         for host in rng.sample(alive, 10):
             world.stop(host, dark=rng.random() < 0.5)
             alive.remove(host)

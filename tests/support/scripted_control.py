@@ -82,6 +82,8 @@ class ScriptedControl:
         self.answer: list[bytes | GutsError] = []
         """What git is answered, in pieces, and perhaps the error in which it ends."""
         self.answered = threading.Event()
+        self.suspended: Json | None = None
+        """Why bans are suspended."""
         self.banned: list[Json] = []
         """What ``guts peer bans`` shows."""
         self.held: set[RepositoryId] = set()
@@ -102,6 +104,7 @@ class ScriptedControl:
             "version": "0.1.0",
             "pid": os.getpid(),
             "data": "/data",
+            "bans_suspended": self.suspended,
         }
 
     async def stop(self) -> None:

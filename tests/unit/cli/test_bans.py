@@ -186,3 +186,13 @@ def test_what_is_written_is_what_is_read() -> None:
         ListedBan(NODE, NOW_MS, 60.5, "x"),
         ListedBan("192.0.2.0/24", None, None, ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("sign", "says"), [("faults", "5 of 8 peers that it dialled seem faulty"), ("clock", "its clock is not theirs")]
+)
+def test_status_says_why_bans_are_suspended(guts: Guts, control: ScriptedControl, sign: str, says: str) -> None:
+    assert "bans" not in guts("node", "status").out
+    control.suspended = {"sign": sign, "faulty": 5, "of": 8, "since_s": 61.0}
+    out = guts("node", "status").out
+    assert f"bans          suspended since 1m 1s: {says}" in out

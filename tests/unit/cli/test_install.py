@@ -294,6 +294,9 @@ def test_bash_completes_commands_options_and_live_ids(
     assert in_bash(user, "guts maintainers ls re") == [repository]
     assert in_bash(user, "guts seed repo1zzzz") == []
     assert in_bash(user, "guts peer connect node1") == [f"{NODE}@127.0.0.1:9001"]
+    assert set(in_bash(user, "guts peer show node1")) == set(in_bash(user, "guts peer ban node1")) == {NODE}
+    control.banned = [{"subject": "192.0.2.0/24", "kind": "banned by the operator", "reason": "spam"}]
+    assert in_bash(user, "guts peer unban 19") == ["192.0.2.0/24"]
 
 
 def test_bash_loads_the_installed_completion_by_itself(guts: Guts, user: Path) -> None:

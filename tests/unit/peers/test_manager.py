@@ -335,6 +335,19 @@ def test_fatal_fault_closes_every_connection_of_the_peer() -> None:
     assert run(peers, [Disconnect(ConnectionId(99), None)]) == []
 
 
+def test_node_whose_disk_is_broken_bans_nobody() -> None:
+    """What most of the peers that it dialled send looks damaged: more likely it is this node."""
+    peers = manager()
+    for number in range(6, 12):
+        reach(peers, number, number)
+    faulty = [IDS[number] for number in range(6, 10)]
+    for peer in faulty:
+        effects = run(peers, peers.fault(peer, Fatal("x"), at(1)))
+        assert [effect for effect in effects if isinstance(effect, Disconnect)]
+    assert peers.scores.guard.up(1)
+    assert not [peer for peer in faulty if peers.scores.banned(peer, 1) or peers.scores.value(peer, 1)]
+
+
 def test_small_fault_is_counted_and_nothing_else() -> None:
     peers = manager()
     accept(peers, 1, 2)

@@ -214,6 +214,18 @@ def test_nobody_else_admits() -> None:
     assert set(makers) == {"service/admission.py"}
 
 
+def test_only_records_that_were_verified_are_records() -> None:
+    """``PeerRecord`` and its like are made by signing or by checking a signature, which is in their module."""
+    kinds = {"PeerRecord", "ProviderRecord", "CommitReceipt"}
+    makers = {
+        path.relative_to(SERVICE.parent).as_posix()
+        for path in SERVICE.parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds
+    }
+    assert makers == {"records.py"}
+
+
 def test_another_message_does_not_pass_under_the_admission_of_one() -> None:
     bench = greeted()
     connection = bench.service.peers.connections[C1]

@@ -14,6 +14,7 @@ from guts.wire import frames
 from guts.wire.codec import BadMessage, UnknownMessage, encode
 from guts.wire.connection import (
     MAX_GROWTH,
+    MAX_MESSAGE_WINDOW,
     MAX_QUEUED_BYTES,
     MAX_QUEUED_CONTROL,
     MAX_QUEUED_MESSAGES,
@@ -297,6 +298,16 @@ def test_connection_moves_megabytes_through_windows_that_grow() -> None:
     state = b.connection._streams.of(stream)
     assert state is not None
     assert state.window.size == 16 * MIB
+
+
+def test_window_of_messages_grows_to_4_mib_and_not_further() -> None:
+    a, b = pair()
+    sizes = set()
+    for number in range(600):
+        a.connection.send_message(Refs(1 + number, (RefsAnswer(REPOSITORY, RefsStatus.HELD, (b"d" * 50_000,)),)))
+        pump(a, b)
+        sizes.add(b.connection._window.size)
+    assert sizes == {1 * MIB, 2 * MIB, MAX_MESSAGE_WINDOW}
 
 
 def test_windows_of_a_connection_grow_by_32_mib_in_all() -> None:
