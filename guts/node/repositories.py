@@ -77,6 +77,9 @@ class Repositories:
         """Return where ``repository`` is, or would be; the name comes from the id alone."""
         return self.root / f"{repository}{SUFFIX}"
 
+    def _aside(self, repository: RepositoryId) -> Path:
+        return self.root / f"{REMOVED}{repository}"
+
     def at(self, path: Path) -> BareRepository:
         """Return the repository in the folder ``path``, which may be damaged."""
         return BareRepository(path, self.git)
@@ -125,7 +128,10 @@ class Repositories:
             finally:
                 # Without a wait: the node may be stopping, and cancel this at any.
                 if not kept and repository not in self._committing:
-                    delete_folder(self.path(repository))
+                    # Set aside first: a thread that was left behind may still write by the names in it.
+                    aside = self._aside(repository)
+                    _set_aside(self.path(repository), aside)
+                    delete_folder(aside)
 
     def mark_lost(self, repository: RepositoryId) -> None:
         """Note that what was accepted of ``repository`` is no longer all on the disk; a new commit ends that."""
@@ -265,7 +271,7 @@ class Repositories:
             for scope in list(self._scopes.get(repository, ())):
                 if scope.when() is None:
                     scope.reschedule(0.0)
-        aside = self.root / f"{REMOVED}{repository}"
+        aside = self._aside(repository)
         async with self.locks(repository).exclusive():
             if not await self.database.read(seeding_table.is_to_be_removed, repository):
                 return False

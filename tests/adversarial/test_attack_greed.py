@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import statistics
 import time
 from typing import Final
 
@@ -17,15 +18,15 @@ from guts.wire.messages import GetObjects, Hello, HelloAck, Message
 from tests.adversarial.test_bad_asker import ask, server, still_serves
 from tests.integration.test_tcp import dial_as, listening
 from tests.support.bad_peer import CAPABILITIES, DAY_MS, RawPeer, intruder, now_ms
-from tests.support.nodes import Maintainer, RunningNode, World
+from tests.support.nodes import Maintainer, RunningNode, World, eventually
 
 GREEDY: Final = min(int(os.environ.get("GUTS_GREEDY", "3000")), 12_000)
 """What fits in the first window of messages; whoever sends more than that has broken a rule and is gone at once."""
 
-ROUNDS: Final = 8
-"""At the most: on a machine that others use too, the best of several is what the node makes of it."""
+ROUNDS: Final = 12
+"""At the most: on a machine that others use too, what counts is the median ratio of two runs after one another."""
 
-PACKS: Final = 12
+PACKS: Final = 4
 ALL: Final = b"\xff" * 8
 
 
@@ -45,6 +46,11 @@ async def seconds_for_packs(node: RunningNode, maintainer: Maintainer) -> float:
         return time.monotonic() - started
 
 
+def waiting(node: RunningNode) -> int:
+    """Return how many messages wait at the node, of the peer of whom most do."""
+    return max((len(connection._pending) for connection in node.node.control._driver._connections.values()), default=0)
+
+
 async def introduce(raw: RawPeer) -> None:
     """Say hello, and hear no more than the answer."""
     record = PeerRecord.sign(raw.key, (), ("seed",), now_ms(), now_ms() + DAY_MS).encoded
@@ -58,23 +64,26 @@ def flood(maintainer: Maintainer) -> list[Message]:
 
 async def test_b2_who_asks_without_end_and_reads_nothing_neither_slows_others_nor_fills_memory(world: World) -> None:
     node, maintainer = await server(world)
+    # A pack that takes longer than its place does to be free again: the last free place is for who has none.
+    maintainer.commit("large", os.urandom(8 << 20))
+    await maintainer.publish(node)
     await seconds_for_packs(node, maintainer)
-    alone: list[float] = []
-    beside: list[float] = []
+    ratios: list[float] = []
     grown = 0
-    for _ in range(ROUNDS):
-        alone.append(await seconds_for_packs(node, maintainer))
+    while len(ratios) < ROUNDS and (len(ratios) < 3 or statistics.median(ratios) < 0.8):
+        alone = await seconds_for_packs(node, maintainer)
         before = resident()
         async with RawPeer.meet(node) as greedy:
             await introduce(greedy)
             for message in flood(maintainer):
                 greedy.send_message(codec.encode(message))
-            beside.append(await seconds_for_packs(node, maintainer))
+            # All of it is at the node, which takes ten a second: this is how it stays.
+            await eventually(lambda: waiting(node) > GREEDY * 9 // 10)
+            beside = await seconds_for_packs(node, maintainer)
             grown = max(grown, resident() - before)
-        if min(alone) / min(beside) >= 0.8:
-            break
-    print(f"{PACKS} packs alone {alone}, beside the greedy one {beside}, memory +{grown / 2**20:.1f} MiB")
-    assert min(alone) / min(beside) >= 0.8
+        ratios.append(alone / beside)
+    print(f"{PACKS} packs, speed beside the greedy one / alone: {ratios}; memory +{grown / 2**20:.1f} MiB")
+    assert statistics.median(ratios) >= 0.8
     assert grown < 16 << 20
     await still_serves(world, node, maintainer)
 

@@ -101,3 +101,12 @@ def test_what_is_closing_or_gone_has_no_time() -> None:
     connections[ConnectionId(2)].closing = True
     assert keepalive.deadline() == float("inf")
     assert keepalive.tick(1e9) == []
+
+
+def test_who_has_said_hello_is_pinged_at_its_time_and_not_at_the_end_of_the_time_for_that() -> None:
+    connections, keepalive = kept(1, ready=False)
+    connections[ConnectionId(0)].ready = True
+    assert keepalive.tick(HELLO_TIMEOUT) == []
+    assert 24.0 <= keepalive.deadline() <= 36.0
+    (effect,) = keepalive.tick(keepalive.deadline())
+    assert isinstance(effect, Send)
