@@ -33,6 +33,7 @@ from guts.git.objects import (
     id_lines,
     lines_in_blocks,
 )
+from guts.git.pack_index import MAX_IDS, held_among
 from guts.git.trees import PLAIN_ANSWERS, TreeScan, check_link, check_modules
 from guts.ids import ObjectId
 
@@ -43,6 +44,8 @@ _TREES: Final = re.compile(rb"tree \d+ ([0-9a-f]{40}\n)")
 _IDS: Final = re.compile(rb"[0-9a-f]{40}\n")
 # A found object is answered by this line, a missing one by "<id> missing": one "m", which no id contains.
 _PRESENT: Final = "x"
+
+_ID_LINE_BYTES: Final = 2 * ObjectId.LENGTH + 1
 
 _TREE, _BLOB = 2, 3  # types in a pack (gitformat-pack)
 
@@ -249,6 +252,13 @@ class Inspection:
 
     async def _count_unheld(self, ids: IO[bytes]) -> int:
         """Return how many of the ids the repository didn't hold before."""
+        ids.flush()
+        if os.fstat(ids.fileno()).st_size <= MAX_IDS * _ID_LINE_BYTES:
+            ids.seek(0)
+            few = {ObjectId(bytes.fromhex(line.decode())) for line in ids.read().split()}
+            held = await asyncio.to_thread(held_among, self._git_objects, few)
+            if held is not None:
+                return len(few) - len(held)
         ids.seek(0)
         async with self._git.start(
             ["cat-file", "--buffer", f"--batch-check={_PRESENT}"],
