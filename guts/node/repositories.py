@@ -171,7 +171,7 @@ class Repositories:
             brought = await quarantine.migrate()
             # In threads: dozens of authors with thousands of refs each take seconds.
             questions = sorted(await asyncio.to_thread(ancestor_questions, chain, verified.records))
-            answers = await bare.are_ancestors(questions) if questions else []
+            answers = await bare.are_ancestors(questions, quarantine.parents) if questions else []
             ancestors = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
             shown = await asyncio.to_thread(canonical_refs, chain, verified.records, ancestors)
             fresh = range(verified.first_new_document, chain.epoch + 1)
@@ -196,7 +196,7 @@ class Repositories:
             state = await asyncio.to_thread(_accepted, verified, shown, size, now_ms, seeding, reason)
             generation = await self._write(state)
             crash_point("commit-accepted")
-            await bare.project(shown.refs, shown.head)
+            await bare.project(shown.refs, shown.head, None if lost else quarantine.parents)
             crash_point("commit-projected")
             await self.database.write(table.mark_projected, chain.repository, generation)
             crash_point("commit-marked")
