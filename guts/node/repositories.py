@@ -110,7 +110,7 @@ class Repositories:
         A repository of which nothing is accepted in the end leaves no trace. Two first acceptances of one
         repository wait for each other.
         """
-        if repository not in self._lost and await self.stored(repository) is not None:
+        if repository not in self._lost and await self._generation(repository) is not None:
             async with self.holding(repository) as hold:
                 yield await self.open(repository), hold
             return
@@ -166,7 +166,7 @@ class Repositories:
         async with hold.commit():
             crash_point("commit-begun")
             # Canonical refs are made from all records: also another author's must not have come in between.
-            if await self._generation(chain.repository) != verified.generation:
+            if (await self._generation(chain.repository) or 0) != verified.generation:
                 raise table.Conflict(f"{chain.repository.short} has moved on")
             brought = await quarantine.migrate()
             # In threads: dozens of authors with thousands of refs each take seconds.
@@ -217,11 +217,8 @@ class Repositories:
         )
         return Accepted(await self.known(chain.repository), news, proofs, reason)
 
-    async def _generation(self, repository: RepositoryId) -> int:
-        try:
-            return (await self.database.read(table.load_summary, repository)).generation
-        except table.NotHeld:
-            return 0
+    async def _generation(self, repository: RepositoryId) -> int | None:
+        return await self.database.read(table.load_generation, repository)
 
     async def _write(self, state: table.AcceptedState) -> int:
         # Whoever is cancelled here does not know: the transaction goes on in its thread.
