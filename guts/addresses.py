@@ -160,6 +160,15 @@ BanSubject = PeerId | Network
 """Who is banned: a node's key, or every address of a network."""
 
 
+def is_ip(host: str) -> bool:
+    """Tell whether ``host`` is an address, and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 class BadSubject(UsageError):
     """A text that should name whom to ban names neither a node nor addresses."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from http import HTTPStatus
 from typing import ClassVar, Final, Self
 
@@ -87,6 +88,8 @@ class ErrorObject:
 
 def _plain(value: object) -> Detail:
     match value:
+        case IntEnum():
+            return value.name.lower()
         case None | bool() | int() | float() | str():
             return value
         case list() | tuple() | set() | frozenset():

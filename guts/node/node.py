@@ -193,7 +193,7 @@ async def _start(
             static=static,
             on_connection=on_connection,
             limits=handshakes,
-            refuses=lambda address: scores.refuses(address, clock().mono),
+            refuses=lambda address: peers.refuses(address, clock().mono),
         )
         listener = await _listen(network.listen_addr, listen, discovery)
         stack.callback(listener.close)
@@ -203,7 +203,7 @@ async def _start(
     presence = Presence(discovery, key, advertised, clock)
     policy = await load_policy(database, config, client=client)
     capabilities = _capabilities(client=client, role=network.role, curious=policy.takes_more)
-    peers = PeerManager(
+    peers: PeerManager = PeerManager(
         Self(key.peer_id, SOFTWARE, capabilities, rng.randbytes(8)),
         presence.peer_record(capabilities).encoded,
         PeerLimits(network.max_connections, network.keepalive_interval),

@@ -49,13 +49,18 @@ class OperatorBan:
 
 
 class OperatorBans:
-    """Every ban by the operator that has not ended. Times are monotonic seconds."""
+    """Every ban by the operator that has not ended. Times are monotonic seconds.
+
+    Attributes:
+        next_end: no ban ends earlier; one that did may have been lifted, or made longer.
+    """
 
     def __init__(self, stored: Iterable[BanKept], zero: float) -> None:
         """Args: ``zero``: when the node's running time began."""
         self._zero = zero
         self._bans: dict[BanSubject, OperatorBan] = {}
         self._lengths: dict[tuple[int, int], int] = {}
+        self.next_end = math.inf
         for kept in stored:
             until = math.inf if kept.until is None else zero + kept.until / 1000
             self._put(OperatorBan(kept.subject, until, kept.made, kept.reason))
@@ -93,7 +98,7 @@ class OperatorBans:
         if known is not None and self._stays(known, wanted, merge=merge):
             return []
         if known is None and len(self._bans) >= MAX_BANS:
-            self.forget_ended(now)
+            self.ended(now)
             if len(self._bans) >= MAX_BANS:
                 raise TooManyBans(f"a node keeps {MAX_BANS} bans", hint="guts peer bans lists them")
         self._put(wanted)
@@ -107,10 +112,15 @@ class OperatorBans:
         self._remove(subject)
         return [Persist(BanLifted(subject))]
 
-    def forget_ended(self, now: float) -> None:
-        """Forget the bans that have ended."""
-        for subject in [ban.subject for ban in self if ban.until <= now]:
+    def ended(self, now: float) -> list[BanSubject]:
+        """Forget the bans that have ended since the last call; return of whom they were."""
+        if now < self.next_end:
+            return []
+        ended = [ban.subject for ban in self if ban.until <= now]
+        for subject in ended:
             self._remove(subject)
+        self.next_end = min((ban.until for ban in self), default=math.inf)
+        return ended
 
     @staticmethod
     def _stays(known: OperatorBan, wanted: OperatorBan, *, merge: bool) -> bool:
@@ -124,6 +134,7 @@ class OperatorBans:
             length = ban.subject.version, ban.subject.prefixlen
             self._lengths[length] = self._lengths.get(length, 0) + 1
         self._bans[ban.subject] = ban
+        self.next_end = min(self.next_end, ban.until)
 
     def _remove(self, subject: BanSubject) -> None:
         del self._bans[subject]

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from guts.addresses import Address, BootstrapAddress
+from guts.addresses import Address, BanSubject, BootstrapAddress, is_ip
 from guts.effects import Dial
 from guts.ids import PeerId, RepositoryId
 from guts.peers.backoff import MAX_DELAY, MAX_DELAY_FOR_HOLDER, Backoff
+from guts.peers.bans import ALL_BITS, network_around
 from guts.peers.book import DOOR, AddressBook
 from guts.peers.networks import Surroundings, diversely
 from guts.peers.state import PeerState
@@ -67,6 +68,7 @@ class Around:
         open_targets: what the open connections were dialled at.
         places: of the connections that we dialled.
         refused: tells who is banned.
+        shut: tells from and to which addresses nobody is let in, of the peers that are not trusted.
         scarce: followed repositories with too few connected holders.
         lonely: hardly anybody is connected.
     """
@@ -75,6 +77,7 @@ class Around:
     open_targets: Container[BootstrapAddress | None]
     places: Counter[str]
     refused: Callable[[PeerId], bool]
+    shut: Callable[[PeerId | None, Address], bool]
     scarce: Collection[RepositoryId]
     lonely: bool
 
@@ -186,6 +189,15 @@ class Dialling:
             backoff.succeeded()
             backoff.spread(now, self._rng, min(max(window, RESTART_WINDOW), MAX_DELAY))
 
+    def let_in(self, subject: BanSubject) -> None:
+        """Let the dials of everybody whom a ban of ``subject`` concerned be due at once: it has ended."""
+        for state in self._book.peers.values():
+            if subject == state.id or any(_is_in(address.ip, subject) for address in state.addresses):
+                state.backoff.succeeded()
+        for door, backoff in self._backoffs.items():
+            if subject in (door.peer, self._behind.get(door)) or _is_in(door.host, subject):
+                backoff.succeeded()
+
     def _waits(
         self, target: BootstrapAddress | None, state: PeerState | None, *, worthy: bool
     ) -> list[tuple[Backoff, float]]:
@@ -235,7 +247,7 @@ class Dialling:
         if not claims:
             return []
         source = self._rng.choice(sorted({state.source for state in claims}))
-        dial = self._dial(self._rng.choice([state for state in claims if state.source == source]))
+        dial = self._dial(self._rng.choice([state for state in claims if state.source == source]), around)
         if dial is None or dial.target in self.under_way or dial.target in self._waiting:
             return []
         self.plan(dial.target, Purpose.FEELER)
@@ -246,30 +258,34 @@ class Dialling:
         idle = self._idle(around)
         if holders:
             for state in idle:
-                if not state.repositories.isdisjoint(around.scarce) and (dial := self._dial(state)):
+                if not state.repositories.isdisjoint(around.scarce) and (dial := self._dial(state, around)):
                     yield Purpose.HOLDER, "", dial, state.backoff.not_before
         doors = [
             (Purpose.PEER, "", Dial(door), self._backoffs[door].not_before)
             for door in self._doors
-            if door not in around.open_targets and not _taken(door.peer or self._behind.get(door), around)
+            if door not in around.open_targets
+            and not _taken(door.peer or self._behind.get(door), around)
+            and not self._is_shut(door, around)
         ]
         # A door that the config names has its own time; of the others the nodes that everybody dials come last.
         reached = [state for state in idle if state.reached and not self._named(state)]
         reached.sort(key=lambda s: (s.misses, DOOR in s.capabilities, -s.last_seen))
         anchors = [state for anchor in self._book.anchors for state in reached if state.id == anchor]
-        yield from self._peers(anchors)
+        yield from self._peers(anchors, around)
         if around.lonely:
             yield from doors
-        yield from self._peers(diversely((state for state in reached if state not in anchors), self._book.place))
+        yield from self._peers(
+            diversely((state for state in reached if state not in anchors), self._book.place), around
+        )
         if not around.lonely:
             yield from doors
         claims = [state for state in idle if not (state.reached or self._named(state))]
         self._rng.shuffle(claims)
-        yield from self._peers(diversely(claims, lambda state: state.source))
+        yield from self._peers(diversely(claims, lambda state: state.source), around)
 
-    def _peers(self, states: Iterable[PeerState]) -> Iterable[tuple[Purpose, str, Dial, float]]:
+    def _peers(self, states: Iterable[PeerState], around: Around) -> Iterable[tuple[Purpose, str, Dial, float]]:
         for state in states:
-            dial = self._dial(state)
+            dial = self._dial(state, around)
             if dial is not None:
                 local = self._surroundings.is_local(dial.target.host)
                 place = "" if local else self._surroundings.place(Address(dial.target.host, dial.target.port))
@@ -281,8 +297,13 @@ class Dialling:
             s for s in self._book.peers.values() if s.addresses and s.id not in dialled and not _taken(s.id, around)
         ]
 
-    def _dial(self, state: PeerState) -> Dial | None:
-        where = self._book.dialable(state)
+    def _is_shut(self, door: BootstrapAddress, around: Around) -> bool:
+        """Tell whether it would be in vain; behind a name may be any address."""
+        peer = door.peer or self._behind.get(door)
+        return is_ip(door.host) and around.shut(peer, Address(door.host, door.port))
+
+    def _dial(self, state: PeerState, around: Around) -> Dial | None:
+        where = [address for address in self._book.dialable(state) if not around.shut(state.id, address)]
         if not where:
             return None
         # The best first; of more than one dial tries, each failure brings others to the front.
@@ -294,3 +315,13 @@ class Dialling:
 
 def _taken(peer: PeerId | None, around: Around) -> bool:
     return peer is not None and (peer in around.connected or around.refused(peer))
+
+
+def _is_in(host: str, subject: BanSubject) -> bool:
+    """Tell whether ``host`` is in the network ``subject``; a name may be."""
+    if isinstance(subject, PeerId):
+        return False
+    if not is_ip(host):
+        return True
+    ip = network_around(host, ALL_BITS).network_address
+    return ip in subject

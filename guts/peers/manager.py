@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from guts.addresses import Address, BootstrapAddress
+from guts.addresses import Address, BanSubject, BootstrapAddress
 from guts.clock import Now
 from guts.effects import Dial, Disconnect, Effect, PeerMissed, PeerSeen, Persist, Send
 from guts.errors import GutsError, PeerFault, Severity
@@ -158,7 +158,7 @@ class PeerManager:
 
     def deadline(self, now: float) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity where nothing is pending."""
-        return max(now, min(self.upkeep.due_at, self._keepalive.deadline()))
+        return max(now, min(self.upkeep.due_at, self._keepalive.deadline(), self.scores.bans.next_end))
 
     # --- connections ----------------------------------------------------------------------------------------
 
@@ -169,12 +169,12 @@ class PeerManager:
             return []
         connection.closing = True
         if effect.goodbye is not None:
-            connection.farewell = SaidGoodbye("this node", effect.goodbye)
+            connection.farewell = SaidGoodbye(effect.goodbye, by_this_node=True)
         return [effect]
 
     def goodbye(self, connection: PeerConnection, goodbye: Goodbye) -> list[Effect]:
         """Take the peer's last message."""
-        connection.farewell = SaidGoodbye("the peer", goodbye)
+        connection.farewell = SaidGoodbye(goodbye, by_this_node=False)
         return [Disconnect(connection.id, None)]
 
     def stop(self) -> Goodbye:
@@ -340,8 +340,10 @@ class PeerManager:
 
     def _put_off(self, connection: PeerConnection, state: PeerState | None, now: float) -> None:
         farewell = connection.farewell
-        after = farewell.goodbye.retry_after_s if farewell is not None else 0.0
-        if farewell is not None and farewell.goodbye.code is GoodbyeCode.SHUTTING_DOWN:
+        # Whom this node bans is not dialled while the ban lasts, and no longer.
+        ours = farewell is not None and farewell.by_this_node and farewell.goodbye is GoodbyeCode.BANNED
+        after = farewell.retry_after_s if farewell is not None and not ours else 0.0
+        if farewell is not None and farewell.goodbye is GoodbyeCode.SHUTTING_DOWN:
             self._dialling.restarting(connection.dialled, state, now, after)
             return
         lasted = now - connection.opened_at if connection.was_ready else 0.0
@@ -372,6 +374,18 @@ class PeerManager:
             if (refusal := self._banned(connection.peer, connection.address, now)) is not None
         ]
 
+    def let_in(self, subject: BanSubject, now: float) -> None:
+        """Dial whom a ban of ``subject`` concerned as if nothing had been tried: it has ended, or was lifted."""
+        self._dialling.let_in(subject)
+        self.upkeep.due_at = now
+
+    def refuses(self, address: Address, now: float) -> bool:
+        """Tell whether nobody may begin a handshake from ``address``: not where a trusted peer is known to be."""
+        if not self.scores.refuses(address, now):
+            return False
+        trusted = (self.peers[peer] for peer in self.scores.trusted if peer in self.peers)
+        return not any(address.ip == where.ip for state in trusted for where in state.addresses)
+
     def _evidence(self, connections: Iterable[PeerConnection], now: Now) -> Evidence:
         dialled = {c.peer for c in connections if c.was_ready and c.direction is Direction.OUTBOUND}
         return Evidence(dialled, self.clock_offset(now) if len(dialled) >= MIN_PEERS else None)
@@ -387,6 +401,8 @@ class PeerManager:
     def tick(self, now: Now) -> list[Effect]:
         """Send the Pings that are due, let go of the dead and the mute, dial where connections are missing."""
         effects: list[Effect] = []
+        for subject in self.scores.bans.ended(now.mono):
+            self.let_in(subject, now.mono)
         if now.mono >= self._guard_at:
             self._guard_at = now.mono + GUARD_INTERVAL
             effects += self.scores.look(self._evidence(self.connections.values(), now), now)
@@ -400,8 +416,8 @@ class PeerManager:
     def _banned(self, peer: PeerId, address: Address, now: float) -> Goodbye | None:
         if self.scores.banned(peer, now):
             return Goodbye(GoodbyeCode.BANNED, "banned", self._ban_seconds(peer, now))
-        if self.scores.refuses(address, now):
-            return Goodbye(GoodbyeCode.BANNED, "banned", MAX_RETRY_AFTER_S)
+        if (left := self.scores.shut(peer, address, now)) is not None:
+            return Goodbye(GoodbyeCode.BANNED, "banned", math.ceil(min(left, MAX_RETRY_AFTER_S)))
         return None
 
     def _ban_seconds(self, peer: PeerId, now: float) -> int:

@@ -175,6 +175,11 @@ class Scores:
         """Tell whether the operator lets nobody in from ``address``."""
         return self.bans.of_address(address, now) is not None
 
+    def shut(self, peer: PeerId | None, address: Address, now: float) -> float | None:
+        """Return for how many seconds the operator yet bans ``address``; ``None``: not, or ``peer`` is trusted."""
+        ban = self.bans.of_address(address, now) if peer not in self.trusted else None
+        return ban.until - now if ban is not None else None
+
     def penalty(self, ip: str, since: float, now: float) -> float:
         """Return how many times as much everything costs at ``now`` for who has come from ``ip`` at ``since``.
 

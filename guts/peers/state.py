@@ -21,25 +21,49 @@ _WHY: Final = {
     GoodbyeCode.SHUTTING_DOWN: "is shutting down",
     GoodbyeCode.NO_COMMON_VERSION: "speaks no version of the protocol that the other side speaks",
     GoodbyeCode.FULL: "has no free connection",
-    GoodbyeCode.BANNED: "has banned the other side for faults",
+    GoodbyeCode.BANNED: "has banned the other side",
     GoodbyeCode.DUPLICATE: "keeps another connection between the two",
     GoodbyeCode.PROTOCOL_FAULT: "saw a fault of the protocol",
     GoodbyeCode.IDLE: "heard nothing for too long",
 }
 
 
+_TELLS_WHEN: Final = frozenset({GoodbyeCode.BANNED, GoodbyeCode.PROTOCOL_FAULT})
+BANNED_HINT: Final = "another node may have it: guts sync REPOSITORY --from HOST:PORT; or ask who runs this one"
+OWN_BAN_HINT: Final = "guts peer bans lists whom this node bans, guts peer unban lets in again"
+
+
 class SaidGoodbye(Unavailable):
     """A connection was closed on purpose, by the peer or by this node. The peer's own text is not shown.
 
     Attributes:
-        goodbye: what was said.
+        goodbye: why.
+        retry_after_s: seconds that the other side is to stay away for at the least; 0: nothing was said of that.
+        by_this_node: who said it.
     """
 
     code: ClassVar[str] = "SAID_GOODBYE"
 
-    def __init__(self, who: str, goodbye: Goodbye) -> None:
-        super().__init__(f"{who} {_WHY[goodbye.code]}")
-        self.goodbye = goodbye
+    def __init__(self, goodbye: Goodbye, *, by_this_node: bool) -> None:
+        text, hint = _WHY[goodbye.code], None
+        if goodbye.code is GoodbyeCode.BANNED:
+            text = "has banned the other node" if by_this_node else "has banned this one"
+            hint = OWN_BAN_HINT if by_this_node else BANNED_HINT
+        text = f"{'this node' if by_this_node else 'the node'} {text}"
+        if goodbye.retry_after_s and goodbye.code in _TELLS_WHEN and not by_this_node:
+            text += f"; it may be asked again in {_span(goodbye.retry_after_s)}"
+        super().__init__(text, hint=hint)
+        self.goodbye = goodbye.code
+        self.retry_after_s = goodbye.retry_after_s
+        self.by_this_node = by_this_node
+
+
+def _span(seconds: int) -> str:
+    """Return ``seconds``, or a little more, in the unit in which people say it."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{-(-seconds // length)} {unit}"
+    return f"{seconds} s"
 
 
 @dataclass(slots=True)

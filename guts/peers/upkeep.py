@@ -136,6 +136,7 @@ class Upkeep:
             {connection.dialled for connection in self._connections.values()},
             Counter(self._surroundings.place(connection.address) for connection in self.dialled()),
             lambda peer: self._scores.banned(peer, now),
+            lambda peer, address: self._scores.shut(peer, address, now) is not None,
             self._scarce,
             len(ready) < LONELY_BELOW,
         )

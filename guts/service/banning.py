@@ -63,6 +63,8 @@ class Banning:
         """Let in again; a node is forgiven what it did, so that the next slip does not shut it out again."""
         subject = command.subject
         effects: list[Effect] = [*self._scores.bans.lift(subject)]
+        if isinstance(subject, PeerId) or effects:
+            self._peers.let_in(subject, now.mono)
         if isinstance(subject, PeerId):
             standing = self._scores.standing(subject, now.mono)
             if round(standing.fault, 1) or standing.bar is not None or standing.bans or standing.shut_outs:

@@ -207,3 +207,60 @@ async def test_list_of_one_node_is_taken_by_another_and_taking_it_again_changes_
         "192.0.2.0/24": FOREVER,
         "198.51.100.7": pytest.approx(7_200, abs=5),
     }
+
+
+async def neighbours(world: World) -> tuple[RunningNode, RunningNode]:
+    """Return two nodes, of which the second has dialled the first."""
+    first = await world.node("first")
+    second = await world.node("second", doors=(first.hint,))
+    await eventually(lambda: first.connected_to(second.id) and second.connected_to(first.id))
+    return first, second
+
+
+@pytest.mark.parametrize("by_dialler", [True, False])
+async def test_network_that_is_let_in_again_is_connected_within_seconds(world: World, by_dialler: bool) -> None:
+    first, second = await neighbours(world)
+    banning, other = (second, first) if by_dialler else (first, second)
+    await ban(banning, "127.0.0.0/8")
+    await eventually(lambda: not banning.connected_to(other.id) and not other.connected_to(banning.id))
+    await unban(banning, "127.0.0.0/8")
+    await eventually(lambda: banning.connected_to(other.id), 8.0)
+
+
+@pytest.mark.parametrize("by_dialler", [True, False])
+@pytest.mark.parametrize("of_node", [True, False])
+async def test_ban_of_a_second_is_over_after_a_second(world: World, by_dialler: bool, of_node: bool) -> None:
+    first, second = await neighbours(world)
+    banning, other = (second, first) if by_dialler else (first, second)
+    begun = time.monotonic()
+    await ban(banning, str(other.id) if of_node else "127.0.0.0/8", 1.0)
+    await eventually(lambda: not banning.connected_to(other.id))
+    await eventually(lambda: banning.connected_to(other.id), 8.0)
+    assert time.monotonic() - begun >= 1.0
+
+
+async def test_goodbye_to_who_comes_from_a_banned_network_says_for_how_long(world: World) -> None:
+    node = await world.node("node")
+    async with intruder(node) as peer:
+        await ban(node, "127.0.0.0/8", 60.0)
+        goodbye = await peer.expect(Goodbye)
+        assert goodbye.code is GoodbyeCode.BANNED
+        assert goodbye.retry_after_s == pytest.approx(60, abs=2)
+
+
+async def test_trusted_peer_stays_and_comes_back_where_its_network_is_banned(world: World) -> None:
+    first = await world.node("first")
+    second = await world.node("second", doors=(first.hint,), network__trusted_peers=str(first.id))
+    await eventually(lambda: second.connected_to(first.id) and first.connected_to(second.id))
+    async with intruder(second) as stranger:
+        assert (await ban(second, "127.0.0.0/8")).number("closed") == 1
+        await stranger.is_dropped()
+    assert second.connected_to(first.id)
+    async with intruder(second, hello=False) as stranger:
+        # It got a handshake, for the trusted peer may be at this address; and no more.
+        await stranger.is_dropped()
+        assert [goodbye.code for goodbye in stranger.goodbyes()] == [GoodbyeCode.BANNED]
+    await first.stop()
+    await eventually(lambda: not second.connected_to(first.id))
+    await first.start()
+    await eventually(lambda: second.connected_to(first.id))

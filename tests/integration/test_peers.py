@@ -31,6 +31,6 @@ async def test_node_that_stops_says_so_and_its_peers_come_back(world: World) -> 
     await door.stop()
     await eventually(lambda: not one.connected_to(id))
     assert met.farewell is not None
-    assert (met.farewell.goodbye.code, met.farewell.goodbye.retry_after_s) == (GoodbyeCode.SHUTTING_DOWN, 1)
+    assert (met.farewell.goodbye, met.farewell.retry_after_s) == (GoodbyeCode.SHUTTING_DOWN, 1)
     await door.start()
     await eventually(lambda: one.connected_to(id), 60.0)

@@ -50,10 +50,20 @@ def dialling(*doors: BootstrapAddress, known: tuple[StoredPeer, ...] = ()) -> tu
 
 
 def around(
-    *connected: int, scarce: tuple[int, ...] = (), lonely: bool = True, refused: tuple[PeerId, ...] = ()
+    *connected: int,
+    scarce: tuple[int, ...] = (),
+    lonely: bool = True,
+    refused: tuple[PeerId, ...] = (),
+    shut: tuple[str, ...] = (),
 ) -> Around:
     return Around(
-        {IDS[n] for n in connected}, set(), Counter(), lambda p: p in refused, {repository(n) for n in scarce}, lonely
+        {IDS[n] for n in connected},
+        set(),
+        Counter(),
+        lambda p: p in refused,
+        lambda _, address: address.ip in shut,
+        {repository(n) for n in scarce},
+        lonely,
     )
 
 

@@ -367,9 +367,9 @@ def test_goodbye_of_the_peer_is_kept_as_the_reason() -> None:
     peers = manager()
     connection = accept(peers, 1, 2)
     assert peers.goodbye(connection, Goodbye(GoodbyeCode.FULL, "lies", 60)) == [Disconnect(ConnectionId(1), None)]
-    assert str(connection.farewell) == "the peer has no free connection"
+    assert str(connection.farewell) == "the node has no free connection"
     for code in GoodbyeCode:
-        assert str(SaidGoodbye("the peer", Goodbye(code))).startswith("the peer ")
+        assert str(SaidGoodbye(Goodbye(code), by_this_node=False)).startswith("the node ")
 
 
 # --- keep-alive ---------------------------------------------------------------------------------------------
