@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, assert_never
 
 from guts.addresses import BootstrapAddress
-from guts.effects import Candidate, Effect, Fetch, Persist, Provide, Reply, SeedingStopped, Send
+from guts.effects import Candidate, Effect, Fetch, Persist, Provide, Reply, SeedingStopped, Send, Terms
 from guts.errors import GutsError, PeerFault, Severity
 from guts.events import (
     Accepted,
@@ -105,6 +105,13 @@ class RepoSync(Inquiries[Goal]):
         goal = self.goals.get(repository)
         head = goal.known.head(author) if goal is not None else None
         return head is not None and (head.seq > seq or (head.seq, head.hash) == (seq, hash_))
+
+    def terms(self, repository: RepositoryId) -> Terms:
+        """Return on which terms ``repository`` is taken now. Raises: ``NoLongerFollowed``: on none."""
+        goal = self.goals.get(repository)
+        if goal is None:
+            raise NoLongerFollowed(repository)
+        return self.policy.terms(repository, goal.prospect)
 
     def listens(self, peer: PeerId, repository: RepositoryId, now: float) -> bool:
         """Tell whether news of ``peer`` about ``repository`` are listened to, if any of it are."""
@@ -270,8 +277,8 @@ class RepoSync(Inquiries[Goal]):
     # --- transfers ------------------------------------------------------------------------------------------
 
     def _transfer(self, goal: Goal, fetch: FetchId, transfer: RunningFetch, candidate: Candidate) -> Effect:
-        terms = self.policy.terms(goal.repository, goal.prospect)
-        return Fetch(fetch, transfer.connection, transfer.request, goal.repository, candidate, terms, transfer.claim)
+        repository, terms = goal.repository, self.terms(goal.repository)
+        return Fetch(fetch, transfer.connection, transfer.request, repository, candidate, terms, transfer.claim)
 
     def fetch_finished(self, event: FetchFinished, now: float) -> list[Effect]:
         """Take the outcome of a transfer."""
