@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, assert_never
+from typing import ClassVar, Final, assert_never
 
 from guts.addresses import BootstrapAddress
 from guts.effects import Candidate, Effect, Fetch, Persist, Provide, Reply, SeedingStopped, Send, Terms
@@ -22,7 +22,7 @@ from guts.events import (
     Reason,
 )
 from guts.ids import AuthorId, PeerId, RepositoryId
-from guts.sync.fetches import RunningFetch
+from guts.sync.fetches import MAX_FETCHES_PER_PEER, RunningFetch
 from guts.sync.goal import Goal, NoLongerFollowed, Prospect, Waiter
 from guts.sync.inquiries import DoesNotConnect, Inquiries, Preference, nobody_first
 from guts.sync.policy import Policy
@@ -55,6 +55,8 @@ class RepoSync(Inquiries[Goal]):
         requests: ids for all requests of this node.
         policy: what it seeds, and why.
     """
+
+    transfers_per_peer: ClassVar[int] = MAX_FETCHES_PER_PEER
 
     def __init__(
         self,
