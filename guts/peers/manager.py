@@ -387,8 +387,11 @@ class PeerManager:
         return not any(address.ip == where.ip for state in trusted for where in state.addresses)
 
     def _evidence(self, connections: Iterable[PeerConnection], now: Now) -> Evidence:
-        dialled = {c.peer for c in connections if c.was_ready and c.direction is Direction.OUTBOUND}
-        return Evidence(dialled, self.clock_offset(now) if len(dialled) >= MIN_PEERS else None)
+        dialled = [c for c in connections if c.was_ready and c.direction is Direction.OUTBOUND]
+        # Whoever dials us has no say about our clock, however many they are and however few we have left.
+        ready = [c for c in dialled if c.ready]
+        offset = clock_offset(ready, now) if len(ready) >= MIN_PEERS else None
+        return Evidence({c.peer for c in dialled}, offset)
 
     def subscribe(self, connection: PeerConnection, message: Subscribe) -> None:
         """Note whose news the peer wants; past the bound nothing more is noted."""

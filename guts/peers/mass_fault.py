@@ -51,12 +51,14 @@ class MassFaultGuard:
     Attributes:
         sign: what was seen last; ``None``: it has never been up, or came down.
         since: when it came up.
+        told: people were told; until peers that are here, and enough of them, seem well again.
         faulty, of: that many of so many peers, at the last sign.
     """
 
     def __init__(self) -> None:
         self.sign: Sign | None = None
         self.since = 0.0
+        self.told = False
         self.faulty = 0
         self.of = 0
         self._until = 0.0
@@ -84,6 +86,8 @@ class MassFaultGuard:
         elif len(evidence.dialled) >= MIN_PEERS and abs(evidence.clock_offset_ms or 0) > MAX_CLOCK_OFFSET_MS:
             sign = Sign.CLOCK
         else:
+            if not self.up(now):
+                self.told = False
             return False
         came_up = self.sign is None
         if came_up:

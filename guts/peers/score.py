@@ -258,7 +258,12 @@ class Scores:
             why = f"its clock is {abs(evidence.clock_offset_ms or 0) / 60_000:.0f} min off from its peers'"
         else:
             why = f"{self.guard.faulty} of {self.guard.of} peers seem faulty: its clock, disk or version may be wrong"
-        log.warning("this node seems to be broken, and bans nobody for now: %s", why)
+        log.log(
+            logging.DEBUG if self.guard.told else logging.WARNING,
+            "this node seems to be broken, and bans nobody for now: %s",
+            why,
+        )
+        self.guard.told = True
         late = [peer for peer, fault in self._faults.items() if fault.value and now.mono - fault.at < WINDOW]
         return [effect for peer in late for effect in self.forgive(peer, MASS_FAULT, now)]
 

@@ -104,3 +104,26 @@ def test_clock_that_is_off_from_those_of_the_peers_brings_it_up(minutes: int, ca
     assert scores.look(Evidence(PEERS[:MIN_PEERS], 0), at(3)) == []
     assert scores.guard.up(3)
     assert not scores.guard.up(2 + WINDOW)
+
+
+def test_people_are_told_once_until_peers_seem_well_again(caplog: pytest.LogCaptureFixture) -> None:
+    scores = Scores([], at(0))
+    hour = 3_600_000
+    time = 0.0
+
+    def looked(dialled: int, offset: int, *, later: float) -> int:
+        nonlocal time
+        time += later
+        scores.look(Evidence(PEERS[:dialled], offset), at(time))
+        return len([record for record in caplog.records if record.levelno >= logging.WARNING])
+
+    assert looked(MIN_PEERS, hour, later=1) == 1
+    # Peers come and go for hours: the guard comes down for want of evidence, and up again.
+    for _ in range(5):
+        assert looked(MIN_PEERS - 1, 0, later=WINDOW + 1) == 1
+        assert not scores.guard.up(time)
+        assert looked(MIN_PEERS, hour, later=1) == 1
+        assert scores.guard.up(time)
+    # The clock is set right; later it is wrong once more.
+    assert looked(MIN_PEERS, 0, later=WINDOW + 1) == 1
+    assert looked(MIN_PEERS, hour, later=1) == 2
