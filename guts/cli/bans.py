@@ -44,6 +44,11 @@ def span(text: str) -> float | None:
     return float(seconds)
 
 
+def counted(number: int, what: str) -> str:
+    """Return ``number`` of ``what``, in the singular where it is one."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def left_text(row: Answer) -> str:
     """Return how long a ban lasts yet."""
     return "for good" if row.json.get("left_s") is None else span_text(row.seconds("left_s"))
@@ -63,9 +68,9 @@ def ban(session: Session, as_json: bool, who: str, how_long: str, reason: str) -
     wanted = {"subject": subject, "seconds": span(how_long), "reason": reason}
     answer = Answer.of(session.client().send("POST", "/v1/bans", {"bans": [wanted]}))
     until = "for good" if how_long == FOREVER else f"for {how_long}"
-    closed = answer.number("closed", 0)
+    closed = counted(answer.number("closed", 0), "connection")
     text = f"banned {subject} {until}" if answer.number("changed", 0) else f"{subject} is banned already, {until}"
-    emit(as_json, answer.json, text + (f"; {closed} connections closed" if closed else ""))
+    emit(as_json, answer.json, text + (f"; {closed} closed" if answer.number("closed", 0) else ""))
 
 
 @click.command()
@@ -99,15 +104,23 @@ def bans(session: Session, as_json: bool) -> None:
 
 @bans.command(name="export")
 @click.argument("file", metavar="FILE|-")
+@json_option
 @pass_session
-def export_(session: Session, file: str) -> None:
-    """Write the bans to a file, or to stdout."""
+def export_(session: Session, as_json: bool, file: str) -> None:
+    """Write the bans to a file, or to stdout, where they are JSON as they are."""
     lines = list(ban_list.write(answers(session.client().get("/v1/bans"))))
     if file == "-":
         emit(False, None, lines)
-    else:
+        return
+    try:
         Path(file).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        say(f"{len(lines) - 1} bans written to {file}")
+    except OSError as error:
+        raise ban_list.BanListUnwritable(file, error) from None
+    count = len(lines) - 1
+    if as_json:
+        emit(True, {"file": file, "bans": count}, [])
+    else:
+        say(f"{counted(count, 'ban')} written to {file}")
 
 
 @bans.command(name="import")
@@ -133,7 +146,7 @@ def import_(session: Session, as_json: bool, file: str) -> None:
         answer = Answer.of(client.send("POST", "/v1/bans", {"bans": part, "merge": True}))
         for name in ("changed", "unchanged", "skipped", "closed"):
             counts[name] += answer.number(name, 0)
-    text = f"{counts['changed']} bans added or prolonged, {counts['unchanged']} were there already"
+    text = f"{counted(counts['changed'], 'ban')} added or prolonged, {counts['unchanged']} were there already"
     notes = [(counts["ended"], "have ended"), (counts["skipped"], "of trusted peers passed over")]
     emit(as_json, counts, text + "".join(f", {count} {what}" for count, what in notes if count))
 

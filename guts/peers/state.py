@@ -29,7 +29,7 @@ _WHY: Final = {
 
 
 _TELLS_WHEN: Final = frozenset({GoodbyeCode.BANNED, GoodbyeCode.PROTOCOL_FAULT})
-BANNED_HINT: Final = "another node may have it: guts sync REPOSITORY --from HOST:PORT; or ask who runs this one"
+BANNED_HINT: Final = "ask who runs it, or name another node that you know: guts://HOST:PORT/REPOSITORY"
 OWN_BAN_HINT: Final = "guts peer bans lists whom this node bans, guts peer unban lets in again"
 
 
