@@ -289,7 +289,7 @@ async def test_who_is_banned_is_told_for_how_long_and_what_helps(world: World) -
     assert told.message == "the node has banned this one; it may be asked again in 60 m"
     assert told.hint == "ask who runs it, or name another node that you know: guts://HOST:PORT/REPOSITORY"
     assert told.details == {"goodbye": "banned", "retry_after_s": 3_600, "by_this_node": False}
-    with pytest.raises(GutsError, match="this node has banned the other node") as caught:
+    with pytest.raises(GutsError, match="this node bans the other one") as caught:
         await first.node.control.connect(second.hint, 10.0)
     assert "guts peer unban" in str(caught.value.hint)
     await ban(first, "127.0.0.0/8")
