@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Final, Self
 
-from guts.errors import UsageError
+from guts.errors import ExitStatus, UsageError
 from guts.ids import PeerId, RepositoryId
 
 TRANSPORT_TCP: Final = "tcp"
@@ -192,6 +192,30 @@ def parse_subject(text: str) -> BanSubject:
             hint = f"did you mean {ipaddress.ip_network(text, strict=False)}?"
         raise BadSubject(f"{text!r} names nobody who could be banned", hint=hint) from None
     return network
+
+
+SHORTEST: Final = {4: 8, 6: 16}
+"""Bits of a network that may be banned, at least: registries get nothing larger, 0.0.0.0/0 is a slip."""
+
+
+class BansTooMuch(UsageError):
+    """A ban would be of most of the internet."""
+
+    code: ClassVar[str] = "BANS_TOO_MUCH"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+    def __init__(self, subject: Network) -> None:
+        shortest = SHORTEST[subject.version]
+        super().__init__(
+            f"{subject} is too much of IPv{subject.version}: the node would hardly know anybody any more",
+            hint=f"a banned network has at least /{shortest}; bans of single nodes are by id: guts peer ban node1…",
+        )
+
+
+def check_size(subject: BanSubject) -> None:
+    """Raises: ``BansTooMuch``: a network that is larger than ``SHORTEST`` allows."""
+    if not isinstance(subject, PeerId) and subject.prefixlen < SHORTEST[subject.version]:
+        raise BansTooMuch(subject)
 
 
 def subject_text(subject: BanSubject) -> str:

@@ -70,7 +70,7 @@ class Control(Protocol):
     - ``peers``: ``peer``, ``address``, ``direction``, ``state``, ``since_s``?, ``rtt_ms``?, ``repositories``
       (count), ``score``, ``standing``, ``left_s``? (until it is let in; null: never).
     - ``peer``: as in ``peers``, and ``addresses``, ``capabilities`` [text], ``last_seen_ms``?, ``usefulness``?
-      {``success``, ``bytes_per_s``}, ``shut_outs``, ``bans`` (counts), ``reason``?, ``half_life_s``, ``ledger``
+      {``success``, ``bytes_per_s``?}, ``shut_outs``, ``bans`` (counts), ``reason``?, ``half_life_s``, ``ledger``
       [{``at_ms``, ``ago_s``, ``change``, ``total``, ``reason``, ``barred_s``}].
     - ``bans``: ``subject``, ``kind``, ``left_s``?, ``until_ms``? (null: for good), ``reason``; ``ban``: ``changed``,
       ``unchanged``, ``skipped``, ``closed`` (counts); ``unban``: ``subject``, ``changed``.

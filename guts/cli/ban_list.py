@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from guts.addresses import parse_subject, subject_text
+from guts.addresses import check_size, parse_subject, subject_text
 from guts.cli.answer import Answer
 from guts.errors import ExitStatus, GutsError, UsageError
 
@@ -33,6 +33,16 @@ class BadBanList(UsageError):
 
     code: ClassVar[str] = "BAD_BAN_LIST"
     exit_status: ClassVar[ExitStatus] = ExitStatus.USAGE
+
+
+class BanListUnwritable(UsageError):
+    """A list of bans can't be written where it should be."""
+
+    code: ClassVar[str] = "BAN_LIST_UNWRITABLE"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.FAILED
+
+    def __init__(self, file: str, error: OSError) -> None:
+        super().__init__(f"can't write {file}: {error.strerror}", hint="name another file, or - for stdout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +128,7 @@ def _ban(value: dict[str, object]) -> ListedBan:
         raise ValueError("ban and reason are texts")
     if not reason.isprintable() or len(reason.encode("utf-8", "replace")) > MAX_REASON_BYTES:
         raise ValueError(f"a reason is a line of at most {MAX_REASON_BYTES} bytes")
+    check_size(parse_subject(subject))
     match value["until_ms"], value["left_s"]:
         case None, None:
             return ListedBan(subject_text(parse_subject(subject)), None, None, reason)

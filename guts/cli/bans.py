@@ -68,9 +68,9 @@ def ban(session: Session, as_json: bool, who: str, how_long: str, reason: str) -
     wanted = {"subject": subject, "seconds": span(how_long), "reason": reason}
     answer = Answer.of(session.client().send("POST", "/v1/bans", {"bans": [wanted]}))
     until = "for good" if how_long == FOREVER else f"for {how_long}"
-    closed = answer.number("closed", 0)
+    closed = count_text(answer.number("closed", 0), "connection")
     text = f"banned {subject} {until}" if answer.number("changed", 0) else f"{subject} is banned already, {until}"
-    emit(as_json, answer.json, text + (f"; {count_text(closed, 'connection')} closed" if closed else ""))
+    emit(as_json, answer.json, text + (f"; {closed} closed" if answer.number("closed", 0) else ""))
 
 
 @click.command()
@@ -104,15 +104,23 @@ def bans(session: Session, as_json: bool) -> None:
 
 @bans.command(name="export")
 @click.argument("file", metavar="FILE|-")
+@json_option
 @pass_session
-def export_(session: Session, file: str) -> None:
-    """Write the bans to a file, or to stdout."""
+def export_(session: Session, as_json: bool, file: str) -> None:
+    """Write the bans to a file, or to stdout, where they are JSON as they are."""
     lines = list(ban_list.write(answers(session.client().get("/v1/bans"))))
     if file == "-":
         emit(False, None, lines)
-    else:
+        return
+    try:
         Path(file).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        say(f"{count_text(len(lines) - 1, 'ban')} written to {file}")
+    except OSError as error:
+        raise ban_list.BanListUnwritable(file, error) from None
+    count = len(lines) - 1
+    if as_json:
+        emit(True, {"file": file, "bans": count}, [])
+    else:
+        say(f"{count_text(count, 'ban')} written to {file}")
 
 
 @bans.command(name="import")

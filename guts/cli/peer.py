@@ -9,6 +9,7 @@ from guts.cli.bans import ban, bans, left_text, unban
 from guts.cli.session import (
     Session,
     age_text,
+    count_text,
     emit,
     instant_text,
     json_option,
@@ -106,13 +107,15 @@ def _shown(known: Answer) -> list[str]:
         ("last seen", age_text(known.number("last_seen_ms", 0))),
         (
             "usefulness",
-            f"{useful.seconds('success'):.0%} of requests, {size_text(useful.number('bytes_per_s'))}/s"
-            if useful.json
-            else "-",
+            (f"{useful.seconds('success'):.0%} of requests" if useful.json else "-")
+            + (f", {size_text(useful.number('bytes_per_s'))}/s" if useful.json.get("bytes_per_s") is not None else ""),
         ),
         ("score", f"{known.seconds('score'):.1f}, halves every {span_text(known.seconds('half_life_s'))}"),
         ("standing", _standing(known) + (f" ({known.text('reason')})" if known.json.get("reason") else "")),
-        ("so far", f"{known.number('shut_outs')} shut-outs, {known.number('bans')} bans of late"),
+        (
+            "so far",
+            f"{count_text(known.number('shut_outs'), 'shut-out')}, {count_text(known.number('bans'), 'ban')} of late",
+        ),
     ]
     ledger = [
         (

@@ -129,7 +129,7 @@ async def receive_some(sock: socket.socket, most: int) -> bytes:
     """Return 1..``most`` bytes of a handshake. Raises: ``HandshakeClosed``: the other side closed; ``OSError``."""
     data = await asyncio.get_running_loop().sock_recv(sock, most)
     if not data:
-        raise HandshakeClosed(f"closed in the handshake: {NOT_OUR_NETWORK}")
+        raise HandshakeClosed(f"closed in the handshake: {NOT_OUR_NETWORK}, or it bans this address")
     return data
 
 

@@ -234,7 +234,7 @@ async def _start(
     readings = Readings(repositories, clock, config.paths.data / "readings", config.seeding.repo_max, patience)
     await asyncio.to_thread(readings.clear)
     stack.callback(readings.clear)
-    persistence = Persistence(database, removals, running_time.ran)
+    persistence = Persistence(database, removals, running_time.reading)
     driver = Driver(
         Service(peers, GossipProtocol(rng), sync, Limits(config.limits.values())),
         tasks,

@@ -13,6 +13,7 @@ from guts.node.driver import Driver
 from guts.node.persistence import Persistence
 from guts.peers.score import HALF_LIFE, Bar, Standing
 from guts.peers.state import PeerConnection
+from guts.peers.usefulness import Usefulness
 from guts.store import scores as score_table
 from guts.store.database import Database
 
@@ -63,14 +64,13 @@ class PeerDesk:
             raise UnknownPeer(peer)
         ban = self._scores.bans.get(peer, now.mono)
         connections = [c for c in self._peers.connections.values() if c.peer == peer]
-        useful = state.usefulness if state is not None else None
         return {
             "peer": str(peer),
             **(self._connection(connections[-1], now) if connections else {"state": "not connected"}),
             **self._summary(peer, now),
             "addresses": [str(address) for address in state.addresses] if state is not None else [],
             "last_seen_ms": state.last_seen or None if state is not None else None,
-            "usefulness": {"success": round(useful.success, 3), "bytes_per_s": round(useful.rate)} if useful else None,
+            "usefulness": _useful(state.usefulness) if state is not None else None,
             "shut_outs": standing.shut_outs,
             "bans": standing.bans,
             "reason": ban.reason if ban is not None else None,
@@ -168,3 +168,10 @@ def _left(seconds: float) -> float | None:
 def _ends(row: Json) -> tuple[float, str]:
     left = row["left_s"]
     return left if isinstance(left, float) else math.inf, str(row["subject"])
+
+
+def _useful(useful: Usefulness) -> Json | None:
+    """Return what was measured; ``None``: nothing was, and what the node reckons with is a guess."""
+    if not useful.asked:
+        return None
+    return {"success": round(useful.success, 3), "bytes_per_s": round(useful.rate) if useful.measured else None}

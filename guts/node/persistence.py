@@ -32,11 +32,13 @@ Change = PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted | SeedingSto
 class Persistence:
     """The queue of changes and its one writer."""
 
-    def __init__(self, database: Database, removals: Removals, ran: Callable[[], int]) -> None:
-        """Args: ``ran``: tells for how long the node has run, in ms."""
+    def __init__(
+        self, database: Database, removals: Removals, running_time: Callable[[], score_table.RunningTime]
+    ) -> None:
+        """Args: ``running_time``: tells for how long the node has run; kept with every ban, whose end it tells."""
         self._database = database
         self._removals = removals
-        self._ran = ran
+        self._running_time = running_time
         self._queue: asyncio.Queue[Change] = asyncio.Queue(QUEUE_LIMIT)
         self._running = False
         self._changes = 0
@@ -77,9 +79,9 @@ class Persistence:
                 case ReceiptKept():
                     await self._database.write(receipt_table.keep, stored_receipt(change.receipt))
                 case _:
-                    await self._database.write(_apply, change)
+                    await self._database.write(_apply, change, self._running_time())
                     if self._changes % PRUNE_EVERY == 0:
-                        await self._database.write(_prune, self._ran())
+                        await self._database.write(_prune, self._running_time().ran)
                     self._changes += 1
         except StorageFault as error:
             log.warning("can't keep a %s: %s", type(change).__name__, error)
@@ -93,7 +95,11 @@ def stored_receipt(receipt: CommitReceipt) -> receipt_table.StoredReceipt:
     )
 
 
-def _apply(connection: Connection, change: PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted) -> None:
+def _apply(
+    connection: Connection,
+    change: PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted,
+    running_time: score_table.RunningTime,
+) -> None:
     match change:
         case PeerSeen():
             _peer_seen(connection, change)
@@ -101,9 +107,12 @@ def _apply(connection: Connection, change: PeerSeen | PeerMissed | ScoreChanged 
             peer_table.mark_failed(connection, change.peer, change.address)
         case ScoreChanged():
             _score_changed(connection, change)
+            if change.score.barred_until is not None:
+                score_table.save_running_time(connection, running_time)
         case BanKept(subject=subject, until=until, made=made, reason=reason):
             ban = score_table.StoredBan(subject_text(subject), until, made, reason)
             score_table.save_ban(connection, ban)
+            score_table.save_running_time(connection, running_time)
         case BanLifted(subject=subject):
             score_table.delete_ban(connection, subject_text(subject))
         case _:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 """Another one after each start of the machine (Linux, random(4)). Elsewhere time off is never counted."""
 
-SAVE_EVERY: Final = 600.0
+SAVE_EVERY: Final = 60.0
 """Seconds: what is not counted after a crash."""
 
 
@@ -61,9 +61,13 @@ class RunningTime:
         """Return the running time in ms."""
         return int(self._clock().mono * 1000) - self._zero
 
+    def reading(self) -> score_table.RunningTime:
+        """Return what is stored of it."""
+        return score_table.RunningTime(self.ran(), *self._machine())
+
     async def save(self, database: Database) -> None:
         """Store it. Raises: ``StorageFault``."""
-        await database.write(score_table.save_running_time, score_table.RunningTime(self.ran(), *self._machine()))
+        await database.write(score_table.save_running_time, self.reading())
 
     async def keep(self, database: Database) -> None:
         """Store it now and then until cancelled."""

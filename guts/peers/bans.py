@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from guts.addresses import Address, BanSubject, Network
+from guts.addresses import Address, BanSubject, Network, check_size
 from guts.effects import BanKept, BanLifted, Persist
 from guts.errors import ExitStatus, UsageError
 from guts.ids import PeerId
@@ -90,10 +90,12 @@ class OperatorBans:
 
         Raises:
             TooManyBans: there is no room, also without those that have ended.
+            BansTooMuch: see ``check_size``.
             BadReason: the reason is no line of at most ``MAX_REASON_BYTES``.
         """
         if not wanted.reason.isprintable() or len(wanted.reason.encode()) > MAX_REASON_BYTES:
             raise BadReason(f"a reason is a line of at most {MAX_REASON_BYTES} bytes")
+        check_size(wanted.subject)
         known = self.get(wanted.subject, now)
         if known is not None and self._stays(known, wanted, merge=merge):
             return []

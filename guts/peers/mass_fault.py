@@ -58,12 +58,14 @@ class MassFaultGuard:
     Attributes:
         sign: what was seen last; ``None``: it has never been up, or came down.
         since: when it came up.
+        told: people were told; until peers that are here, and enough of them, seem well again.
         faulty, of: that many of so many networks, at the last sign.
     """
 
     def __init__(self) -> None:
         self.sign: Sign | None = None
         self.since = 0.0
+        self.told = False
         self.faulty = 0
         self.of = 0
         self._until = 0.0
@@ -102,6 +104,8 @@ class MassFaultGuard:
         ):
             sign = Sign.CLOCK
         else:
+            if not self.up(now):
+                self.told = False
             return False
         came_up = self.sign is None
         if came_up:

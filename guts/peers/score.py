@@ -261,7 +261,12 @@ class Scores:
             why = f"its clock is {abs(evidence.clock_offset_ms or 0) / 60_000:.0f} min off from its peers'"
         else:
             why = f"{self.guard.faulty} of {self.guard.of} peers seem faulty: its clock, disk or version may be wrong"
-        log.warning("this node seems to be broken, and bans nobody for now: %s", why)
+        log.log(
+            logging.DEBUG if self.guard.told else logging.WARNING,
+            "this node seems to be broken, and bans nobody for now: %s",
+            why,
+        )
+        self.guard.told = True
         looked_at = {*evidence.dialled, *self.guard.accused}
         late = [
             peer

@@ -29,7 +29,7 @@ _WHY: Final = {
 
 
 _TELLS_WHEN: Final = frozenset({GoodbyeCode.BANNED, GoodbyeCode.PROTOCOL_FAULT})
-BANNED_HINT: Final = "another node may have it: guts sync REPOSITORY --from HOST:PORT; or ask who runs this one"
+BANNED_HINT: Final = "ask who runs it, or name another node that you know: guts://HOST:PORT/REPOSITORY"
 OWN_BAN_HINT: Final = "guts peer bans lists whom this node bans, guts peer unban lets in again"
 
 
@@ -45,11 +45,11 @@ class SaidGoodbye(Unavailable):
     code: ClassVar[str] = "SAID_GOODBYE"
 
     def __init__(self, goodbye: Goodbye, *, by_this_node: bool) -> None:
-        text, hint = _WHY[goodbye.code], None
+        text = f"{'this node' if by_this_node else 'the node'} {_WHY[goodbye.code]}"
+        hint = None
         if goodbye.code is GoodbyeCode.BANNED:
-            text = "has banned the other node" if by_this_node else "has banned this one"
+            text = "this node bans the other one" if by_this_node else "the node has banned this one"
             hint = OWN_BAN_HINT if by_this_node else BANNED_HINT
-        text = f"{'this node' if by_this_node else 'the node'} {text}"
         if goodbye.retry_after_s and goodbye.code in _TELLS_WHEN and not by_this_node:
             text += f"; it may be asked again in {_span(goodbye.retry_after_s)}"
         super().__init__(text, hint=hint)

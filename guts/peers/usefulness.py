@@ -25,10 +25,14 @@ class Usefulness:
     Attributes:
         success: share of transfers that ended well, 0 to 1.
         rate: bytes per second.
+        asked: there was a transfer; before, ``success`` is what is hoped for.
+        measured: there was one by which ``rate`` could be told.
     """
 
     success: float = 1.0
     rate: float = UNKNOWN_RATE
+    asked: bool = False
+    measured: bool = False
 
     @property
     def value(self) -> float:
@@ -37,11 +41,14 @@ class Usefulness:
 
     def served(self, pack_bytes: int, seconds: float) -> None:
         """Count a transfer that ended well, with a pack of ``pack_bytes`` that took ``seconds``."""
+        self.asked = True
         self.success += WEIGHT * (1.0 - self.success)
         if pack_bytes >= MIN_MEASURED_BYTES:
             rate = min(pack_bytes / seconds, MAX_RATE) if seconds > 0 else MAX_RATE
+            self.measured = True
             self.rate += WEIGHT * (rate - self.rate)
 
     def failed(self) -> None:
         """Count one that did not, for whatever reason on the peer's side or between."""
+        self.asked = True
         self.success -= WEIGHT * self.success

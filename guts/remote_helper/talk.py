@@ -13,6 +13,9 @@ from guts.errors import GutsError
 MAX_LINE_CHARACTERS: Final = 2000
 """A line for people: a few names, paths and ids. What a node says may be longer, and a pkt-line has 65,516 bytes."""
 
+MAX_ERROR_CHARACTERS: Final = 16_000
+"""Of one error that git shows: however they are encoded, they fit into one pkt-line."""
+
 
 def printable(text: str, limit: int = MAX_LINE_CHARACTERS) -> str:
     """Return what a node or peer says as one line that moves no terminal, cut to ``limit`` characters."""
@@ -53,6 +56,14 @@ class Talk:
         self._say(f"fatal: {told.message}")
         if told.hint:
             self._say(f"hint: {told.hint}")
+
+    def through_git(self, error: GutsError) -> str | None:
+        """Return what git is to say of why it ends here; ``None``: the command that runs git asks to be told itself."""
+        if os.environ.get(ERROR_FILE):
+            return None
+        told = ErrorObject.of(error)
+        text = told.message + (f"\nhint: {told.hint}" if told.hint else "")
+        return "\n".join(map(printable, text.splitlines()))[:MAX_ERROR_CHARACTERS]
 
     def _say(self, text: str) -> None:
         for line in text.splitlines():

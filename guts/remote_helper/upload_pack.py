@@ -10,7 +10,7 @@ from guts.cli.answer import Answer
 from guts.cli.client import ControlClient
 from guts.cli.known_repositories import RolledBack, lacks_own_push, remember
 from guts.cli.session import Session, age_text
-from guts.errors import UsageError
+from guts.errors import GutsError, UsageError
 from guts.git.git_requests import MAX_FETCH_BYTES
 from guts.git.pkt_line import Mark, Packet, encode, read_packet
 from guts.remote_helper.talk import Talk
@@ -55,7 +55,7 @@ class UploadPack:
         self._talk = talk
 
     def serve(self) -> None:
-        """Answer git's requests until it has no more.
+        """Answer git's requests until it has no more, or until git itself has been told why there are no refs.
 
         Raises:
             GutsError: why one can't be answered.
@@ -72,7 +72,16 @@ class UploadPack:
         while request := _read_request(self._git_in):
             match request[0]:
                 case b"command=ls-refs\n" | b"command=ls-refs":
-                    self._write(*ls_refs(self._refs(), request))
+                    try:
+                        refs = self._refs()
+                    except GutsError as error:
+                        text = self._talk.through_git(error)
+                        if text is None:
+                            raise
+                        # Without this packet (gitprotocol-pack(5)) git would add that it expected something else.
+                        self._write(encode(f"ERR {text}".encode()))
+                        return
+                    self._write(*ls_refs(refs, request))
                 case b"command=fetch\n" | b"command=fetch":
                     self._fetch(request)
                 case other:

@@ -26,6 +26,16 @@ class StillBanned(UsageError):
         )
 
 
+class OwnNode(UsageError):
+    """The operator wants this very node banned."""
+
+    code: ClassVar[str] = "OWN_NODE"
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+    def __init__(self, subject: BanSubject) -> None:
+        super().__init__(f"{subject_text(subject)} is this node itself", hint="guts peer ls lists the others")
+
+
 class Banning:
     """Carries out ``Ban`` and ``Unban``."""
 
@@ -36,18 +46,21 @@ class Banning:
     def ban(self, command_id: CommandId, command: Ban, now: Now) -> list[Effect]:
         """Ban, and close the connections that are not to be any more.
 
-        Of a list that is merged, peers that the config trusts are passed over; what comes ahead of one that is refused
-        is banned.
+        Of a list that is merged, peers that the config trusts, and this node, are passed over; what comes ahead of one
+        that is refused is banned.
         """
         effects: list[Effect] = []
         refusal: UsageError | None = None
         changed = skipped = 0
         for wanted in command.bans:
-            if command.merge and wanted.subject in self._scores.trusted:
+            own = wanted.subject == self._peers.me.peer
+            if command.merge and (own or wanted.subject in self._scores.trusted):
                 skipped += 1
                 continue
             ban = OperatorBan(wanted.subject, now.mono + wanted.seconds, now.wall, wanted.reason)
             try:
+                if own:
+                    raise OwnNode(wanted.subject)
                 kept = self._scores.ban(ban, now.mono, merge=command.merge)
             except UsageError as error:
                 refusal = error

@@ -42,7 +42,8 @@ class ProvidersUnreachable(Unavailable):
 
     def __init__(self, repository: RepositoryId, reasons: dict[str, str]) -> None:
         super().__init__(
-            f"{len(reasons)} possible replicas of {repository} known, none served it{_listed(reasons)}",
+            f"{len(reasons)} possible replica{'s' * (len(reasons) > 1)} of {repository} known, "
+            f"none served it{_listed(reasons)}",
             hint=f"try again later, or name an address that you know with the id: guts://HOST:PORT/{repository}",
         )
 

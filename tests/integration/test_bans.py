@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from guts.addresses import Address, parse_subject
+from guts.api.errors import ErrorObject
 from guts.cli.answer import Answer
 from guts.clock import Now
 from guts.errors import GutsError
@@ -16,6 +17,7 @@ from guts.net.dial import dial
 from guts.node.node import read_clock
 from guts.noise.keys import KeyPair
 from guts.peers.score import BAN_SECONDS, HALF_LIFE, Scores
+from guts.store import scores as score_table
 from guts.sync.inquiries import UnsolicitedAnswer
 from guts.wire.messages import Goodbye, GoodbyeCode, Refs, Subscribe
 from tests.support.bad_peer import intruder
@@ -264,3 +266,55 @@ async def test_trusted_peer_stays_and_comes_back_where_its_network_is_banned(wor
     await eventually(lambda: not second.connected_to(first.id))
     await first.start()
     await eventually(lambda: second.connected_to(first.id))
+
+
+async def test_nobody_bans_this_node_or_everybody(world: World) -> None:
+    node = await world.node("node")
+    for who, code in ((str(node.id), "OWN_NODE"), ("0.0.0.0/0", "BANS_TOO_MUCH"), ("::/0", "BANS_TOO_MUCH")):
+        with pytest.raises(GutsError) as caught:
+            await ban(node, who)
+        assert caught.value.code == code
+        assert caught.value.hint
+    told = await node.node.control.ban([WantedBan(node.id, 60.0, "")], merge=True)
+    assert (told["changed"], told["skipped"]) == (0, 1)
+    assert await node.node.control.bans() == []
+
+
+async def test_who_is_banned_is_told_for_how_long_and_what_helps(world: World) -> None:
+    first, second = await world.node("first"), await world.node("second")
+    await ban(first, str(second.id), 3_600.0)
+    with pytest.raises(GutsError) as caught:
+        await second.node.control.connect(first.hint, 10.0)
+    told = ErrorObject.of(caught.value)
+    assert told.message == "the node has banned this one; it may be asked again in 60 m"
+    assert told.hint == "ask who runs it, or name another node that you know: guts://HOST:PORT/REPOSITORY"
+    assert told.details == {"goodbye": "banned", "retry_after_s": 3_600, "by_this_node": False}
+    with pytest.raises(GutsError, match="this node bans the other one") as caught:
+        await first.node.control.connect(second.hint, 10.0)
+    assert "guts peer unban" in str(caught.value.hint)
+    await ban(first, "127.0.0.0/8")
+    with pytest.raises(GutsError, match="or it bans this address"):
+        await second.node.control.connect(first.hint, 10.0)
+
+
+async def test_nothing_is_said_of_how_useful_a_peer_is_that_was_never_asked(world: World) -> None:
+    first, second = await neighbours(world)
+    assert (await first.node.control.peer(second.id))["usefulness"] is None
+
+
+async def test_running_time_is_stored_with_every_ban(world: World) -> None:
+    node = await world.node("node")
+
+    async def stored() -> int:
+        return (await node.node.repositories.database.read(score_table.load_running_time)).ran
+
+    before = await stored()
+    async with intruder(node, hello=False) as peer:
+        peer.send(Subscribe(()))
+        await peer.is_dropped()
+    await eventually(node.node.control._persistence._queue.empty)
+    await node.node.control._persistence.drain()
+    after_fault = await stored()
+    assert after_fault > before
+    await ban(node, "192.0.2.0/24", 60.0)
+    assert await stored() > after_fault

@@ -33,7 +33,7 @@ def test_git_gets_nothing_of_a_state_older_than_was_seen(library: Published, tmp
 
     ran = stranger.git(tmp_path / "copy", "fetch")
     assert ran.status == 128
-    assert f"fatal: {library.repository} is shown in an older state than was seen here before" in ran.err
+    assert f"fatal: remote error: {library.repository} is shown in an older state than was seen here before" in ran.err
     assert "WARNING: THIS REPOSITORY HAS GONE BACK IN TIME!" in ran.err
     again = stranger.git(tmp_path, "clone", library.url, "again")
     assert again.status == 128

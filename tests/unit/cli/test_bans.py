@@ -105,6 +105,12 @@ def test_show_tells_every_change(guts: Guts, control: ScriptedControl) -> None:
     assert [change.text("reason") for change in shown.objects("ledger")] == ["RUDE"]
 
 
+def test_show_has_no_usefulness_where_nothing_was_asked(guts: Guts, control: ScriptedControl) -> None:
+    out = guts("peer", "show", NODE).out
+    assert "usefulness    -\n" in out
+    assert "0 shut-outs, 0 bans of late" in out
+
+
 def test_peers_are_sorted_by_score(guts: Guts, control: ScriptedControl) -> None:
     by_score, by_rtt = (answers(guts("peer", "ls", "--sort", key, "--json").json) for key in ("score", "rtt"))
     assert [row.seconds("score") for row in by_score] == [5.0, 0.0]
@@ -127,7 +133,10 @@ def test_list_that_was_written_is_read_and_asked_for(guts: Guts, control: Script
     ]
     file = tmp_path / "bans"
     assert guts("peer", "bans", "export", str(file)).err == f"2 bans written to {file}\n"
-    assert guts("peer", "bans", "export", "-").out == file.read_text()
+    assert guts("peer", "bans", "export", str(file), "--json").json == {"file": str(file), "bans": 2}
+    for flags in ((), ("--json",)):
+        assert guts("peer", "bans", "export", "-", *flags).out == file.read_text()
+    assert guts("peer", "bans", "export", str(tmp_path), "--json").error["code"] == "BAN_LIST_UNWRITABLE"
     ran = guts("peer", "bans", "import", str(file))
     assert ran.out == "2 bans added or prolonged, 0 were there already\n"
     [(name, wanted, merge)] = control.calls
@@ -156,6 +165,7 @@ def test_bans_that_have_ended_are_not_asked_for(guts: Guts, control: ScriptedCon
         (f"{HEADER}\n{FOREVER}\nwhat", "line 3: not JSON"),
         (f"{HEADER}\n\n[]", "line 3: not an object"),
         (f"{HEADER}\n" + "[" * 2000, "line 2: not JSON"),
+        (f"{HEADER}\n" + FOREVER.replace("192.0.2.0/24", "0.0.0.0/0"), "line 2: 0.0.0.0/0 is too much of IPv4"),
         (f"{HEADER}\n" + FOREVER.replace("192.0.2.0/24", "example.org"), "line 2: 'example.org' names nobody"),
         (f"{HEADER}\n" + FOREVER.replace("192.0.2.0/24", "node1abc"), "line 2: "),
         (f"{HEADER}\n" + FOREVER.replace('"reason"', '"why"'), "line 2: a ban has the fields"),

@@ -1,11 +1,12 @@
 """Bans by the operator: of keys, addresses and networks; and the slower service of who comes from a bad address."""
 
+import contextlib
 import ipaddress
 import math
 
 import pytest
 
-from guts.addresses import Address, BadSubject, BanSubject, parse_subject, subject_text
+from guts.addresses import Address, BadSubject, BansTooMuch, BanSubject, parse_subject, subject_text
 from guts.effects import BanKept, BanLifted, Persist
 from guts.ids import BadId
 from guts.peers import bans as bans_module
@@ -70,6 +71,36 @@ def test_ban_of_a_network_is_of_every_address_in_it(ip: str, refused: bool) -> N
     bans.ban(ban(parse_subject("2001:db8:1::/48"), math.inf), 0.0, merge=False)
     bans.ban(ban(IDS[0], math.inf), 0.0, merge=False)
     assert (bans.of_address(Address(ip, 9000), 0.0) is not None) is refused
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("0.0.0.0/0", True),
+        ("126.0.0.0/7", True),
+        ("127.0.0.0/8", False),
+        ("::/0", True),
+        ("2000::/15", True),
+        ("2001::/16", False),
+    ],
+)
+def test_most_of_the_internet_is_not_banned(text: str, refused: bool) -> None:
+    bans = OperatorBans([], 0.0)
+    with pytest.raises(BansTooMuch) if refused else contextlib.nullcontext():
+        bans.ban(ban(parse_subject(text), math.inf), 0.0, merge=False)
+    assert len(list(bans)) == (not refused)
+
+
+def test_ban_that_ends_is_told_once_and_the_next_end_is_known() -> None:
+    bans = OperatorBans([], 0.0)
+    assert bans.next_end == math.inf
+    for text, until in (("192.0.2.0/24", 50.0), ("192.0.2.7", 10.0), ("192.0.2.8", math.inf)):
+        bans.ban(ban(parse_subject(text), until), 0.0, merge=False)
+    assert (bans.next_end, bans.ended(9.9)) == (10.0, [])
+    assert bans.ended(10.0) == [parse_subject("192.0.2.7")]
+    assert (bans.next_end, bans.ended(10.0)) == (50.0, [])
+    bans.lift(NET)
+    assert (bans.ended(50.0), bans.next_end) == ([], math.inf)
 
 
 def test_of_networks_around_an_address_the_one_that_ends_last_counts() -> None:

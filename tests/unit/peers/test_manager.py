@@ -6,16 +6,18 @@ import random
 
 import pytest
 
-from guts.addresses import Address, BootstrapAddress
+from guts.addresses import Address, BootstrapAddress, parse_subject
 from guts.clock import Now
 from guts.effects import Dial, Disconnect, Effect, PeerSeen, Persist, Send
 from guts.errors import PeerFault, Severity
 from guts.events import Connected, ConnectionId
 from guts.net.tcp import ConnectionLost
+from guts.peers.bans import OperatorBan
 from guts.peers.book import StoredPeer
 from guts.peers.greeting import Self, UnexpectedMessage
 from guts.peers.keepalive import HELLO_TIMEOUT, pong
 from guts.peers.manager import FULL_RETRY_AFTER, Limits, PeerManager
+from guts.peers.mass_fault import MIN_PEERS
 from guts.peers.score import Scores
 from guts.peers.state import MAX_REPOSITORIES_PER_PEER, PeerConnection, SaidGoodbye
 from guts.peers.upkeep import UPKEEP_INTERVAL
@@ -649,3 +651,32 @@ def test_peer_that_was_never_introduced_leaves_nothing() -> None:
     connect(peers, inbound(1, 2), at(0))
     peers.disconnected(ConnectionId(1), ConnectionLost("gone"), at(0))
     assert peers.peers == {}
+
+
+@pytest.mark.parametrize("dialled", [0, MIN_PEERS - 1, MIN_PEERS])
+def test_whoever_dials_us_has_no_say_about_our_clock(dialled: int) -> None:
+    peers = manager()
+    others = [number for number in range(len(IDS)) if number != ME]
+    for number, peer in enumerate(others):
+        connection = reach(peers, number, peer) if number < dialled else accept(peers, number, peer)
+        connection.clock_at_zero += 3_600_000
+    peers.tick(at(1))
+    assert peers.scores.guard.up(1) is (dialled == MIN_PEERS)
+
+
+def test_our_own_ban_puts_nobody_off_beyond_its_end_and_is_not_knocked_at_before() -> None:
+    peers = manager()
+    connection = reach(peers, 1, 2)
+    network = parse_subject(f"{connection.address.ip}/32")
+    peers.scores.ban(OperatorBan(network, 50.0, WALL, ""), 1.0, merge=False)
+    [closed] = run(peers, peers.close_banned(1.0))
+    assert isinstance(closed, Disconnect)
+    assert closed.goodbye == Goodbye(GoodbyeCode.BANNED, "banned", 49)
+    peers.disconnected(ConnectionId(1), None, at(1))
+
+    def dials(time: float) -> list[Effect]:
+        return [effect for effect in run(peers, peers.tick(at(time))) if isinstance(effect, Dial)]
+
+    assert [dials(float(time)) for time in range(2, 50)] == [[]] * 48
+    assert peers.deadline(49.0) == 50.0
+    assert len(dials(50.0)) == 1

@@ -1,7 +1,12 @@
 """What ``ls-refs`` answers (gitprotocol-v2(5)), from the node's verified refs."""
 
+import pytest
+
+from guts.api.errors import ERROR_FILE
 from guts.cli.answer import Answer
-from guts.git.pkt_line import Mark, Packets
+from guts.errors import Unavailable
+from guts.git.pkt_line import Mark, Packets, encode
+from guts.remote_helper.talk import MAX_ERROR_CHARACTERS, Talk
 from guts.remote_helper.upload_pack import ls_refs
 
 ONE, TWO, TAG = "1" * 40, "2" * 40, "3" * 40
@@ -46,3 +51,14 @@ def test_only_what_a_prefix_names_is_told() -> None:
 def test_head_of_an_empty_repository_is_unborn() -> None:
     assert answered(UNBORN, "symrefs", "unborn") == ["unborn HEAD symref-target:refs/heads/trunk"]
     assert answered(UNBORN, "symrefs") == []
+
+
+def test_git_is_told_why_in_lines_of_text_that_fit_into_one_packet(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = Unavailable("nobody has it\n  node1: \x1b[31mno", hint="ask\nagain")
+    assert Talk().through_git(error) == "nobody has it\n  node1: ?[31mno\nhint: ask\nagain"
+    text = Talk().through_git(Unavailable("\U0001f40d\n" * MAX_ERROR_CHARACTERS))
+    assert text is not None
+    assert len(text) == MAX_ERROR_CHARACTERS
+    assert encode(f"ERR {text}".encode())
+    monkeypatch.setenv(ERROR_FILE, "somewhere")
+    assert Talk().through_git(error) is None

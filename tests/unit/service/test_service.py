@@ -247,7 +247,7 @@ def test_connect_that_is_refused_tells_why() -> None:
     bench.say(1, Goodbye(GoodbyeCode.FULL, "", 60))
     [reply] = bench.end(1)
     assert isinstance(reply, Reply)
-    assert str(reply.result) == "the peer has no free connection"
+    assert str(reply.result) == "the node has no free connection"
 
 
 def test_connect_that_breaks_off_tells_why() -> None:
