@@ -6,6 +6,7 @@ from guts.cli import completing
 from guts.cli.answer import Answer
 from guts.cli.repositories import resolve
 from guts.cli.session import Session, emit, json_option, pass_session, table, timeout_option
+from guts.cli.short_ids import KNOWN_ID
 from guts.errors import ExitStatus
 
 
@@ -15,7 +16,7 @@ def dht() -> None:
 
 
 @dht.command(name="find-repo")
-@click.argument("repository", metavar="REPOSITORY", shell_complete=completing.repositories)
+@click.argument("repository", metavar="REPOSITORY", type=KNOWN_ID, shell_complete=completing.repositories)
 @timeout_option(30)
 @json_option
 @pass_session

@@ -100,7 +100,8 @@ def test_sync_of_all_says_of_each_why_it_failed(guts: Guts, control: ScriptedCon
     ("text", "says"),
     [
         (str(REPOSITORY)[:-1] + "q", "mistyped or cut short"),
-        (str(REPOSITORY)[:-1], "mistyped or cut short"),
+        (str(REPOSITORY)[:11], "mistyped or cut short"),
+        (str(REPOSITORY)[:-2] + "q", "begins no id that this node knows"),
         (str(PeerId(bytes(32))), "is a node id; a repository id (repo1…) is needed here"),
         ("https://example.org/x", "not a guts:// URL"),
         (str(REPOSITORY)[:20] + "b" + str(REPOSITORY)[21:], "has 'b' at position 21"),
