@@ -9,6 +9,7 @@ from guts.cli.bans import ban, bans, left_text, unban
 from guts.cli.session import (
     Session,
     age_text,
+    count_text,
     emit,
     instant_text,
     json_option,
@@ -113,7 +114,10 @@ def _shown(known: Answer) -> list[str]:
         ),
         ("score", f"{known.seconds('score'):.1f}, halves every {span_text(known.seconds('half_life_s'))}"),
         ("standing", _standing(known) + (f" ({known.text('reason')})" if known.json.get("reason") else "")),
-        ("so far", f"{known.number('shut_outs')} shut-outs, {known.number('bans')} bans of late"),
+        (
+            "so far",
+            f"{count_text(known.number('shut_outs'), 'shut-out')}, {count_text(known.number('bans'), 'ban')} of late",
+        ),
     ]
     ledger = [
         (

@@ -164,7 +164,7 @@ def test_dht_that_knows_nobody_is_not_found(guts: Guts, control: ScriptedControl
     ran = guts("dht", "find-repo", REPOSITORY)
 
     assert ran.status == ExitStatus.NOT_FOUND
-    assert ran.out == "0 providers; asked 3 nodes, 1 hops, 0.02 s\n"
+    assert ran.out == "0 providers; asked 3 nodes, 1 hop, 0.02 s\n"
 
 
 def test_clone_leaves_what_is_in_its_way(guts: Guts, tmp_path: Path) -> None:
