@@ -15,6 +15,7 @@ from guts.addresses import parse_subject, subject_text
 from guts.cli import ban_list, completing
 from guts.cli.answer import Answer, answers
 from guts.cli.session import Session, count_text, emit, json_option, pass_session, say, span_text, table
+from guts.cli.short_ids import KNOWN_ID
 from guts.errors import UsageError
 
 DEFAULT_SPAN: Final = "24h"
@@ -55,7 +56,7 @@ def left_text(row: Answer) -> str:
 
 
 @click.command()
-@click.argument("who", metavar="ID|ADDRESS|NETWORK", shell_complete=completing.peer_ids)
+@click.argument("who", metavar="ID|ADDRESS|NETWORK", type=KNOWN_ID, shell_complete=completing.peer_ids)
 @click.option(
     "--for", "how_long", default=DEFAULT_SPAN, show_default=True, metavar="SPAN", help="Such as 24h; or forever."
 )
@@ -74,7 +75,7 @@ def ban(session: Session, as_json: bool, who: str, how_long: str, reason: str) -
 
 
 @click.command()
-@click.argument("who", metavar="ID|ADDRESS|NETWORK", shell_complete=completing.banned)
+@click.argument("who", metavar="ID|ADDRESS|NETWORK", type=KNOWN_ID, shell_complete=completing.banned)
 @json_option
 @pass_session
 def unban(session: Session, as_json: bool, who: str) -> None:

@@ -5,7 +5,8 @@ import click
 from guts.cli import completing
 from guts.cli.answer import Answer
 from guts.cli.repositories import resolve
-from guts.cli.session import Session, emit, json_option, pass_session, table, timeout_option
+from guts.cli.session import Session, count_text, emit, json_option, pass_session, table, timeout_option
+from guts.cli.short_ids import KNOWN_ID
 from guts.errors import ExitStatus
 
 
@@ -15,7 +16,7 @@ def dht() -> None:
 
 
 @dht.command(name="find-repo")
-@click.argument("repository", metavar="REPOSITORY", shell_complete=completing.repositories)
+@click.argument("repository", metavar="REPOSITORY", type=KNOWN_ID, shell_complete=completing.repositories)
 @timeout_option(30)
 @json_option
 @pass_session
@@ -32,7 +33,8 @@ def find_repo(session: Session, as_json: bool, repository: str, timeout: float) 
         [(provider.text("peer"), ", ".join(provider.texts("addresses"))) for provider in providers],
     )
     lines.append(
-        f"{len(providers)} providers; asked {answer.number('asked', 0)} nodes, {answer.number('hops', 0)} hops, "
+        f"{count_text(len(providers), 'provider')}; asked {count_text(answer.number('asked', 0), 'node')}, "
+        f"{count_text(answer.number('hops', 0), 'hop')}, "
         f"{answer.seconds('seconds', 0.0):.2f} s"
     )
     emit(as_json, answer.json, lines)

@@ -19,6 +19,7 @@ from guts.cli.author import author_key, own_author
 from guts.cli.chain import known_chain
 from guts.cli.repositories import fork_lines, resolve
 from guts.cli.session import Session, age_text, emit, json_option, pass_session, say
+from guts.cli.short_ids import KNOWN_ID
 from guts.errors import ExitStatus, UsageError
 from guts.ids import AuthorId, RepositoryId
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # PyNaCl is loaded by the command, not by --help
     from guts.cli.proposal import Proposal
     from guts.trust.identity_document import AuthorPoint
 
-_repository = click.argument("repository", metavar="REPOSITORY", shell_complete=completing.repositories)
+_repository = click.argument("repository", metavar="REPOSITORY", type=KNOWN_ID, shell_complete=completing.repositories)
 _file = click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 
 

@@ -10,6 +10,7 @@ from guts.cli.author import own_author
 from guts.cli.chain import known_chain, removal_epochs
 from guts.cli.repositories import resolve
 from guts.cli.session import Session, emit, json_option, pass_session, say, span_text, table
+from guts.cli.short_ids import KNOWN_ID
 from guts.ids import AuthorId
 
 
@@ -19,7 +20,9 @@ def maintainers() -> None:
 
 
 @maintainers.command()
-@click.argument("repository", metavar="[REPOSITORY]", default=".", shell_complete=completing.repositories)
+@click.argument(
+    "repository", metavar="[REPOSITORY]", default=".", type=KNOWN_ID, shell_complete=completing.repositories
+)
 @json_option
 @pass_session
 def ls(session: Session, as_json: bool, repository: str) -> None:

@@ -20,6 +20,7 @@ from guts.cli.session import (
     table,
     timeout_option,
 )
+from guts.cli.short_ids import KNOWN_ID
 from guts.ids import PeerId
 
 
@@ -78,7 +79,7 @@ def connect(session: Session, as_json: bool, address: str, timeout: float) -> No
 
 
 @peer.command()
-@click.argument("node", metavar="ID", shell_complete=completing.peer_ids)
+@click.argument("node", metavar="ID", type=KNOWN_ID, shell_complete=completing.peer_ids)
 @json_option
 @pass_session
 def show(session: Session, as_json: bool, node: str) -> None:

@@ -133,11 +133,9 @@ class _Published:
     def lines(self) -> list[str]:
         """What it has done, for people: the refs as git's push tells them."""
         verb = "unchanged" if self.json["unchanged"] else "published"
-        alone = (
-            ["no other node follows it yet"]
-            if self.json.get("followers") == 0 and not self.json.get("replicas")
-            else []
-        )
+        # Who fetched it meanwhile was no follower yet when it was committed.
+        followed = self.json.get("followers") != 0 or self.json.get("replicas")
+        alone = [] if followed else ["no other node follows it yet"]
         updates = [_update_line(update) for update in self.updates]
         conflicts = self.json.get("conflicts")
         contested = [f"in conflict: {conflicts} refs; guts inspect shows them"] if conflicts else []
@@ -351,7 +349,8 @@ def _confirmed_lines(result: dict[str, object]) -> list[str]:
     if not isinstance(replicas, list):
         return []
     names = ", ".join(f"{peer[:12]}…" for peer in replicas)
-    return [f"{len(replicas)}/{result['wanted_replicas']} replicas hold it{f' ({names})' if names else ''}"]
+    told = "replica holds" if result["wanted_replicas"] == 1 else "replicas hold"
+    return [f"{len(replicas)}/{result['wanted_replicas']} {told} it{f' ({names})' if names else ''}"]
 
 
 def _update_json(update: "Update") -> dict[str, object]:

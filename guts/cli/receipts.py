@@ -17,6 +17,7 @@ from guts.cli.answer import Answer, BadAnswer
 from guts.cli.client import NodeDown
 from guts.cli.kept_receipts import all_kept, keep_receipts
 from guts.cli.session import Session, emit, instant_text, json_option, pass_session, say, table
+from guts.cli.short_ids import KNOWN_ID
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus, StorageFault
 from guts.ids import AuthorId, RepositoryId
@@ -75,7 +76,9 @@ class _Found:
 
 
 @click.command()
-@click.argument("target", metavar="[DIR|REPOSITORY]", default=".", shell_complete=completing.repositories)
+@click.argument(
+    "target", metavar="[DIR|REPOSITORY]", default=".", type=KNOWN_ID, shell_complete=completing.repositories
+)
 @click.option("--author", metavar="auth1…", help="Only for this author's records.")
 @click.option("--verify", is_flag=True, help="Check every signature, and that the receipts name the records held.")
 @json_option

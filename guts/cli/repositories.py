@@ -22,12 +22,13 @@ from guts.cli.session import (
     table,
     timeout_option,
 )
+from guts.cli.short_ids import KNOWN_ID
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus
 from guts.ids import AuthorId, BadId, RepositoryId
 from guts.trust.ref_names import CONFLICTS
 
-_repository = click.argument("repository", metavar="REPOSITORY", shell_complete=completing.repositories)
+_repository = click.argument("repository", metavar="REPOSITORY", type=KNOWN_ID, shell_complete=completing.repositories)
 
 
 def resolve(text: str) -> RepositoryUrl:
@@ -90,7 +91,9 @@ def inspect(session: Session, as_json: bool, repository: str) -> None:
 
 
 @click.command()
-@click.argument("repository", metavar="[REPOSITORY]", required=False, shell_complete=completing.repositories)
+@click.argument(
+    "repository", metavar="[REPOSITORY]", required=False, type=KNOWN_ID, shell_complete=completing.repositories
+)
 @timeout_option(120)
 @json_option
 @pass_session

@@ -22,6 +22,7 @@ from guts.cli.session import (
     table,
     timeout_option,
 )
+from guts.cli.short_ids import KNOWN_ID
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus
 from guts.ids import AuthorId, PeerId, RepositoryId
@@ -47,7 +48,12 @@ def _subject(text: str) -> Subject:
 
 @click.command()
 @click.argument(
-    "subjects", metavar="REPOSITORY|auth1…", nargs=-1, required=True, shell_complete=completing.repositories
+    "subjects",
+    metavar="REPOSITORY|auth1…",
+    nargs=-1,
+    required=True,
+    type=KNOWN_ID,
+    shell_complete=completing.repositories,
 )
 @click.option("--from", "hints", multiple=True, metavar="[ID@]HOST:PORT", help="Ask this node too.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and what would be left; fetch nothing.")
@@ -142,7 +148,7 @@ def _size(answer: Answer, name: str) -> str:
 
 
 @click.command()
-@click.argument("repository", metavar="REPOSITORY", shell_complete=completing.repositories)
+@click.argument("repository", metavar="REPOSITORY", type=KNOWN_ID, shell_complete=completing.repositories)
 @click.option("--now", is_flag=True, help="Remove it from the disk at once.")
 @json_option
 @pass_session
@@ -177,7 +183,7 @@ def _author_command(
     """Return the command ``name``, which does something about an author."""
 
     @click.command(name=name, help=text)
-    @click.argument("author", metavar="auth1…", shell_complete=complete)
+    @click.argument("author", metavar="auth1…", type=KNOWN_ID, shell_complete=complete)
     @json_option
     @pass_session
     def command(session: Session, as_json: bool, author: str) -> None:
@@ -210,7 +216,7 @@ unfollow = _author_command(
 
 
 @click.command()
-@click.argument("who", metavar="ID", shell_complete=completing.repositories)
+@click.argument("who", metavar="ID", type=KNOWN_ID, shell_complete=completing.repositories)
 @click.option("--purge", is_flag=True, help="Remove what is here of it at once.")
 @json_option
 @pass_session
@@ -233,7 +239,7 @@ def block(session: Session, as_json: bool, who: str, purge: bool) -> None:
 
 
 @click.command()
-@click.argument("who", metavar="ID", shell_complete=completing.blocked)
+@click.argument("who", metavar="ID", type=KNOWN_ID, shell_complete=completing.blocked)
 @json_option
 @pass_session
 def unblock(session: Session, as_json: bool, who: str) -> None:

@@ -77,9 +77,11 @@ def timeout_option(default: float) -> Callable[[F], F]:
     """Add ``--timeout SECONDS``."""
     import click
 
+    from guts.cli.timeouts import TIMEOUT
+
     return click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True, max=86_400),
+        type=TIMEOUT,
         default=default,
         show_default=True,
         metavar="SECONDS",

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from tests.simulation.scenarios.listed import SCENARIOS
-from tests.simulation.scenarios.scenario import Missed
+from tests.simulation.scenarios.scenario import BadRun, Missed
 
 
 def main() -> int:
@@ -20,13 +20,26 @@ def main() -> int:
         for scenario in SCENARIOS.values():
             print(f"{scenario.name} ({scenario.nodes} nodes)\n    {scenario.about}\n")
         return 0
-    options = {name: float(value) for name, _, value in (option.partition("=") for option in arguments.options)}
+    scenario = SCENARIOS[arguments.scenario]
     try:
-        SCENARIOS[arguments.scenario].run(arguments.nodes, arguments.seed, **options)
+        options = dict(map(_option, arguments.options))
+        scenario.check(arguments.nodes, options)
+    except BadRun as error:
+        parser.error(str(error))
+    try:
+        scenario.run(arguments.nodes, arguments.seed, **options)
     except Missed as missed:
         print(f"\n{missed}", file=sys.stderr)
         return 1
     return 0
+
+
+def _option(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise BadRun(f"{text!r} is not NAME=NUMBER") from None
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from guts.wire.messages import (
 )
 from tests.simulation.__main__ import main
 from tests.simulation.scenarios.listed import SCENARIOS
-from tests.simulation.scenarios.scenario import Missed, Run, Scenario
+from tests.simulation.scenarios.scenario import BadRun, Missed, Run, Scenario
 from tests.support.simulator.addresses import address
 from tests.support.simulator.host import LIFE_MS, Host
 from tests.support.simulator.links import FRAME_BYTES, Access, End, Link, LinkProfile
@@ -88,12 +88,21 @@ def test_figure_that_is_missed_names_the_command_that_replays_it(capsys: pytest.
     def play(run: Run) -> None:
         run.add("share", run.option("share", 1.0), at_least=0.5)
 
-    scenario = Scenario("made-up", play, 5)
+    scenario = Scenario("made-up", play, 5, 2, {"share": (0, 1)})
     assert scenario.run(seed=3)["share"] == 1.0
     with pytest.raises(Missed, match=r"make sim NODES=9 SEED=3 SCENARIO=made-up OPTIONS='share=0\.25'"):
         scenario.run(9, 3, share=0.25)
-    with pytest.raises(AssertionError, match="knows no"):
-        scenario.run(shore=0.25)
+    for nodes, options, says in (
+        (5, {"shore": 0.25}, "knows no option 'shore': it has share"),
+        (5, {"share": 1.01}, "share=1.01 is out of range: 0 to 1"),
+        (5, {"share": math.nan}, "share=nan is out of range: 0 to 1"),
+        (1, {}, "made-up needs at least 2 nodes, not 1"),
+    ):
+        with pytest.raises(BadRun, match=says):
+            scenario.check(nodes, options)
+    with pytest.raises(BadRun):
+        scenario.run(1)
+    assert scenario.run(2, share=1.0)["share"] == 1.0
     assert "made-up: 9 nodes, seed 3" in capsys.readouterr().out
 
 
@@ -102,6 +111,34 @@ def test_every_scenario_is_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert main() == 0
     listed = capsys.readouterr().out
     assert all(f"{name} (" in listed and scenario.about in listed for name, scenario in SCENARIOS.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["partition", "--nodes", "0"], "partition needs at least 10 nodes, not 0"),
+        (["partition", "parts=many"], "'parts=many' is not NAME=NUMBER"),
+        (["partition", "pushes"], "'pushes' is not NAME=NUMBER"),
+        (["partition", "parts=1"], "parts=1 is out of range: 2 to 5"),
+        (["partition", "ports=3"], "partition knows no option 'ports': it has parts, pushes, seconds"),
+    ],
+)
+def test_slips_are_told_in_a_line_before_anything_is_played(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["simulation", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1].endswith(f"error: {says}")
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_options_of_a_scenario_are_those_that_it_tells_of(name: str) -> None:
+    scenario = SCENARIOS[name]
+    assert all(option in scenario.about.partition("Options:")[2] for option in scenario.options)
 
 
 def test_stranger_is_greeted_after_the_round_trips_that_this_takes() -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.support.simulator.world import World
@@ -33,6 +33,10 @@ class Figure:
         return f"{self.name}: {self.value:.6g}{wanted}"
 
 
+class BadRun(ValueError):
+    """A scenario is asked for what it can't be played with; nothing was played."""
+
+
 @dataclass(slots=True)
 class Run:
     """One run of a scenario.
@@ -49,11 +53,9 @@ class Run:
     digests: list[str] = field(default_factory=list)
     events: int = 0
     virtual: float = 0.0
-    used: set[str] = field(default_factory=set)
 
     def option(self, name: str, default: float) -> float:
         """Return what ``name`` was set to."""
-        self.used.add(name)
         return self.options.get(name, default)
 
     def add(self, name: str, value: float, *, at_least: float = -math.inf, at_most: float = math.inf) -> None:
@@ -78,11 +80,15 @@ class Scenario:
     Attributes:
         play: does it, and adds figures.
         nodes: unless told.
+        least: nodes that it needs.
+        options: by name, the least and the most that each may be.
     """
 
     name: str
     play: Callable[[Run], None]
     nodes: int
+    least: int = 1
+    options: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def about(self) -> str:
@@ -100,6 +106,7 @@ class Scenario:
         """Play it, print what came of it, and return that.
 
         Raises:
+            BadRun: as ``check``.
             Missed: a figure is not where it must be.
         """
         run = self.measure(nodes, seed, **options)
@@ -108,8 +115,20 @@ class Scenario:
             raise Missed("\n".join([*missed, f"replay it: {self.command(run)}"]))
         return run
 
+    def check(self, nodes: int | None, options: Mapping[str, float]) -> None:
+        """Raises: ``BadRun``: too few nodes, or an option that it does not know or that is out of range."""
+        if nodes is not None and nodes < self.least:
+            raise BadRun(f"{self.name} needs at least {self.least} nodes, not {nodes}")
+        for name, value in options.items():
+            if name not in self.options:
+                raise BadRun(f"{self.name} knows no option {name!r}: it has {', '.join(self.options) or 'none'}")
+            lowest, highest = self.options[name]
+            if not lowest <= value <= highest:
+                raise BadRun(f"{name}={value:g} is out of range: {lowest:g} to {highest:g}")
+
     def measure(self, nodes: int | None = None, seed: int = 1, **options: float) -> Run:
         """Play it, print what came of it, and return that, wherever the figures are."""
+        self.check(nodes, options)
         run = Run(self.nodes if nodes is None else nodes, seed, options)
         print(f"{self.name}: {run.nodes} nodes, seed {seed}", flush=True)
         begun = time.perf_counter()
@@ -124,5 +143,4 @@ class Scenario:
         rate = run.events / seconds
         print(f"  {run.events} events, {run.virtual:.0f} virtual seconds in {seconds:.1f} s ({rate:.0f} events/s)")
         print(f"  digest {' '.join(digest[:16] for digest in run.digests)}", flush=True)
-        assert set(run.options) <= run.used, f"{self.name} knows no {set(run.options) - run.used}"
         return run

@@ -100,7 +100,8 @@ def test_sync_of_all_says_of_each_why_it_failed(guts: Guts, control: ScriptedCon
     ("text", "says"),
     [
         (str(REPOSITORY)[:-1] + "q", "mistyped or cut short"),
-        (str(REPOSITORY)[:-1], "mistyped or cut short"),
+        (str(REPOSITORY)[:11], "mistyped or cut short"),
+        (str(REPOSITORY)[:-2] + "q", "begins no id that this node knows"),
         (str(PeerId(bytes(32))), "is a node id; a repository id (repo1…) is needed here"),
         ("https://example.org/x", "not a guts:// URL"),
         (str(REPOSITORY)[:20] + "b" + str(REPOSITORY)[21:], "has 'b' at position 21"),
@@ -163,7 +164,7 @@ def test_dht_that_knows_nobody_is_not_found(guts: Guts, control: ScriptedControl
     ran = guts("dht", "find-repo", REPOSITORY)
 
     assert ran.status == ExitStatus.NOT_FOUND
-    assert ran.out == "0 providers; asked 3 nodes, 1 hops, 0.02 s\n"
+    assert ran.out == "0 providers; asked 3 nodes, 1 hop, 0.02 s\n"
 
 
 def test_clone_leaves_what_is_in_its_way(guts: Guts, tmp_path: Path) -> None:

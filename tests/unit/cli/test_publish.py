@@ -138,7 +138,7 @@ def test_published_repository_is_listed(guts: Guts, control: ScriptedControl, wo
     headings, row = guts("ls").out.splitlines()
     assert headings.split() == ["ID", "NAME", "STATE", "REFS", "SIZE", "REPLICAS", "SYNCED"]
     assert row.split() == [f"{repository[:12]}…", "tool", "seeding", "2", "3.0", "MiB", "2", "never"]
-    assert "1 providers" in guts("dht", "find-repo", repository).out
+    assert "1 provider;" in guts("dht", "find-repo", repository).out
 
 
 def test_repository_that_the_node_lost_is_named(guts: Guts, control: ScriptedControl, work: Path) -> None:

@@ -270,6 +270,7 @@ def test_publication_waits_for_replicas_and_keeps_their_receipts(
     assert ran.status == 0
     shown = ", ".join(f"{str(KEYS[number].peer_id)[:12]}…" for number in (1, 2))
     assert f"2/3 replicas hold it ({shown})" in ran.out
+    assert "no other node" not in ran.out
     id_ = RepositoryId.parse(repository)
     seq = control.records[id_].seq
     assert control.calls[-1] == ("receipts", id_, ALICE.author_id, seq, 3, 20.0)
@@ -281,3 +282,8 @@ def test_publication_waits_for_replicas_and_keeps_their_receipts(
     assert isinstance(value, dict)
     assert value["replicas"] == [str(KEYS[number].peer_id) for number in (1, 2)]
     assert json.loads(kept.file.read_text())["receipts"]
+    git(work, "commit", "-q", "--allow-empty", "-m", "four")
+    control.replicas = [KEYS[1]]
+    out = guts("publish", work, "--replicas", "1").out
+    assert f"1/1 replica holds it ({str(KEYS[1].peer_id)[:12]}…)" in out
+    assert "no other node" not in out
