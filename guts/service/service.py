@@ -220,7 +220,7 @@ class Service:
         """Count the signatures that a message makes this node check; who brings too many has to wait."""
         offered = (signatures_offered(effect.candidate) for effect in effects if isinstance(effect, Fetch | Look))
         count = signatures_in(message) + sum(offered)
-        seconds = self.rates.spend_checks(count, now.mono) if count else 0.0
+        seconds = self.rates.spend_checks(connection.peer, count, now.mono) if count else 0.0
         return [Withhold(connection.id, seconds)] if seconds else []
 
     def _act(self, connection: PeerConnection, admitted: Admitted[Message], now: Now) -> list[Effect]:
