@@ -3,7 +3,7 @@
 An effect never returns anything. What comes of it is an event later, or nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from guts.addresses import Address, BanSubject, BootstrapAddress
 from guts.errors import GutsError
@@ -23,10 +23,15 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Try ``target``, and soon beside it the ``others``, of the same peer; ends in ``Connected`` or ``DialFailed``."""
+    """Try ``target``, and soon beside it the ``others``, of the same peer; ends in ``Connected`` or ``DialFailed``.
+
+    Attributes:
+        hinted: the operator named it in a command: it may be anywhere, and goes first.
+    """
 
     target: BootstrapAddress
     others: tuple[Address, ...] = ()
+    hinted: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

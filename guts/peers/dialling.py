@@ -1,26 +1,31 @@
 """Whom to dial, and when: last-good addresses, doors and claims, each with a waiting time of its own.
 
-At most 8 dials are under way at a time; what a component asks for beyond that waits. Of its own accord a node dials
-anchors, then peers that it has reached before, then doors, then claims, and no more than 2 of one network; doors come
-before all but anchors while hardly anybody is connected. Holders of what is followed have connections of their own,
-so that saying "I hold it" takes nobody's place.
+At most 8 dials are under way at a time; what a component asks for beyond that waits. What the operator names goes
+first, and what others claimed has no more than half, of which no network has more than 2: claims cost nothing to make,
+and a dial of nobody takes as long as it may. An address where nobody answered is left alone for a while, whoever is
+said to be there.
+
+Of its own accord a node dials anchors, then peers that it has reached before, then doors, then claims, and no more than
+2 of one network; doors come before all but anchors while hardly anybody is connected. Holders of what is followed have
+connections of their own, so that saying "I hold it" takes nobody's place.
 """
 
 import math
 import random
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import ClassVar, Final
 
 from guts.addresses import Address, BanSubject, BootstrapAddress, is_ip
 from guts.effects import Dial
+from guts.errors import Unavailable
 from guts.ids import PeerId, RepositoryId
 from guts.peers.backoff import MAX_DELAY, MAX_DELAY_FOR_HOLDER, Backoff
 from guts.peers.bans import ALL_BITS, network_around
 from guts.peers.book import DOOR, AddressBook
-from guts.peers.networks import Surroundings, diversely
+from guts.peers.networks import Surroundings, diversely, is_public, prefix
 from guts.peers.state import PeerState
 
 STABLE_AFTER: Final = 60.0
@@ -29,6 +34,18 @@ again and again, is dialled less and less often."""
 
 MAX_DIALS: Final = 8
 """Dials under way at a time: a restarting node neither floods its own line nor looks like a scanner."""
+
+MAX_CLAIMED_DIALS: Final = 4
+"""Of them at addresses that others claimed to hold something at: the other half is for those whom we choose."""
+
+MAX_CLAIMED_PER_PLACE: Final = 2
+"""Dials of one /24 or /48 under way past which no claim adds one."""
+
+MAX_WAITING_CLAIMS: Final = 1_024
+"""Claims that wait to be dialled, of all goals together; more are refused."""
+
+MAX_UNANSWERED: Final = 4_096
+"""Addresses remembered where nobody answered; the one that was dialled the longest ago is forgotten first."""
 
 MAX_RACED: Final = 4
 """Addresses of one peer that one dial tries: both families, twice. A record that names eight strangers makes nobody
@@ -55,8 +72,22 @@ class Purpose(Enum):
     """What a dial is for."""
 
     PEER = "peer"
+    NAMED = "named"
+    """Like ``PEER``, and by the operator."""
     HOLDER = "holder"
+    HINT = "hint"
+    """Like ``HOLDER``, and by the operator."""
     FEELER = "feeler"
+
+
+OF_OUR_OWN_ACCORD: Final = (Purpose.PEER, Purpose.NAMED)
+BY_THE_OPERATOR: Final = (Purpose.NAMED, Purpose.HINT)
+
+
+class NotDialled(Unavailable):
+    """What a stranger named is not dialled, or not now."""
+
+    code: ClassVar[str] = "NOT_DIALLED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +135,8 @@ class Dialling:
         self._doors_spread = not any(state.reached for state in book.peers.values())
         self._purposes: dict[BootstrapAddress, Purpose] = {}
         self._waiting: dict[BootstrapAddress, Dial] = {}
+        self._claims: dict[BootstrapAddress, Dial] = {}
+        self._unanswered: OrderedDict[Address, Backoff] = OrderedDict()
         self.under_way: dict[BootstrapAddress, Purpose] = {}
 
     @property
@@ -123,8 +156,16 @@ class Dialling:
 
     @property
     def room(self) -> int:
-        """How many more dials may be begun of our own accord; what waits goes first."""
+        """How many more dials may be begun of our own accord; what waits goes first, but for claims."""
         return max(0, MAX_DIALS - len(self.under_way) - len(self._waiting))
+
+    @property
+    def room_for_claims(self) -> int:
+        """How many more may be begun because of what others claimed."""
+        return max(0, min(self.room, MAX_CLAIMED_DIALS - len(self._claimed()) - len(self._claims)))
+
+    def _claimed(self) -> list[BootstrapAddress]:
+        return [target for target, purpose in self.under_way.items() if purpose is Purpose.HOLDER]
 
     def plan(self, target: BootstrapAddress, purpose: Purpose) -> None:
         """Note what the next dial of ``target`` is for; without that it is for a holder."""
@@ -132,29 +173,83 @@ class Dialling:
 
     def begin(self, dial: Dial) -> list[Dial]:
         """Return ``dial`` where it begins now; nothing where its target is being dialled already, or has to wait."""
-        purpose = self._purposes.pop(dial.target, Purpose.HOLDER)
-        if dial.target in self.under_way:
-            if self.under_way[dial.target] is Purpose.FEELER:
-                self.under_way[dial.target] = purpose
+        target = dial.target
+        purpose = self._purposes.pop(target, Purpose.HINT if dial.hinted else Purpose.HOLDER)
+        if target in self.under_way:
+            if self.under_way[target] is Purpose.FEELER or purpose is Purpose.NAMED:
+                self.under_way[target] = purpose
             return []
-        if len(self.under_way) >= MAX_DIALS:
-            self._waiting.setdefault(dial.target, dial)
-            self._purposes[dial.target] = purpose
-            return []
-        self.under_way[dial.target] = purpose
-        return [dial]
+        if purpose is Purpose.HOLDER and target not in self._waiting:
+            self._claims.setdefault(target, dial)
+        elif target not in self._waiting or purpose in BY_THE_OPERATOR:
+            self._claims.pop(target, None)
+            self._waiting[target] = dial
+        if target in self._waiting:
+            self._purposes[target] = purpose
+        begun = self._next()
+        for each in begun:
+            self._waiting.pop(each.target, None)
+            self._claims.pop(each.target, None)
+            self.under_way[each.target] = self._purposes.pop(each.target, Purpose.HOLDER)
+        return begun
+
+    def refusal(self, dial: Dial, now: float) -> NotDialled | None:
+        """Tell why ``dial``, which a stranger's word leads to, is not begun: of others nothing is refused.
+
+        It is the one place where addresses of strangers are looked at, wherever they were told.
+        """
+        if dial.hinted or dial.target in self._purposes or dial.target in self._claims:
+            return None
+        where = Address(dial.target.host, dial.target.port)
+        if not self._surroundings.may_dial(where):
+            return NotDialled("means something else here, or is another service's")
+        if where in self._unanswered and now < self._unanswered[where].not_before:
+            return NotDialled("nobody answered there lately")
+        if len(self._claims) >= MAX_WAITING_CLAIMS:
+            return NotDialled("too many dials wait")
+        return None
+
+    def unanswered(self, target: BootstrapAddress, now: float) -> None:
+        """Leave the address of ``target`` alone for a while, whoever is said to be there: nobody answered."""
+        where = Address(target.host, target.port)
+        backoff = self._unanswered.setdefault(where, Backoff())
+        backoff.failed(now, self._rng)
+        self._unanswered.move_to_end(where)
+        if len(self._unanswered) > MAX_UNANSWERED:
+            self._unanswered.popitem(last=False)
+
+    def _next(self) -> list[Dial]:
+        """Return what waits and may begin now."""
+        left = MAX_DIALS - len(self.under_way)
+        order = sorted(self._waiting, key=lambda target: self._purposes[target] not in BY_THE_OPERATOR)
+        chosen = [self._waiting[target] for target in order[: max(0, left)]]
+        left = min(left - len(chosen), MAX_CLAIMED_DIALS - len(self._claimed()))
+        places = Counter(self._place(target) for target in self.under_way)
+        for target, dial in self._claims.items():
+            if left <= 0:
+                break
+            place = self._place(target)
+            if not place or places[place] < MAX_CLAIMED_PER_PLACE:
+                left -= 1
+                places[place] += 1
+                chosen.append(dial)
+        return chosen
+
+    def _place(self, target: BootstrapAddress) -> str:
+        """Return the network of the internet that ``target`` is in; "": a name, or nearby."""
+        return prefix(target.host) if is_public(target.host) else ""
 
     def end(self, target: BootstrapAddress) -> tuple[Purpose, list[Dial]]:
         """Note that a dial of ``target`` has ended, one way or the other.
 
-        Returns: what it was for, and the dials that may begin in its place.
+        Returns: what it was for, and the dials that may ``begin`` in its place.
         """
         purpose = self.under_way.pop(target, Purpose.HOLDER)
-        first = list(self._waiting)[: max(0, MAX_DIALS - len(self.under_way))]
-        return purpose, [self._waiting.pop(waiting) for waiting in first]
+        return purpose, self._next()
 
     def greeted(self, target: BootstrapAddress, peer: PeerId) -> None:
         """Note who answered at ``target``."""
+        self._unanswered.pop(Address(target.host, target.port), None)
         if target in self._backoffs:
             self._behind[target] = peer
 
@@ -237,7 +332,7 @@ class Dialling:
                     holders -= 1
                 else:
                     peers -= 1
-                    self.plan(dial.target, Purpose.PEER)
+                self.plan(dial.target, purpose)
                 dials.append(dial)
         return dials, following
 

@@ -13,7 +13,7 @@ from guts.errors import GutsError, PeerFault, Severity
 from guts.events import Connected, ConnectionId
 from guts.ids import PeerId, RepositoryId
 from guts.peers.book import AddressBook, StoredPeer
-from guts.peers.dialling import Dialling, Purpose
+from guts.peers.dialling import OF_OUR_OWN_ACCORD, Dialling, NotDialled, Purpose
 from guts.peers.greeting import Self, UnexpectedMessage, clock_offset, introduce
 from guts.peers.keepalive import KeepAlive
 from guts.peers.mass_fault import MIN_PEERS, Evidence
@@ -116,9 +116,9 @@ class PeerManager:
         """Yield the ready connections, in the order in which they were opened."""
         return (connection for connection in self.upkeep.opened() if connection.ready)
 
-    def state(self, peer: PeerId) -> PeerState:
-        """Return what is known of ``peer``, beginning to know it where nothing is."""
-        return self.book.state(peer)
+    def state(self, peer: PeerId, source: str = "") -> PeerState:
+        """Return what is known of ``peer``, beginning to know it where nothing is; ``source``: who told of it."""
+        return self.book.state(peer, source)
 
     def peers_with_repository(self, repository: RepositoryId) -> list[PeerState]:
         """Return the ready peers known to hold ``repository``."""
@@ -190,7 +190,15 @@ class PeerManager:
 
     def prefer(self, target: BootstrapAddress) -> None:
         """Note that the operator asks for the next dial of ``target``: it counts as one of our own accord."""
-        self._dialling.plan(target, Purpose.PEER)
+        self._dialling.plan(target, Purpose.NAMED)
+
+    def refusal(self, dial: Dial, now: float) -> NotDialled | None:
+        """Tell why ``dial`` is not begun: a stranger named an address that is not dialled on another's word, or now."""
+        return self._dialling.refusal(dial, now)
+
+    def nobody_at(self, target: BootstrapAddress, now: float) -> None:
+        """Note that nobody answered at ``target``."""
+        self._dialling.unanswered(target, now)
 
     def connect(self, dial: Dial) -> list[Effect]:
         """Begin ``dial``, unless its target is being dialled already; past 8 at a time it waits."""
@@ -219,7 +227,7 @@ class PeerManager:
         if event.dialled is not None:
             purpose, waiting = self._dialling.end(event.dialled)
             effects += waiting
-            connection.extra = purpose is Purpose.HOLDER
+            connection.extra = purpose not in (*OF_OUR_OWN_ACCORD, Purpose.FEELER)
             connection.feeler = purpose is Purpose.FEELER
         self._keepalive.opened(connection, now.mono)
         verdict = self._admitted(event, now.mono)

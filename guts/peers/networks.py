@@ -32,9 +32,12 @@ def prefix(ip: str) -> str:
 
 
 @functools.lru_cache(maxsize=8192)
-def _is_public(ip: str) -> bool:
+def is_public(ip: str) -> bool:
     """Tell whether a packet to ``ip`` can end neither on this machine, nor in its surroundings, nor at many."""
-    address = ipaddress.ip_address(ip)
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return False
     if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address.is_site_local):
         return False
     if address.is_multicast or address.is_unspecified or address.is_link_local or address.is_loopback:
@@ -57,7 +60,7 @@ class Surroundings:
         """Tell whether an address that another node named is dialled: never one that means something else here."""
         if self.is_local(address.ip):
             return address.port > 0
-        return _is_public(address.ip) and address.port >= MIN_GLOBAL_PORT
+        return is_public(address.ip) and address.port >= MIN_GLOBAL_PORT
 
     def place(self, address: Address) -> str:
         """Return what diversity counts ``address`` as: its prefix; where it is local, what nobody else is."""
@@ -66,7 +69,7 @@ class Surroundings:
 
 def means_the_same(there: str, ip: str) -> bool:
     """Tell whether ``ip`` names the same node for somebody at ``there`` as it does here."""
-    return _is_public(ip) or neighbours(there, ip)
+    return is_public(ip) or neighbours(there, ip)
 
 
 def diversely(items: Iterable[T], place: Callable[[T], str]) -> list[T]:

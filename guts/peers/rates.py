@@ -50,6 +50,11 @@ MAX_PEERS: Final = 4096
 """Peers whose debts are remembered, 1 kB each; who is gone and owes nothing is forgotten first."""
 
 
+FAIR_SHARE: Final = 1 / 8
+"""Of the signatures that all make this node check: who used less of late waits for nobody else's, and throw-away keys
+that use up everything keep each other waiting."""
+
+
 class MessageClass(StrEnum):
     """What a message counts as; the names of its limits begin so."""
 
@@ -130,6 +135,7 @@ class _Debts:
 
     classes: dict[MessageClass, TokenBucket] = field(default_factory=_class_buckets)
     bytes: TokenBucket = field(default_factory=TokenBucket)
+    checks: TokenBucket = field(default_factory=TokenBucket)
 
 
 class Rates:
@@ -163,15 +169,28 @@ class Rates:
             self._take(self._total_bytes, "total_bytes", size, now),
         )
 
-    def spend_checks(self, count: int, now: float) -> float:
-        """Account for ``count`` signatures to check; return for how long who caused it is not to be listened to."""
-        return self._take(self._checks, "checks", count, now)
+    def spend_checks(self, peer: PeerId, count: int, now: float) -> float:
+        """Account for ``count`` signatures to check; return for how long ``peer``, who caused it, has to wait.
+
+        It does where all together are above the burst, and it alone above its fair share.
+        """
+        rate, burst = self._limits.values["checks_rate"], self._limits.values["checks_burst"]
+        fair = burst * FAIR_SHARE
+        own = self._of(peer, now).checks
+        above_its_share = own.spend(count, rate * FAIR_SHARE, fair, now) > 0.0
+        own.forgive(burst)
+        wait = self._take(self._checks, "checks", count, now)
+        # Keys that nobody uses again leave no debt without end to those who do wait.
+        most = burst / FAIR_SHARE
+        self._checks.forgive(most)
+        return min(wait, (most - burst) / rate) if above_its_share else 0.0
 
     def changed(self) -> None:
         """Go by new limits from now on."""
         buckets = [("total_bytes", self._total_bytes), ("checks", self._checks)]
         for debts in self._peers.values():
-            buckets += [*((str(kind), bucket) for kind, bucket in debts.classes.items()), ("bytes", debts.bytes)]
+            buckets += [*((str(kind), bucket) for kind, bucket in debts.classes.items())]
+            buckets += [("bytes", debts.bytes), ("checks", debts.checks)]
         for name, bucket in buckets:
             bucket.forgive(self._limits.values[f"{name}_burst"])
 
@@ -210,4 +229,5 @@ class Rates:
     def _paid(self, debts: _Debts, now: float) -> bool:
         """Tell whether a peer owes nothing, so that to forget it changes nothing."""
         owed = [self._owed(bucket, str(kind), now) for kind, bucket in debts.classes.items()]
-        return not any(owed) and not self._owed(debts.bytes, "bytes", now)
+        checks = debts.checks.owed(self._limits.values["checks_rate"] * FAIR_SHARE, now)
+        return not any(owed) and not checks and not self._owed(debts.bytes, "bytes", now)

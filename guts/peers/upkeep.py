@@ -15,7 +15,7 @@ from guts.effects import Dial
 from guts.events import ConnectionId
 from guts.ids import PeerId, RepositoryId
 from guts.peers.book import MAX_ANCHORS, AddressBook
-from guts.peers.dialling import LONELY_BELOW, Around, Dialling, Purpose
+from guts.peers.dialling import LONELY_BELOW, OF_OUR_OWN_ACCORD, Around, Dialling
 from guts.peers.networks import Surroundings
 from guts.peers.score import Scores
 from guts.peers.slots import MAX_OUTBOUND, TARGET_OUTBOUND, Slots
@@ -88,7 +88,7 @@ class Upkeep:
     def missing(self) -> int:
         """Return how many more connections to dial of our own accord; below 0 where there are more than wanted."""
         have = sum(1 for connection in self.dialled() if not (connection.extra or connection.feeler))
-        return TARGET_OUTBOUND - have - sum(p is Purpose.PEER for p in self._dialling.under_way.values())
+        return TARGET_OUTBOUND - have - sum(p in OF_OUR_OWN_ACCORD for p in self._dialling.under_way.values())
 
     def surplus(self, newest: PeerConnection) -> PeerConnection | None:
         """Return who goes where more are dialled than should be: who was dialled for what it holds, longest ago."""
@@ -114,7 +114,12 @@ class Upkeep:
             self._feeler_at = now + self._feeler_wait()
         around = self._around(now)
         peers = min(self.missing(), self._dialling.room, self._free())
-        holders = min(self._missing_holders(), self._dialling.room - max(peers, 0), self._free() - max(peers, 0))
+        holders = min(
+            self._missing_holders(),
+            self._dialling.room_for_claims,
+            self._dialling.room - max(peers, 0),
+            self._free() - max(peers, 0),
+        )
         dials, following = self._dialling.due(around, peers, holders if around.scarce else 0, now)
         if now >= self._feeler_at:
             self._feeler_at = now + self._feeler_wait()

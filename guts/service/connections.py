@@ -5,7 +5,7 @@ import math
 from guts.addresses import BootstrapAddress
 from guts.clock import Now
 from guts.effects import Dial, Effect, Reply
-from guts.errors import GutsError, Unavailable
+from guts.errors import GutsError, PeerFault, Unavailable
 from guts.events import CommandId, Connect, ConnectionId
 from guts.ids import PeerId
 from guts.peers.exchange import PeerExchange
@@ -66,7 +66,13 @@ class Connections:
 
     def dial_failed(self, target: BootstrapAddress, error: GutsError, now: Now) -> list[Effect]:
         """Note that no connection came of a dial."""
+        if not isinstance(error, PeerFault):
+            self._peers.nobody_at(target, now.mono)
         return self._peers.dial_failed(target, now) + self._dial_in_vain(target, error, now)
+
+    def refused(self, target: BootstrapAddress, error: GutsError, now: Now) -> list[Effect]:
+        """Note that a dial was not begun."""
+        return self._dial_in_vain(target, error, now)
 
     def disconnected(self, connection_id: ConnectionId, error: GutsError | None, now: Now) -> list[Effect]:
         """Note the end of a connection."""

@@ -11,6 +11,7 @@ from guts.gossip.protocol import RELAY_WINDOW_MS, WANTS_REPOSITORIES, GossipProt
 from guts.gossip.trees import Tree
 from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
+from guts.peers.networks import prefix
 from guts.peers.rates import TokenBucket
 from guts.peers.state import PeerConnection
 from guts.records import ExpiredRecord, PeerRecord, ProviderRecord
@@ -97,7 +98,7 @@ class News:
             return []
         if news.repository not in self._sync.goals:
             return self._seeding.announced(connection.peer, news.repository, news.identity_hash, holder, now)
-        return self.holder_found(news.repository, holder, now)
+        return self.holder_found(news.repository, holder, now, prefix(connection.address.ip))
 
     def _passed_on(self, connection: PeerConnection, message: Gossip, news: NewRepository, now: Now) -> list[Effect]:
         """Tell some of those who want to hear of new repositories, where this node is one of them.
@@ -178,14 +179,18 @@ class News:
         """Tell a peer in full of what an author signs, again."""
         self._gossip.trees.graft((admitted.message.repository, admitted.message.author), connection.id)
 
-    def holder_found(self, repository: RepositoryId, record: PeerRecord | ProviderRecord, now: Now) -> list[Effect]:
-        """Take the signed word of a node that it holds ``repository``."""
+    def holder_found(
+        self, repository: RepositoryId, record: PeerRecord | ProviderRecord, now: Now, teller: str = ""
+    ) -> list[Effect]:
+        """Take the signed word of a node that it holds ``repository``; ``teller``: the network that it came from."""
         if record.peer == self._peers.me.peer or self._peers.scores.banned(record.peer, now.mono):
             return []
-        self._peers.state(record.peer).holds(repository)
+        self._peers.state(record.peer, teller).holds(repository)
         where = [address for address in record.addresses if self._peers.surroundings.may_dial(address)]
         return [
-            effect for part in self._inquiries for effect in part.holder_found(repository, record.peer, where, now.mono)
+            effect
+            for part in self._inquiries
+            for effect in part.holder_found(repository, record.peer, where, now.mono, teller)
         ]
 
     # --- what this node tells -------------------------------------------------------------------------------

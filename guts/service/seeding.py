@@ -13,6 +13,7 @@ from guts.events import Accepted, Block, CommandId, Failed, FetchFinished, Follo
 from guts.gossip.protocol import WANTS_REPOSITORIES, GossipProtocol
 from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
+from guts.peers.networks import prefix
 from guts.records import PeerRecord
 from guts.sync.policy import Blocked, NotTaken, judge
 from guts.sync.reposync import RepoSync
@@ -110,8 +111,10 @@ class Seeding:
             return []
         if self._peers.scores.banned(holder.peer, now.mono):
             return []
-        self._peers.state(holder.peer).holds(met.repository)
-        return self._sync.holder_found(met.repository, holder.peer, holder.addresses, now.mono)
+        connection = self._peers.connection_to(teller)
+        source = prefix(connection.address.ip) if connection is not None else ""
+        self._peers.state(holder.peer, source).holds(met.repository)
+        return self._sync.holder_found(met.repository, holder.peer, holder.addresses, now.mono, source)
 
     def _stand_in_line(
         self, peer: PeerId, repository: RepositoryId, identity_hash: bytes | None, holder: PeerRecord | None

@@ -1,6 +1,7 @@
 """``Service``: dispatch of events to the components; see the package's docstring."""
 
 import logging
+from collections import deque
 from typing import Final, assert_never
 
 from guts.clock import Now
@@ -126,7 +127,7 @@ class Service:
                 effects = [] if connection is None or connection.closing else self._heard(connection, event, now)
             case _:
                 effects = self._happened(event, now)
-        return self._routed(effects)
+        return self._routed(effects, now)
 
     def _heard(
         self, connection: PeerConnection, event: MessageReceived | UnknownMessageReceived, now: Now
@@ -190,11 +191,15 @@ class Service:
         asker = self.peers.connections.get(connection)
         return self.peers.fault(asker.peer, error, now) if asker and isinstance(error, PeerFault) else []
 
-    def _routed(self, effects: list[Effect]) -> list[Effect]:
+    def _routed(self, effects: list[Effect], now: Now) -> list[Effect]:
         """Let the manager of peers see every dial that a component asks for, and every connection that ends."""
         routed: list[Effect] = []
-        for effect in effects:
-            match effect:
+        # What is dialled in the place of a dial that is refused may be refused too.
+        waiting = deque(effects)
+        while waiting:
+            match effect := waiting.popleft():
+                case Dial() if (refusal := self.peers.refusal(effect, now.mono)) is not None:
+                    waiting.extend(self._connections.refused(effect.target, refusal, now))
                 case Dial():
                     routed += self.peers.connect(effect)
                 case Disconnect():
@@ -215,7 +220,7 @@ class Service:
         """Count the signatures that a message makes this node check; who brings too many has to wait."""
         offered = (signatures_offered(effect.candidate) for effect in effects if isinstance(effect, Fetch | Look))
         count = signatures_in(message) + sum(offered)
-        seconds = self.rates.spend_checks(count, now.mono) if count else 0.0
+        seconds = self.rates.spend_checks(connection.peer, count, now.mono) if count else 0.0
         return [Withhold(connection.id, seconds)] if seconds else []
 
     def _act(self, connection: PeerConnection, admitted: Admitted[Message], now: Now) -> list[Effect]:

@@ -92,6 +92,19 @@ class Prospect:
     identity_hash: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingDial:
+    """Why a target waits to be dialled.
+
+    Attributes:
+        rank: each holder's first address comes before any second.
+        teller: the network of who told of it; "": the DHT; ``None``: the operator.
+    """
+
+    rank: int
+    teller: str | None
+
+
 @dataclass(slots=True)
 class Goal:
     """One repository that this node follows, or wants, or reads.
@@ -107,7 +120,7 @@ class Goal:
         asked: DHT nodes that answered the last lookup.
         alone: when it ended, no node at all was known here.
         dials: targets being dialled for this goal, in order.
-        to_dial: targets to dial when one of those has ended, by rank: each holder's first address before any second.
+        to_dial: targets to dial when one of those has ended.
         asking: peers whose answer about this repository is awaited.
         offers: peers to be asked (again) once there is room for a transfer, in order.
         resting: peers that could not serve it for a passing reason and are asked again at ``retry_after``.
@@ -135,7 +148,7 @@ class Goal:
     asked: int = 0
     alone: bool = False
     dials: dict[BootstrapAddress, None] = field(default_factory=dict)
-    to_dial: dict[BootstrapAddress, int] = field(default_factory=dict)
+    to_dial: dict[BootstrapAddress, WaitingDial] = field(default_factory=dict)
     asking: set[PeerId] = field(default_factory=set)
     offers: dict[PeerId, None] = field(default_factory=dict)
     resting: dict[PeerId, None] = field(default_factory=dict)

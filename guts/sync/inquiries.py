@@ -208,7 +208,7 @@ class Inquiries(ABC, Generic[G]):
     def _dial_hints(self, goal: G, hints: Iterable[BootstrapAddress]) -> list[Effect]:
         # Who is connected is asked as it is: a second connection would take the place of one that is in use.
         return self._search.dial(
-            goal, [hint for hint in hints if hint.peer is None or not self._questions.ready(hint.peer)]
+            goal, [hint for hint in hints if hint.peer is None or not self._questions.ready(hint.peer)], None
         )
 
     def _ask_everybody(self, goal: G, now: float) -> list[Effect]:
@@ -437,9 +437,13 @@ class Inquiries(ABC, Generic[G]):
     # --- lookups and dials ----------------------------------------------------------------------------------
 
     def holder_found(
-        self, repository: RepositoryId, peer: PeerId, addresses: Iterable[Address], now: float
+        self, repository: RepositoryId, peer: PeerId, addresses: Iterable[Address], now: float, teller: str = ""
     ) -> list[Effect]:
-        """Ask a holder that is connected; dial another one, as far as holders are wanted."""
+        """Ask a holder that is connected; dial another one, as far as holders are wanted.
+
+        Args:
+            teller: the network of who told of it; "": the DHT.
+        """
         goal = self.goals.get(repository)
         if goal is None:
             return []
@@ -447,7 +451,8 @@ class Inquiries(ABC, Generic[G]):
             return self.ask(peer, [repository], now)
         if self._enough(goal):
             return []
-        return self._search.dial(goal, [BootstrapAddress(address.ip, address.port, peer) for address in addresses])
+        targets = [BootstrapAddress(address.ip, address.port, peer) for address in addresses]
+        return self._search.dial(goal, targets, teller)
 
     def lookup_finished(self, event: LookupFinished, now: float) -> list[Effect]:
         """Note that a lookup has ended."""

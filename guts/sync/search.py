@@ -1,10 +1,12 @@
 """``Search``: who may hold a repository, by lookups in the DHT, and how they are dialled.
 
 A lookup, or a hint in a command, names addresses that anybody may have written. So few are dialled at a time for one
-goal, and the rest waits by *rank*: each holder's first address before anybody's second, and chance within one rank.
+goal, and the rest waits: what the operator named comes first, then those who told of others take turns by chance, each
+by *rank*: each holder's first address before anybody's second, and chance within one rank.
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,7 +15,7 @@ from guts.effects import Dial, Effect, FindProviders
 from guts.errors import GutsError
 from guts.events import LookupFinished
 from guts.ids import PeerId, RepositoryId
-from guts.sync.goal import Goal
+from guts.sync.goal import Goal, WaitingDial
 
 SEARCH_INTERVAL: Final = 300.0
 """Seconds between two lookups for a repository with too few connected holders, ± half."""
@@ -60,17 +62,24 @@ class Search:
             goal.asked = event.asked
             goal.alone = event.alone
 
-    def dial(self, goal: Goal, targets: Iterable[BootstrapAddress]) -> list[Effect]:
-        """Dial ``targets``, the best first, as far as there is room; others wait."""
+    def dial(self, goal: Goal, targets: Iterable[BootstrapAddress], teller: str | None) -> list[Effect]:
+        """Dial ``targets``, the best first, as far as there is room; others wait.
+
+        Where too many wait, one of whoever told of the most is forgotten.
+
+        Args:
+            teller: the network of who told of them; "": the DHT; ``None``: the operator.
+        """
         for rank, target in enumerate(targets):
             if target in goal.dials or target in goal.to_dial:
                 continue
-            if len(goal.to_dial) >= MAX_WAITING_DIALS:
-                last = max(goal.to_dial, key=goal.to_dial.__getitem__)
-                if goal.to_dial[last] <= rank:
-                    continue
-                del goal.to_dial[last]
-            goal.to_dial[target] = rank
+            goal.to_dial[target] = WaitingDial(rank, teller)
+            if len(goal.to_dial) > MAX_WAITING_DIALS:
+                told = Counter(waits.teller for waits in goal.to_dial.values() if waits.teller is not None)
+                most = max(told, key=lambda other: told[other], default=None)
+                theirs = [waiting for waiting, waits in goal.to_dial.items() if waits.teller == most]
+                # The last one of the highest rank.
+                del goal.to_dial[max(reversed(theirs), key=lambda waiting: goal.to_dial[waiting].rank)]
         return self._dial_waiting(goal)
 
     def dial_ended(
@@ -94,9 +103,12 @@ class Search:
         """Dial what waits, as far as there is room; nobody knows which of one rank is honest, so chance decides."""
         effects: list[Effect] = []
         while goal.to_dial and len(goal.dials) < MAX_DIALS_PER_GOAL:
-            rank = min(goal.to_dial.values())
-            target = self._rng.choice([target for target, waits in goal.to_dial.items() if waits == rank])
+            tellers = dict.fromkeys(waits.teller for waits in goal.to_dial.values())
+            teller = None if None in tellers else self._rng.choice(list(tellers))
+            theirs = {target: waits.rank for target, waits in goal.to_dial.items() if waits.teller == teller}
+            rank = min(theirs.values())
+            target = self._rng.choice([target for target, waits in theirs.items() if waits == rank])
             del goal.to_dial[target]
             goal.dials[target] = None
-            effects.append(Dial(target))
+            effects.append(Dial(target, hinted=teller is None))
         return effects

@@ -11,8 +11,12 @@ from guts.peers.backoff import MAX_DELAY
 from guts.peers.book import AddressBook, StoredPeer
 from guts.peers.dialling import (
     DOOR_SPREAD,
+    MAX_CLAIMED_DIALS,
+    MAX_CLAIMED_PER_PLACE,
     MAX_DIALS,
     MAX_RACED,
+    MAX_UNANSWERED,
+    MAX_WAITING_CLAIMS,
     RESTART_WINDOW,
     STABLE_AFTER,
     Around,
@@ -240,13 +244,84 @@ def test_waiting_dials_begin_in_their_order_and_leave_no_room_for_others() -> No
     d, _ = dialling()
     for number in range(MAX_DIALS):
         assert d.room == MAX_DIALS - number
+        d.plan(target(number), Purpose.PEER)
         assert d.begin(Dial(target(number))) != []
     for number in (50, 51, 50):
+        d.plan(target(number), Purpose.PEER)
         assert d.begin(Dial(target(number))) == []
-    assert d.end(target(0)) == (Purpose.HOLDER, [Dial(target(50))])
+    assert d.end(target(0)) == (Purpose.PEER, [Dial(target(50))])
     assert d.begin(Dial(target(50))) == [Dial(target(50))]
     assert d.room == 0
     assert d.end(target(1))[1] == [Dial(target(51))]
+
+
+def claim(number: int, ip: str | None = None) -> Dial:
+    """Return the dial that a stranger's claim leads to."""
+    return Dial(BootstrapAddress(ip or where(number).ip, 9000 + number))
+
+
+def test_claims_have_half_of_the_dials_and_the_operator_goes_first() -> None:
+    d, _ = dialling()
+    for number in range(MAX_CLAIMED_DIALS):
+        assert d.begin(claim(number)) == [claim(number)]
+    assert d.begin(claim(20)) == []
+    assert d.room == MAX_DIALS - MAX_CLAIMED_DIALS, "what is kept for us"
+    assert d.room_for_claims == 0
+    for number in range(30, 34):
+        d.plan(target(number), Purpose.PEER)
+        assert d.begin(Dial(target(number))) == [Dial(target(number))]
+    d.plan(target(40), Purpose.PEER)
+    assert d.begin(Dial(target(40))) == []
+    d.plan(target(41), Purpose.NAMED)
+    assert d.begin(Dial(target(41))) == []
+    assert d.begin(Dial(target(42), hinted=True)) == []
+    _, following = d.end(claim(0).target)
+    assert following == [Dial(target(41))]
+    assert d.begin(following[0]) == following
+    _, following = d.end(claim(1).target)
+    assert following == [Dial(target(42))]
+    assert d.begin(following[0]) == following
+    assert d.under_way[target(42)] is Purpose.HINT
+    assert d.end(claim(2).target)[1] == [Dial(target(40))]
+
+
+def test_two_claims_of_one_network_are_dialled_at_a_time_and_not_three() -> None:
+    d, _ = dialling()
+    for number in range(MAX_CLAIMED_PER_PLACE):
+        assert d.begin(claim(number, f"45.9.0.{number}")) != []
+    third = claim(9, "45.9.0.9")
+    assert d.begin(third) == []
+    assert d.begin(claim(3)) == [claim(3)], "nobody else waits for it"
+    assert d.end(claim(0, "45.9.0.0").target)[1] == [third]
+
+
+def test_address_where_nobody_answers_is_left_alone_whatever_key_is_claimed() -> None:
+    d, _ = dialling()
+    for number, waits in enumerate((2.0, 4.0, 8.0)):
+        dial = Dial(BootstrapAddress("45.1.0.1", 9000, IDS[number]))
+        assert d.refusal(dial, 100.0 * number) is None
+        d.unanswered(dial.target, 100.0 * number)
+        again = Dial(BootstrapAddress("45.1.0.1", 9000, IDS[9]))
+        assert d.refusal(again, 100.0 * number + waits - 0.01) is not None
+        assert d.refusal(again, 100.0 * number + waits) is None
+    d.unanswered(target(1), 300.0)
+    assert d.refusal(Dial(target(1), hinted=True), 300.0) is None, "the operator knows better"
+    d.plan(target(1), Purpose.PEER)
+    assert d.refusal(Dial(target(1)), 300.0) is None, "our own accord has its own time"
+    d.greeted(BootstrapAddress("45.1.0.1", 9000, IDS[0]), IDS[0])
+    assert d.refusal(Dial(BootstrapAddress("45.1.0.1", 9000, IDS[9])), 200.0) is None
+
+
+def test_addresses_without_an_answer_and_waiting_claims_are_bounded() -> None:
+    d, _ = dialling()
+    for number in range(MAX_UNANSWERED + 1):
+        d.unanswered(BootstrapAddress("45.1.0.1", 2000 + number), 0.0)
+    assert d.refusal(Dial(BootstrapAddress("45.1.0.1", 2000)), 1.0) is None
+    assert d.refusal(Dial(BootstrapAddress("45.1.0.1", 2001)), 1.0) is not None
+    for number in range(MAX_CLAIMED_PER_PLACE + MAX_WAITING_CLAIMS):
+        assert d.refusal(claim(number, "45.9.0.9"), 0.0) is None
+        d.begin(claim(number, "45.9.0.9"))
+    assert d.refusal(claim(MAX_WAITING_CLAIMS + 9, "45.9.0.9"), 0.0) is not None
 
 
 def test_three_hundred_who_want_back_to_one_node_come_less_than_five_a_second() -> None:

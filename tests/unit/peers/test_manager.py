@@ -492,6 +492,8 @@ def test_two_of_one_network_are_dialled_and_not_three() -> None:
 
 def test_eight_dials_are_under_way_and_the_ninth_waits_for_one_to_end() -> None:
     peers = manager()
+    for number in range(30, 40):
+        peers.prefer(target(number))
     for number in range(30, 38):
         assert run(peers, [Dial(target(number))]) == [Dial(target(number))]
     assert run(peers, [Dial(target(38)), Dial(target(38)), Dial(target(39))]) == []

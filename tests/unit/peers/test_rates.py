@@ -12,6 +12,7 @@ from guts.ids import PeerId
 from guts.limits import DEFAULTS, Limits
 from guts.peers.penalties import PENALTY
 from guts.peers.rates import (
+    FAIR_SHARE,
     MAX_PEERS,
     MessageClass,
     Rates,
@@ -62,9 +63,21 @@ def test_bytes_of_a_peer_and_of_all_pass_up_to_the_burst_and_not_above(name: str
 
 def test_checks_pass_up_to_the_burst_and_not_above() -> None:
     buckets = rates()
-    assert buckets.spend_checks(int(DEFAULTS["checks_burst"]), 0.0) == 0.0
-    assert buckets.spend_checks(1, 0.0) == pytest.approx(1 / 1000)
-    assert buckets.spend_checks(1, 10.0) == 0.0
+    assert buckets.spend_checks(ONE, int(DEFAULTS["checks_burst"]), 0.0) == 0.0
+    assert buckets.spend_checks(ONE, 1, 0.0) == pytest.approx(1 / 1000)
+    assert buckets.spend_checks(ONE, 1, 10.0) == 0.0
+
+
+def test_who_used_less_than_a_fair_share_of_the_checks_waits_for_nobody_elses() -> None:
+    buckets = rates()
+    burst, fair = int(DEFAULTS["checks_burst"]), int(DEFAULTS["checks_burst"] * FAIR_SHARE)
+    most = (burst / FAIR_SHARE - burst) / DEFAULTS["checks_rate"]
+    waits = [buckets.spend_checks(PeerId(bytes([number]) * 32), burst, 0.0) for number in range(20)]
+    assert waits == pytest.approx([min(number * burst / DEFAULTS["checks_rate"], most) for number in range(20)])
+    assert buckets.spend_checks(ONE, fair, 0.0) == 0.0
+    assert buckets.spend_checks(ONE, 1, 0.0) > 0.0
+    assert buckets.spend_checks(OTHER, 1, 0.0) == 0.0
+    assert buckets.spend_checks(ONE, fair, most + 0.6) == 0.0, "the debt of all has an end"
 
 
 def test_where_a_key_was_banned_everything_costs_ten_times_as_much() -> None:

@@ -152,9 +152,9 @@ def test_node_that_lives_for_one_command_sends_no_feeler() -> None:
 
 def test_holders_of_what_is_scarce_are_dialled_beyond_the_eight_up_to_sixteen() -> None:
     bench = Bench(*[stored(n) for n in range(20, 50)])
-    bench.peers.upkeep.followed = {R}
+    bench.peers.upkeep.followed = {repository(number) for number in range(20, 50)}
     for number in range(20, 50):
-        bench.peers.peers[KEYS[number].peer_id].holds(R)
+        bench.peers.peers[KEYS[number].peer_id].holds(repository(number))
     bench.full()
     dialled = []
     for step in range(4):

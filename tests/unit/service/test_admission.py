@@ -123,7 +123,7 @@ def test_who_makes_this_node_check_too_many_signatures_waits() -> None:
     bench = greeted()
     questions = [effect.message for effect in bench.say(1, Subscribe((R,))) if isinstance(effect, Send)]
     [question] = [message for message in questions if isinstance(message, GetRefs)]
-    bench.service.rates.spend_checks(3999, bench.time)  # and one in the hello
+    bench.service.rates.spend_checks(bench.service.peers.connections[C1].peer, 3999, bench.time)  # and one in the hello
     answer = RefsAnswer(R, RefsStatus.HELD, (), (b"h",) * 499, (RECORD,))
     effects = bench.say(1, Refs(question.request, (answer,)))
     assert [type(effect) for effect in effects] == [Fetch, Withhold]

@@ -4,11 +4,14 @@ import pytest
 
 from guts.addresses import Address, BootstrapAddress
 from guts.effects import Dial, Effect, FindProviders, Persist, ScoreChanged, Send
-from guts.events import Connect, ConnectionId, ProvidersFound, Seed
+from guts.errors import Unavailable
+from guts.events import Connect, ConnectionId, DialFailed, Follow, ProvidersFound, Seed
+from guts.identity import SigningKey
+from guts.peers.dialling import MAX_CLAIMED_DIALS, Purpose
 from guts.records import PeerRecord, ProviderRecord
 from guts.wire.messages import Error, ErrorCode, GetPeers, NewRepository, Peers
-from tests.support.peers import IDS, KEYS, WALL, outbound, record_of, target
-from tests.unit.service.bench import Bench, R
+from tests.support.peers import IDS, KEYS, WALL, author, outbound, record_of, target
+from tests.unit.service.bench import Bench, R, S, known
 
 HOUR_MS = 3_600_000
 C1 = ConnectionId(1)
@@ -32,6 +35,38 @@ def test_holder_is_dialled_at_no_address_of_this_machine_or_of_a_network_that_it
         word = PeerRecord.sign(KEYS[3], where, ("seed",), 1, WALL + HOUR_MS).encoded
         effects = bench.say(1, NewRepository(R, 0, b"i" * 32, word))
     assert dials(effects) == ["45.1.1.1"]
+
+
+def test_holder_on_the_topic_is_dialled_at_no_address_of_this_machine() -> None:
+    bench = Bench()
+    bench.command(Follow(author(1)))
+    bench.service.sync.policy.max_repositories = 1000
+    bench.call(1, 1)
+    where = tuple(Address(ip, 9000) for ip in (*ELSEWHERE[:7], "45.1.1.1"))
+    word = PeerRecord.sign(KEYS[3], where, ("seed",), 1, WALL + HOUR_MS).encoded
+    assert dials(bench.say(1, NewRepository(S, 0, b"i" * 32, word))) == ["45.1.1.1"]
+
+
+def claimed(number: int, ip: str) -> NewRepository:
+    """Return the word of node ``number`` that it holds ``R``."""
+    key = SigningKey(number.to_bytes(32, "big"))
+    record = PeerRecord.sign(key, (Address(ip, 9000),), ("seed",), 1, WALL + HOUR_MS)
+    return NewRepository(R, 0, b"i" * 32, record.encoded)
+
+
+def test_claims_of_a_flooder_leave_dials_for_the_operator_and_for_what_others_tell() -> None:
+    bench = Bench({R: known(1)})
+    bench.call(1, 1)
+    bench.call(2, 2)
+    flood = [d for n in range(300) for d in dials(bench.say(1, claimed(1000 + n, f"45.{n % 200}.1.1")))]
+    assert len(flood) == MAX_CLAIMED_DIALS
+    assert dials(bench.command(Connect(target(3, IDS[3]), 10.0))) == ["192.0.2.3"]
+    assert dials(bench.say(2, claimed(2000, "46.1.1.1"))) == []
+    tried = []
+    while "46.1.1.1" not in tried:
+        under_way = next(t for t, p in bench.service.peers._dialling.under_way.items() if p is Purpose.HOLDER)
+        tried += dials(bench.handle(DialFailed(under_way, Unavailable("no answer"))))
+        assert len(tried) < 40, "of 300 that wait, it is one"
 
 
 def test_operator_is_obeyed_whatever_the_address() -> None:
