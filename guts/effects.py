@@ -109,12 +109,14 @@ class Terms:
         owners: authors whose repositories are wanted; looked at where there is no ``reason``.
         topic: it is wanted whoever maintains it; looked at where there is no ``reason``.
         blocked: authors whose repositories are never taken.
+        room: there is a place for it; looked at where there is no ``reason``.
     """
 
     reason: Reason | None = Reason.EXPLICIT
     owners: frozenset[AuthorId] = frozenset()
     topic: bool = False
     blocked: frozenset[AuthorId] = frozenset()
+    room: bool = True
 
 
 @dataclass(frozen=True, slots=True)
