@@ -125,6 +125,7 @@ class Fetch:
 
     Attributes:
         request: the id for the GetObjects message that the worker sends.
+        terms: as they are when it begins; what it is judged on is how they are later.
         claim: bytes that the peer says the whole repository takes; 0: it does not say.
     """
 

@@ -121,11 +121,7 @@ class RepoSync(Inquiries[Goal]):
     # --- commands -------------------------------------------------------------------------------------------
 
     def want(
-        self,
-        repository: RepositoryId,
-        hints: Iterable[BootstrapAddress],
-        waiter: Waiter,
-        now: float,
+        self, repository: RepositoryId, hints: Iterable[BootstrapAddress], waiter: Waiter, now: float
     ) -> list[Effect]:
         """Follow ``repository``; the waiter is answered when it is here, or when it can't be had."""
         goal = self.goals.get(repository)
