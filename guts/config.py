@@ -15,13 +15,13 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final, Literal, Self, TypeVar
+from typing import ClassVar, Final, Self, TypeVar
 
-from guts.addresses import Address, BadAddress, BootstrapAddress
+from guts import config_values as values
+from guts.addresses import Address, BootstrapAddress
 from guts.errors import ExitStatus, GutsError, UsageError
 from guts.ids import PeerId
 from guts.limits import LIMITS, BadLimit, LimitLayers, Source, known_limit
-from guts.sizes import exact_size, parse_size
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 """A config file is a page of text; a larger one is some other file."""
@@ -29,21 +29,8 @@ MAX_CONFIG_BYTES: Final = 1 << 20
 MAX_SOCKET_PATH_BYTES: Final = 100
 """``sun_path`` has 104 bytes on BSD and macOS and 108 on Linux, its final NUL included."""
 
-MAX_NETWORK_NAME_BYTES: Final = 64
-MAX_CONNECTIONS: Final = 10_000
-MAX_REPOSITORIES: Final = 100_000
-MIN_DURATION: Final = 0.1
-MAX_DURATION: Final = 7 * 86_400.0
-"""Seconds. A duration outside of 0.1 s … 7 days is a slip of a unit."""
-
 DEFAULT_LISTEN: Final = Address("0.0.0.0", 9000)  # noqa: S104
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-MAX_SIZE: Final = 1 << 60
-"""Bytes: no disk has as many, and a file system counts no more than eight times that."""
-
-Role = Literal["node", "bootstrap"]
-LogLevel = Literal["debug", "info", "warning", "error"]
 T = TypeVar("T")
 
 
@@ -165,7 +152,7 @@ class NetworkConfig:
     advertise: tuple[Address, ...] = ()
     trusted_peers: frozenset[PeerId] = frozenset()
     network_name: str = "guts"
-    role: Role = "node"
+    role: values.Role = "node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +194,7 @@ class StorageConfig:
 class LogConfig:
     """``[log]``."""
 
-    level: LogLevel = "info"
+    level: values.LogLevel = "info"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,28 +238,28 @@ class Config:
         config = cls(
             paths,
             NetworkConfig(
-                keypair=take("network.keypair", _path, network.keypair),
-                listen_addr=take("network.listen_addr", _address, network.listen_addr),
-                bootstrap_nodes=take("network.bootstrap_nodes", _list_of(_bootstrap), ()),
-                max_connections=take("network.max_connections", _connections, network.max_connections),
-                connection_timeout=take("network.connection_timeout", _duration, network.connection_timeout),
-                keepalive_interval=take("network.keepalive_interval", _duration, network.keepalive_interval),
-                advertise=take("network.advertise", _list_of(_advertised), ()),
-                trusted_peers=take("network.trusted_peers", _peers, network.trusted_peers),
-                network_name=take("network.network_name", _network_name, network.network_name),
-                role=take("network.role", _role, network.role),
+                keypair=take("network.keypair", values.path, network.keypair),
+                listen_addr=take("network.listen_addr", values.address, network.listen_addr),
+                bootstrap_nodes=take("network.bootstrap_nodes", values.list_of(values.bootstrap), ()),
+                max_connections=take("network.max_connections", values.connections, network.max_connections),
+                connection_timeout=take("network.connection_timeout", values.duration, network.connection_timeout),
+                keepalive_interval=take("network.keepalive_interval", values.duration, network.keepalive_interval),
+                advertise=take("network.advertise", values.list_of(values.advertised), ()),
+                trusted_peers=take("network.trusted_peers", values.peers, network.trusted_peers),
+                network_name=take("network.network_name", values.network_name, network.network_name),
+                role=take("network.role", values.role, network.role),
             ),
             SeedingConfig(
-                repo_max=take("seeding.repo_max", _size, seeding.repo_max),
-                sync_interval=take("seeding.sync_interval", _duration, seeding.sync_interval),
-                repositories=take("seeding.repositories", _switch, seeding.repositories),
-                max_repositories=take("seeding.max_repositories", _repositories, seeding.max_repositories),
-                disk=take("seeding.disk", _size, seeding.disk),
-                min_free=take("seeding.min_free", _size, seeding.min_free),
-                grace=take("seeding.grace", _grace, seeding.grace),
+                repo_max=take("seeding.repo_max", values.size, seeding.repo_max),
+                sync_interval=take("seeding.sync_interval", values.duration, seeding.sync_interval),
+                repositories=take("seeding.repositories", values.switch, seeding.repositories),
+                max_repositories=take("seeding.max_repositories", values.repositories, seeding.max_repositories),
+                disk=take("seeding.disk", values.size, seeding.disk),
+                min_free=take("seeding.min_free", values.size, seeding.min_free),
+                grace=take("seeding.grace", values.grace, seeding.grace),
             ),
-            StorageConfig(take("storage.database_url", _text, f"sqlite:///{paths.database}")),
-            LogConfig(take("log.level", _log_level, log.level)),
+            StorageConfig(take("storage.database_url", values.text, f"sqlite:///{paths.database}")),
+            LogConfig(take("log.level", values.log_level, log.level)),
             LimitLayers(settings.limits),
         )
         settings.refuse_unknown()
@@ -365,116 +352,3 @@ class _Settings:
             near = difflib.get_close_matches(key, self._known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else "docs/commands.md lists every setting"
             raise BadConfig(f"there is no setting {key.rstrip('.')!r} (in {origin})", hint=hint)
-
-
-def _duration(value: object) -> float:
-    match = re.fullmatch(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*(ms|s|m|h|d)?", _scalar(value))
-    if match is None:
-        raise ValueError(f"{value!r} is not a duration: a number with ms, s, m, h or d, such as '500ms', '10s' or '2h'")
-    seconds = float(match[1]) * _UNITS[match[2] or "s"]
-    if not MIN_DURATION <= seconds <= MAX_DURATION:
-        raise ValueError(f"{value!r} is out of range: 0.1s to 7d")
-    return seconds
-
-
-def _grace(value: object) -> float:
-    return 0.0 if _scalar(value) in ("0", "0s") else _duration(value)
-
-
-def _switch(value: object) -> bool:
-    match value:
-        case True | "true":
-            return True
-        case False | "false":
-            return False
-        case _:
-            raise ValueError(f"{value!r} is neither true nor false")
-
-
-def _repositories(value: object) -> int:
-    text = _scalar(value)
-    if not re.fullmatch(r"\d{1,9}", text) or int(text) > MAX_REPOSITORIES:
-        raise ValueError(f"{value!r} is not a whole number from 0 to {MAX_REPOSITORIES}")
-    return int(text)
-
-
-def _size(value: object) -> int:
-    size = parse_size(_scalar(value))
-    if not 0 <= size <= MAX_SIZE:
-        raise ValueError(f"{value!r} is out of range: 0 to {exact_size(MAX_SIZE)}")
-    return size
-
-
-def _scalar(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{value!r} is not a text or a number")
-    return str(value).strip()
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{value!r} is not a text")
-    return value.strip()
-
-
-def _path(value: object) -> Path:
-    return Path(_text(value)).expanduser().absolute()
-
-
-def _address(value: object) -> Address:
-    return Address.parse(_text(value))
-
-
-def _advertised(value: object) -> Address:
-    address = _address(value)
-    if address.port == 0:
-        raise BadAddress(f"{value!r}: others need to know the port")
-    return address
-
-
-def _bootstrap(value: object) -> BootstrapAddress:
-    return BootstrapAddress.parse(_text(value))
-
-
-def _peers(value: object) -> frozenset[PeerId]:
-    return frozenset(_list_of(lambda item: PeerId.parse(_text(item)))(value))
-
-
-def _list_of(parse: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
-    def parse_list(value: object) -> tuple[T, ...]:
-        items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, list):
-            raise ValueError(f"{value!r} is not a list")
-        return tuple(parse(item) for item in items if not (isinstance(item, str) and not item.strip()))
-
-    return parse_list
-
-
-def _connections(value: object) -> int:
-    text = _scalar(value)
-    if not re.fullmatch(r"\d{1,9}", text) or not 1 <= int(text) <= MAX_CONNECTIONS:
-        raise ValueError(f"{value!r} is not a whole number from 1 to {MAX_CONNECTIONS}")
-    return int(text)
-
-
-def _network_name(value: object) -> str:
-    name = _text(value)
-    if not name.isprintable() or len(name.encode()) > MAX_NETWORK_NAME_BYTES:
-        raise ValueError(f"a network name has 1 to {MAX_NETWORK_NAME_BYTES} printable bytes")
-    return name
-
-
-def _role(value: object) -> Role:
-    match value:
-        case "node" | "bootstrap":
-            return value
-        case _:
-            raise ValueError(f"{value!r} is neither 'node' nor 'bootstrap'")
-
-
-def _log_level(value: object) -> LogLevel:
-    match value:
-        case "debug" | "info" | "warning" | "error":
-            return value
-        case _:
-            raise ValueError(f"{value!r} is not one of debug, info, warning, error")

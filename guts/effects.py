@@ -114,12 +114,14 @@ class Terms:
         owners: authors whose repositories are wanted; looked at where there is no ``reason``.
         topic: it is wanted whoever maintains it; looked at where there is no ``reason``.
         blocked: authors whose repositories are never taken.
+        room: there is a place for it; looked at where there is no ``reason``.
     """
 
     reason: Reason | None = Reason.EXPLICIT
     owners: frozenset[AuthorId] = frozenset()
     topic: bool = False
     blocked: frozenset[AuthorId] = frozenset()
+    room: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class Fetch:
 
     Attributes:
         request: the id for the GetObjects message that the worker sends.
+        terms: as they are when it begins; what it is judged on is how they are later.
         claim: bytes that the peer says the whole repository takes; 0: it does not say.
     """
 

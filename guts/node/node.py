@@ -14,7 +14,8 @@ from typing import Final
 import guts
 from guts.addresses import Address, BootstrapAddress, parse_subject
 from guts.clock import Now
-from guts.config import Config, Role
+from guts.config import Config
+from guts.config_values import Role
 from guts.discovery.contact import DhtContact
 from guts.discovery.endpoint import PortBusy, route_source
 from guts.discovery.server import Discovery

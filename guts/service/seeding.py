@@ -15,7 +15,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.peers.networks import prefix
 from guts.records import PeerRecord
-from guts.sync.policy import Blocked, NotTaken, judge
+from guts.sync.policy import Blocked, NoPlace, NotTaken, judge
 from guts.sync.reposync import RepoSync
 
 MAX_WAITING_PER_PEER: Final = 1_024
@@ -143,7 +143,10 @@ class Seeding:
         goal = self._sync.goals.get(repository)
         if not isinstance(error, NotTaken) or goal is None:
             return []
-        if goal.prospect is not None:
+        if isinstance(error, NoPlace):
+            # Worth a look as soon as there is a place.
+            self._policy.refused += 1
+        elif goal.prospect is not None:
             self._judged[repository] = (now.mono, goal.prospect.identity_hash or UNKNOWN)
             self._judged.move_to_end(repository)
             if len(self._judged) > MAX_JUDGED:

@@ -65,6 +65,13 @@ class Blocked(NotTaken):
         super().__init__(f"{by} on this node", hint=f"guts unblock {blocked}")
 
 
+class NoPlace(NotTaken):
+    """As many repositories are here that nobody asked for as may be."""
+
+    def __init__(self) -> None:
+        super().__init__("as many repositories are here by policy as seeding.max_repositories allows")
+
+
 class QuotaExceeded(NotTaken):
     """There is room for no more, by the operator's own limits.
 
@@ -79,12 +86,10 @@ class QuotaExceeded(NotTaken):
 
     def __init__(self, limit: str, value: int, needed: int, *, claimed: bool = False) -> None:
         said = ", as its holder says" if claimed else ""
-        text = f"it takes {needed} bytes{said}, where {limit} allows {value}"
-        if limit == "seeding.max_repositories":
-            text = f"{value} repositories are here by policy, and {limit} allows no more"
         variable = "GUTS_" + limit.upper().replace(".", "__")
         super().__init__(
-            text, hint=f"guts node stop && {variable}=VALUE guts node start; always: {limit} in the config"
+            f"it takes {needed} bytes{said}, where {limit} allows {value}",
+            hint=f"guts node stop && {variable}=VALUE guts node start; always: {limit} in the config",
         )
         self.limit, self.value, self.claimed = limit, value, claimed
 
@@ -166,18 +171,18 @@ def judge(terms: Terms, repository: RepositoryId, maintainers: Iterable[AuthorId
     """Return why ``repository`` is taken, whose newest identity document lists ``maintainers``.
 
     Raises:
-        Blocked, NotWanted: it is not.
+        Blocked, NotWanted, NoPlace: it is not.
     """
     names = set(maintainers)
     for author in sorted(names & terms.blocked):
         raise Blocked(author, repository)
     if terms.reason is not None:
         return terms.reason
-    if names & terms.owners:
-        return Reason.OWNER
-    if terms.topic:
-        return Reason.TOPIC
-    raise NotWanted
+    if not (names & terms.owners or terms.topic):
+        raise NotWanted
+    if not terms.room:
+        raise NoPlace
+    return Reason.OWNER if names & terms.owners else Reason.TOPIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +236,11 @@ class Policy:
         """How many repositories are here for another reason than an explicit wish."""
         return len(self._reasons)
 
+    @property
+    def places(self) -> int:
+        """How many more may be."""
+        return max(0, self.max_repositories - self.taken)
+
     def reason(self, repository: RepositoryId) -> Reason:
         """Return why ``repository``, which is seeded, is."""
         return self._reasons.get(repository, Reason.EXPLICIT)
@@ -253,7 +263,7 @@ class Policy:
             return False
         if not (self.owners or (self.topic and announced)):
             return False
-        if self.taken < self.max_repositories:
+        if self.places:
             return True
         self.refused += announced
         return False
@@ -262,7 +272,8 @@ class Policy:
         """Return on which terms ``repository`` is taken now."""
         if prospect is None:
             return Terms(self.reason(repository), blocked=self._authors)
-        return Terms(None, self.owners, self.topic and prospect.identity_hash is not None, self._authors)
+        topic = self.topic and prospect.identity_hash is not None
+        return Terms(None, self.owners, topic, self._authors, room=self.places > 0)
 
     # --- changes --------------------------------------------------------------------------------------------
 

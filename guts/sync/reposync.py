@@ -123,11 +123,7 @@ class RepoSync(Inquiries[Goal]):
     # --- commands -------------------------------------------------------------------------------------------
 
     def want(
-        self,
-        repository: RepositoryId,
-        hints: Iterable[BootstrapAddress],
-        waiter: Waiter,
-        now: float,
+        self, repository: RepositoryId, hints: Iterable[BootstrapAddress], waiter: Waiter, now: float
     ) -> list[Effect]:
         """Follow ``repository``; the waiter is answered when it is here, or when it can't be had."""
         goal = self.goals.get(repository)
@@ -147,7 +143,8 @@ class RepoSync(Inquiries[Goal]):
 
     def may_consider(self, peer: PeerId) -> bool:
         """Tell whether there is room to look at one more repository that ``peer`` told of."""
-        return len(self._prospects) < MAX_PROSPECTS and (
+        # Without a place nothing is looked at anyway, and what waits is let go.
+        return len(self._prospects) < min(MAX_PROSPECTS, self.policy.places or MAX_PROSPECTS) and (
             sum(told == peer for told in self._prospects.values()) < MAX_PROSPECTS_PER_PEER
         )
 

@@ -8,14 +8,12 @@ import pytest
 from guts.addresses import Address, BootstrapAddress
 from guts.config import (
     MAX_CONFIG_BYTES,
-    MAX_CONNECTIONS,
-    MAX_NETWORK_NAME_BYTES,
-    MAX_REPOSITORIES,
     MAX_SOCKET_PATH_BYTES,
     BadConfig,
     Config,
     Paths,
 )
+from guts.config_values import MAX_CONNECTIONS, MAX_NETWORK_NAME_BYTES, MAX_REPOSITORIES
 from guts.errors import ExitStatus
 from guts.ids import PeerId
 

@@ -160,3 +160,58 @@ def test_e4_held_repository_whose_new_maintainer_was_blocked_in_that_moment_is_l
     outcome = dataclasses.replace(accepted(2), maintainers=(ADA,))
     effects = bench.handle(FetchFinished(FetchId(1), R, ConnectionId(1), outcome))
     assert [effect for effect in effects if not isinstance(effect, Send)] == [Withdraw(R), Persist(SeedingStopped(R))]
+
+
+def test_no_more_is_looked_at_than_there_are_places() -> None:
+    bench = following()
+    bench.service.sync.policy.max_repositories = 3
+    bench.service.sync.policy.took(S, Reason.OWNER)
+    met = [repository(100 + number) for number in range(10)]
+    assert questions(bench.say(1, Subscribe(tuple(met)))) == met[:2]
+    # What is not wanted, and what the peer says nothing about, makes room for the next ones.
+    judged(bench, 1, met[0])
+    assert set(bench.service.sync.goals) == set(met[2:4])
+    # Without a place nobody waits.
+    bench.service.sync.policy.took(R, Reason.OWNER)
+    bench.service.sync.policy.took(repository(99), Reason.OWNER)
+    bench.end(1)
+    bench.call(2, 2)
+    assert questions(bench.say(2, Subscribe(tuple(met)))) == []
+    assert not bench.service._seeding._lines
+
+
+def test_no_more_is_taken_than_there_are_places() -> None:
+    bench = following()
+    policy = bench.service.sync.policy
+    policy.topic, policy.max_repositories = True, 2
+    asked = [bench.say(1, announced(repository(100 + number))) for number in range(10)]
+    assert [questions(effects) for effects in asked[:3]] == [[repository(100)], [repository(101)], []]
+    # One of them is asked for, and another is taken, before the second one comes.
+    policy.took(S, Reason.TOPIC)
+    outcome = dataclasses.replace(accepted(1), reason=Reason.TOPIC)
+    [fetch] = offered(bench, 1, repository(100))
+    bench.handle(FetchFinished(fetch.fetch, fetch.repository, fetch.connection, outcome))
+    assert policy.taken == 2
+    [fetch] = offered(bench, 2, repository(101))
+    assert not fetch.terms.room
+
+
+def test_place_that_is_gone_when_it_is_committed_is_not_taken() -> None:
+    bench = following()
+    policy = bench.service.sync.policy
+    policy.topic, policy.max_repositories = True, 1
+    bench.say(1, announced(R))
+    [fetch] = offered(bench, 1, R)
+    policy.took(S, Reason.TOPIC)
+    outcome = dataclasses.replace(accepted(1), reason=Reason.TOPIC)
+    assert bench.handle(FetchFinished(fetch.fetch, R, fetch.connection, outcome)) == [Persist(SeedingStopped(R))]
+    assert (policy.taken, policy.refused) == (1, 1)
+    # It is worth a look again as soon as there is a place.
+    policy.dropped(S, declined=False)
+    assert questions(bench.say(1, announced(R))) == [R]
+
+
+def offered(bench: Bench, request: int, wanted: RepositoryId) -> list[Fetch]:
+    """Let the peer offer ``wanted`` and return what is fetched."""
+    effects = bench.say(1, Refs(request, (RefsAnswer(wanted, RefsStatus.HELD, (b"document",), (), (RECORD,)),)))
+    return [effect for effect in effects if isinstance(effect, Fetch)]

@@ -1,17 +1,20 @@
 """What a node seeds, and why; how much of it; what is met without being asked for."""
 
+import dataclasses
+
 import pytest
 
 from guts.effects import Fetch, Persist, SeedingStopped, Terms
 from guts.errors import Unavailable
 from guts.events import Accepted, Failed, NothingNew, Reason
-from guts.sync.goal import NoLongerFollowed
+from guts.sync.goal import NoLongerFollowed, Prospect
 from guts.sync.inquiries import MAX_FAILURES, RETRY_AFTER_FAULT, RETRY_AFTER_REFUSAL, RETRY_AFTER_TROUBLE
 from guts.sync.policy import (
     MIN_FREE_BYTES,
     Blocked,
     Choices,
     DiskLow,
+    NoPlace,
     NotWanted,
     Policy,
     QuotaExceeded,
@@ -127,12 +130,28 @@ def test_places_are_for_what_nobody_asked_for_and_the_newcomer_is_refused() -> N
     assert (policy.taken, policy.reason(R)) == (0, Reason.EXPLICIT)
 
 
+def test_what_nobody_asked_for_needs_a_place() -> None:
+    full = Terms(None, frozenset({ADA}), True, room=False)
+    for maintainer in (ADA, BO):
+        with pytest.raises(NoPlace):
+            judge(full, R, [maintainer])
+    with pytest.raises(NotWanted):
+        judge(dataclasses.replace(full, topic=False), R, [BO])
+    assert judge(Terms(Reason.EXPLICIT, room=False), R, [BO]) is Reason.EXPLICIT
+    policy = Policy(topic=True, max_repositories=1)
+    prospect = Prospect(A, b"i" * 32)
+    assert policy.terms(S, prospect).room
+    policy.took(R, Reason.TOPIC)
+    assert not policy.terms(S, prospect).room
+
+
 # --- prospects ----------------------------------------------------------------------------------------------
 
 
 def bench_that_follows() -> Bench:
     bench = Bench()
     bench.sync.policy.follow(ADA)
+    bench.sync.policy.max_repositories = 1_000
     bench.ready(A)
     return bench
 
@@ -146,7 +165,7 @@ def test_prospect_is_asked_about_and_told_to_nobody_until_it_is_here() -> None:
     [fetch] = bench.refs(A, 1, newer())
     assert isinstance(fetch, Fetch)
     assert fetch.terms == Terms(None, frozenset({ADA}))
-    taken = Accepted(known(5), accepted(5).news, reason=Reason.OWNER)
+    taken = Accepted(known(5), accepted(5).news, reason=Reason.OWNER, maintainers=(ADA,))
     assert bench.fetched(1, A, taken)[:2] == [bench.tell(A, (R,)), bench.tell(B, (R,))]
     assert bench.sync.followed() == [R]
     assert bench.sync.policy.reason(R) is Reason.OWNER
