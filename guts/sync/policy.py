@@ -96,7 +96,8 @@ class DiskLow(StorageFault):
 
     def __init__(self, free: int, floor: int) -> None:
         super().__init__(
-            f"{free} bytes are free on the disk, and {floor} are to stay free: nothing is fetched until there is more",
+            f"{free} bytes are free on the disk, and {floor} are to stay free: "
+            "nothing is fetched or published until there is more",
             hint="guts unseed REPOSITORY --now; guts ls shows what each takes. Or lower seeding.min_free in the config",
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, update
 
-from guts.errors import GutsError
+from guts.errors import ExitStatus, GutsError
 from guts.events import Reason
 from guts.ids import RepositoryId
 from guts.node.repositories import REMOVED, Removed
@@ -17,7 +17,7 @@ from guts.store import seeding as seeding_table
 from guts.store.schema import repositories
 from guts.sync.goal import NoProviders, ProvidersUnreachable
 from guts.sync.policy import Blocked, DiskLow, QuotaExceeded, Space
-from tests.support.nodes import Maintainer, RunningNode, World, eventually
+from tests.support.nodes import Maintainer, RunningNode, World, eventually, files
 
 GIB = 1 << 30
 
@@ -278,6 +278,31 @@ async def test_e4_blocked_repository_is_not_served_while_its_files_are_still_her
         await asker.seed(maintainer.repository, replica.hint)
 
 
+@pytest.mark.parametrize("by", ["repository", "author"])
+@pytest.mark.parametrize("known", [False, True])
+async def test_blocked_repository_is_not_published_and_leaves_nothing(world: World, by: str, known: bool) -> None:
+    node, maintainer = await world.node("node"), world.maintainer()
+    if known:
+        await maintainer.publish(node)
+    who = maintainer.repository if by == "repository" else maintainer.key.author_id
+    await node.node.control.seeding.block(who, purge=False)
+    maintainer.commit("more")
+    before = files(node.repositories)
+    with pytest.raises(Blocked) as refused:
+        await maintainer.prepare(node)
+    assert refused.value.exit_status == ExitStatus.REFUSED
+    assert files(node.repositories) == before
+
+
+async def test_what_is_blocked_before_its_signature_comes_is_not_committed(world: World) -> None:
+    node, maintainer = await world.node("node"), world.maintainer()
+    prepared = await maintainer.prepare(node)
+    await node.node.control.seeding.block(maintainer.key.author_id, purge=False)
+    with pytest.raises(Blocked):
+        await node.node.control.commit(str(prepared["session"]), maintainer.sign(prepared))
+    assert await node.node.repositories.stored(maintainer.repository) is None
+
+
 # --- E3 -----------------------------------------------------------------------------------------------------
 
 
@@ -379,6 +404,19 @@ async def test_node_below_its_disk_floor_fetches_nothing_serves_on_and_recovers(
     free[0] = GIB + publisher.node.repositories.sizes[other.repository]
     await replica.seed(other.repository, publisher.hint)
     assert replica.node.control.seeding.disk()["low"] is False
+
+
+async def test_nothing_is_published_below_the_disk_floor(world: World) -> None:
+    free = [GIB - 1]
+    node = await world.node("node", space=lambda path: Space(free[0], 100 * GIB), seeding__min_free="1GiB")
+    maintainer = world.maintainer()
+    with pytest.raises(DiskLow) as refused:
+        await maintainer.publish(node)
+    assert refused.value.exit_status == ExitStatus.QUOTA
+    assert list(node.repositories.iterdir()) == []
+    free[0] = GIB
+    await maintainer.publish(node)
+    assert holds(node, maintainer.repository)
 
 
 async def test_fetch_that_would_go_below_the_floor_is_broken_off(world: World) -> None:
