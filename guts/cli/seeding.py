@@ -229,7 +229,7 @@ def block(session: Session, as_json: bool, who: str, purge: bool) -> None:
 @json_option
 @pass_session
 def unblock(session: Session, as_json: bool, who: str) -> None:
-    """Take an id off the block list; guts seed brings back what was here."""
+    """Take an id off the block list; what is still here is seeded again as it was."""
     identifier = _blockable(who)
     if isinstance(identifier, PeerId):
         answer = Answer.of(session.client().send("DELETE", f"/v1/bans?{urlencode({'subject': str(identifier)})}"))
@@ -238,7 +238,8 @@ def unblock(session: Session, as_json: bool, who: str) -> None:
         return
     answer = Answer.of(session.client().send("DELETE", f"/v1/blocks/{quote(str(identifier))}"))
     was = answer.flag("was_blocked")
-    emit(as_json, answer.json, f"no longer blocked: {identifier}" if was else f"{identifier} was not blocked")
+    lines = [f"no longer blocked: {identifier}" if was else f"{identifier} was not blocked"]
+    emit(as_json, answer.json, [*lines, *(f"  {one}  seeded again" for one in answer.texts("repositories"))])
 
 
 def _blockable(text: str) -> RepositoryId | AuthorId | PeerId:

@@ -303,6 +303,42 @@ async def test_what_is_blocked_before_its_signature_comes_is_not_committed(world
     assert await node.node.repositories.stored(maintainer.repository) is None
 
 
+@pytest.mark.parametrize("why", [Reason.EXPLICIT, Reason.OWNER])
+@pytest.mark.parametrize("by", ["repository", "author"])
+async def test_what_is_unblocked_in_time_is_seeded_as_before(world: World, why: Reason, by: str) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica")
+    seeding = replica.node.control.seeding
+    if why is Reason.OWNER:
+        await seeding.follow(maintainer.key.author_id)
+        await replica.node.control.connect(publisher.hint, 10)
+        await eventually(lambda: holds(replica, maintainer.repository))
+    else:
+        await replica.seed(maintainer.repository, publisher.hint)
+    # Nobody else has it: what is here is taken back, and not fetched again.
+    await publisher.stop()
+    who = maintainer.repository if by == "repository" else maintainer.key.author_id
+    await seeding.block(who, purge=False)
+    assert (await told(replica, maintainer.repository))["removed_in_s"] is not None
+    await replica.stop()
+    await replica.start()
+    seeding = replica.node.control.seeding
+    assert (await seeding.unblock(who))["repositories"] == [str(maintainer.repository)]
+    await eventually(lambda: holds(replica, maintainer.repository))
+    assert reason(replica, maintainer.repository) is why
+    assert (await told(replica, maintainer.repository))["removed_in_s"] is None
+    assert seeding._removals.due(maintainer.repository) is None
+
+
+async def test_what_was_unseeded_does_not_come_back_by_the_end_of_a_block(world: World) -> None:
+    node, maintainer = await published(world)
+    seeding = node.node.control.seeding
+    await seeding.unseed(maintainer.repository)
+    await seeding.block(maintainer.repository, purge=False)
+    assert (await seeding.unblock(maintainer.repository))["repositories"] == []
+    assert not holds(node, maintainer.repository)
+
+
 # --- E3 -----------------------------------------------------------------------------------------------------
 
 
