@@ -353,7 +353,9 @@ class _Settings:
 def _duration(value: object) -> float:
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h|d)?", _scalar(value))
     if match is None:
-        raise ValueError(f"{value!r} is not a duration such as '10s', '500ms' or '2h'")
+        raise ValueError(
+            f"{value!r} is not a duration such as '10s', '500ms' or '2h' (ms, s, m, h or d; without one: s)"
+        )
     seconds = float(match[1]) * _UNITS[match[2] or "s"]
     if not MIN_DURATION <= seconds <= MAX_DURATION:
         raise ValueError(f"{value!r} is outside of 0.1s … 7d")
@@ -361,7 +363,10 @@ def _duration(value: object) -> float:
 
 
 def _grace(value: object) -> float:
-    return 0.0 if _scalar(value) in ("0", "0s") else _duration(value)
+    try:
+        return 0.0 if _scalar(value) in ("0", "0s") else _duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or 0: at once") from None
 
 
 def _switch(value: object) -> bool:
@@ -385,7 +390,7 @@ def _size(value: object) -> int:
     match = re.fullmatch(r"(\d{1,18})\s*([kKMGT]i?B|B)?", _scalar(value))
     unit = (match[2] or "B") if match else ""
     if match is None or unit not in _SIZES:
-        raise ValueError(f"{value!r} is not a size such as '2GiB' or '500MB'")
+        raise ValueError(f"{value!r} is not a size such as '2GiB' or '500MB' ({', '.join(_SIZES)}; without one: B)")
     size = int(match[1]) * _SIZES[unit]
     if size >= 1 << 63:
         raise ValueError(f"{value!r} is too large")

@@ -354,7 +354,7 @@ async def test_e3_quota_refuses_what_is_too_much_and_nothing_else(world: World) 
         await replica.seed(large.repository, publisher.hint)
     assert (refused.value.limit, refused.value.value, refused.value.claimed) == ("seeding.disk", 2_000_000, True)
     assert refused.value.hint is not None
-    assert "GUTS_SEEDING__DISK=VALUE guts node start" in refused.value.hint
+    assert 'MiB" or more under [seeding] in config.toml' in refused.value.hint
     assert not replica.bare(large.repository).exists()
     assert await replica.reasons(publisher.id) == []
 
