@@ -24,7 +24,7 @@ from guts.cli.session import (
 )
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus
-from guts.ids import AuthorId, PeerId, RepositoryId
+from guts.ids import AuthorId, BadId, PeerId, RepositoryId
 
 if TYPE_CHECKING:  # as in guts.cli.session
     from guts.cli.client import ControlClient
@@ -176,6 +176,9 @@ def _author_command(
     @json_option
     @pass_session
     def command(session: Session, as_json: bool, author: str) -> None:
+        if author.startswith(RepositoryId.prefix + "1"):
+            told = f"guts {'seed' if name == 'follow' else 'unseed'} {RepositoryId.parse(author)}"
+            raise BadId(author, "is a repository; an author (auth1…) is needed here", hint=told)
         value, lines = run(session.client(), AuthorId.parse(author))
         emit(as_json, value, lines)
 

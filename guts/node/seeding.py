@@ -45,6 +45,14 @@ class HoldsNone(UsageError):
         )
 
 
+class NotHere(NotFollowed):
+    """What is to go is neither followed nor here."""
+
+    def __init__(self, repository: RepositoryId) -> None:
+        super().__init__(repository)
+        self.hint = "there is nothing of it here to remove; guts ls shows what is here"
+
+
 class TooMany(UsageError):
     """A list of the operator's is full."""
 
@@ -185,14 +193,14 @@ class Seeding:
         """Follow ``repository`` no longer; what is here is removed after the grace time, or at once.
 
         Raises:
-            NotFollowed: it is neither followed nor here.
+            NotHere: it is neither followed nor here.
         """
         goal = self._sync.goals.get(repository)
         if goal is not None and goal.prospect is None:
             await self._driver.execute(Unseed(repository))
             await self._persistence.drain()
         elif repository not in self._repositories.sizes:
-            raise NotFollowed(repository)
+            raise NotHere(repository)
         return await self._drop(repository, table.DECLINED, at_once=at_once)
 
     async def _drop(self, repository: RepositoryId, reason: str, *, at_once: bool) -> Json:

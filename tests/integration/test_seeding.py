@@ -11,7 +11,7 @@ from guts.errors import ExitStatus, GutsError
 from guts.events import Reason
 from guts.ids import RepositoryId
 from guts.node.repositories import REMOVED, Removed
-from guts.node.seeding import HoldsNone
+from guts.node.seeding import HoldsNone, NotHere
 from guts.store import repositories as repository_table
 from guts.store import seeding as seeding_table
 from guts.store.schema import repositories
@@ -153,6 +153,15 @@ async def test_unseeded_repository_goes_after_the_grace_time(world: World) -> No
     await eventually(lambda: maintainer.repository not in replica.node.repositories.sizes)
     assert not await rows_of(replica, maintainer.repository)
     await eventually(lambda: list(replica.repositories.iterdir()) == [])
+
+
+async def test_what_is_gone_is_not_offered_again_to_who_wants_it_gone(world: World) -> None:
+    node, maintainer = await published(world)
+    await node.node.control.seeding.unseed(maintainer.repository, at_once=True)
+    with pytest.raises(NotHere) as refused:
+        await node.node.control.seeding.unseed(maintainer.repository, at_once=True)
+    assert refused.value.hint is not None
+    assert "guts seed" not in refused.value.hint
 
 
 async def test_repository_that_is_seeded_again_in_time_is_kept(world: World) -> None:
