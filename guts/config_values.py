@@ -41,7 +41,10 @@ def duration(value: object) -> float:
 
 def grace(value: object) -> float:
     """Return seconds, which may be 0."""
-    return 0.0 if scalar(value) in ("0", "0s") else duration(value)
+    try:
+        return 0.0 if scalar(value) in ("0", "0s") else duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or 0: at once") from None
 
 
 def switch(value: object) -> bool:

@@ -25,7 +25,7 @@ from guts.cli.session import (
 from guts.cli.short_ids import KNOWN_ID
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus
-from guts.ids import AuthorId, PeerId, RepositoryId
+from guts.ids import AuthorId, BadId, PeerId, RepositoryId
 
 if TYPE_CHECKING:  # as in guts.cli.session
     from click.shell_completion import CompletionItem
@@ -187,6 +187,9 @@ def _author_command(
     @json_option
     @pass_session
     def command(session: Session, as_json: bool, author: str) -> None:
+        if author.startswith(RepositoryId.prefix + "1"):
+            told = f"guts {'seed' if name == 'follow' else 'unseed'} {RepositoryId.parse(author)}"
+            raise BadId(author, "is a repository; an author (auth1…) is needed here", hint=told)
         value, lines = run(session.client(), AuthorId.parse(author))
         emit(as_json, value, lines)
 
@@ -243,7 +246,7 @@ def block(session: Session, as_json: bool, who: str, purge: bool) -> None:
 @json_option
 @pass_session
 def unblock(session: Session, as_json: bool, who: str) -> None:
-    """Take an id off the block list; guts seed brings back what was here."""
+    """Take an id off the block list; what is still here is seeded again as it was."""
     identifier = _blockable(who)
     if isinstance(identifier, PeerId):
         answer = Answer.of(session.client().send("DELETE", f"/v1/bans?{urlencode({'subject': str(identifier)})}"))
@@ -252,7 +255,8 @@ def unblock(session: Session, as_json: bool, who: str) -> None:
         return
     answer = Answer.of(session.client().send("DELETE", f"/v1/blocks/{quote(str(identifier))}"))
     was = answer.flag("was_blocked")
-    emit(as_json, answer.json, f"no longer blocked: {identifier}" if was else f"{identifier} was not blocked")
+    lines = [f"no longer blocked: {identifier}" if was else f"{identifier} was not blocked"]
+    emit(as_json, answer.json, [*lines, *(f"  {one}  seeded again" for one in answer.texts("repositories"))])
 
 
 def _blockable(text: str) -> RepositoryId | AuthorId | PeerId:

@@ -72,6 +72,18 @@ class Disk:
         """
         self._check(repository, 0, self.space(), claim)
 
+    def check_floor(self) -> None:
+        """Check that anything may be written at all: the quotas are not for the operator's own publications.
+
+        Raises:
+            DiskLow: nothing may.
+            DiskFault: the disk can't be looked at.
+        """
+        space = self.space()
+        floor = self.quotas.floor(space)
+        if space.free < floor:
+            raise DiskLow(space.free, floor)
+
     @contextlib.contextmanager
     def receiving(self, repository: RepositoryId) -> "Iterator[Receiving]":
         """Enter with what counts the bytes of ``repository`` that come; they count until the context is left."""

@@ -26,12 +26,14 @@ from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
 from guts.ids import AuthorId, RepositoryId
 from guts.node.acceptance import Held, MissingContext, NotYet, verify
+from guts.node.disk import Disk
 from guts.node.drafts import BadPublication, Draft
 from guts.node.limits import Patience
 from guts.node.moves import plan
 from guts.node.repositories import Repositories
 from guts.node.transfers import check_forced
 from guts.store.repositories import Conflict
+from guts.sync.policy import Blocked, Policy, judge
 from guts.trust.authoring import UnsignedRefs, check_head, check_maintainer, prepare_refs
 from guts.trust.canonical_refs import AncestorFacts, ancestor_questions, canonical_refs
 from guts.trust.chain import IdentityChain
@@ -121,10 +123,18 @@ class Publishing:
     """The publications that wait for their signature."""
 
     def __init__(
-        self, repositories: Repositories, clock: Callable[[], Now], max_pack_bytes: int, patience: Patience
+        self,
+        repositories: Repositories,
+        clock: Callable[[], Now],
+        max_pack_bytes: int,
+        patience: Patience,
+        policy: Policy,
+        disk: Disk,
     ) -> None:
         self._repositories = repositories
         self._clock = clock
+        self._policy = policy
+        self._disk = disk
         self._max_pack_bytes = max_pack_bytes
         self._patience = patience
         self._sessions: dict[str, _Session] = {}
@@ -135,6 +145,8 @@ class Publishing:
 
         Raises:
             UsageError: it can't be published like this; the error says what helps.
+            Blocked: it is on this node's block list, or is maintained by who is.
+            DiskLow: too little space is left on the disk.
             StorageFault: our disk or database failed.
         """
         if len(self._sessions) + self._preparing >= MAX_SESSIONS:
@@ -142,11 +154,14 @@ class Publishing:
         self._preparing += 1
         try:
             async with contextlib.AsyncExitStack() as stack:
-                bare, hold = await stack.enter_async_context(self._repositories.writing(draft.repository))
-                # Nobody sends gigabytes to be told that they have no say.
+                # Nobody sends gigabytes to be told that they have no say, and nothing is written of what is refused.
                 held = await self._held(draft.repository)
-                check_maintainer(await asyncio.to_thread(_chain, draft, held), draft.author)
+                chain = await asyncio.to_thread(_chain, draft, held)
+                self._check_blocks(chain)
+                check_maintainer(chain, draft.author)
                 _check_split(draft, held)
+                self._disk.check_floor()
+                bare, hold = await stack.enter_async_context(self._repositories.writing(draft.repository))
                 quarantine = await stack.enter_async_context(bare.quarantine())
                 objects = await self._take_in(draft, quarantine, pack)
                 # Afresh: others may have published while the pack came in.
@@ -250,6 +265,7 @@ class Publishing:
         Raises:
             NoSuchSession: it is gone.
             BadPublication: not the author's signature over what was to be signed.
+            Blocked: it was blocked in between.
             Overtaken: something else was committed in between; a push can be prepared ``again``.
         """
         session = self._take(name)
@@ -266,6 +282,7 @@ class Publishing:
     async def _commit(self, session: _Session, signature: bytes) -> tuple[Draft, Accepted, int]:
         draft = session.draft
         held = await self._held(draft.repository)
+        self._check_blocks(await asyncio.to_thread(_chain, draft, held))
         if (held.generation if held is not None else 0) != session.generation:
             # What the author signs has seen all that is here, or two who push at once are in conflict.
             raise Overtaken
@@ -292,6 +309,12 @@ class Publishing:
             raise Overtaken from None
         crash_point("publication-committed")
         return draft, accepted, session.objects
+
+    def _check_blocks(self, chain: IdentityChain) -> None:
+        """Raises: ``Blocked``."""
+        if self._policy.blocks(chain.repository):
+            raise Blocked(chain.repository)
+        judge(self._policy.terms(chain.repository, None), chain.repository, chain.current.maintainers)
 
     async def forget(self, name: str) -> None:
         """Forget the session ``name`` with its objects, if it is there: whoever was to sign it has gone."""

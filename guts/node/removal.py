@@ -61,9 +61,11 @@ class Removals:
         """
         now = self._clock()
         wait = 0.0 if at_once else self._grace
-        await self._repositories.stop_seeding(repository, reason, now.wall, now.wall + math.ceil(wait * 1000))
-        if repository in self._repositories.sizes:
-            self._due[repository] = min(self._due.get(repository, math.inf), now.mono + wait)
+        at = now.wall + math.ceil(wait * 1000)
+        remove_at = await self._repositories.stop_seeding(repository, reason, now.wall, at)
+        if remove_at is not None:
+            # Not by what was due before: it may have been seeded again since.
+            self._due[repository] = now.mono + min(wait, (remove_at - now.wall) / 1000)
             self._changed.set()
 
     def cancel(self, repository: RepositoryId) -> None:

@@ -282,8 +282,10 @@ class Repositories:
             await asyncio.to_thread(delete_folder, aside)
         return True
 
-    async def stop_seeding(self, repository: RepositoryId, reason: str, now_ms: int, remove_at: int) -> None:
+    async def stop_seeding(self, repository: RepositoryId, reason: str, now_ms: int, remove_at: int) -> int | None:
         """Follow ``repository`` no longer, whether it is here or not; what is here is to be removed at ``remove_at``.
+
+        Returns: when it is removed, which may be earlier; ``None``: there is nothing to be removed.
 
         Args:
             reason: as for ``guts.store.seeding.drop``.
@@ -296,8 +298,10 @@ class Repositories:
             if here and not self.is_lost(repository):
                 await (await self.open(repository)).records.write_seeding(seeding=False)
             crash_point("seeding-changing")
-            await self.database.write(seeding_table.drop, repository, reason, now_ms, remove_at if here else None)
+            at = remove_at if here else None
+            removed_at = await self.database.write(seeding_table.drop, repository, reason, now_ms, at)
             crash_point("seeding-changed")
+            return removed_at
 
     async def set_seeding(
         self, repository: RepositoryId, *, seeding: bool, reason: Reason = Reason.EXPLICIT, now_ms: int = 0

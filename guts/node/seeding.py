@@ -5,6 +5,7 @@ A choice is in the database before anything follows from it: a crash in between 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from guts.addresses import BootstrapAddress
@@ -25,7 +26,7 @@ from guts.store import repositories as repository_table
 from guts.store import seeding as table
 from guts.store.database import Database
 from guts.store.repositories import NotHeld, RepositorySummary
-from guts.sync.policy import MAX_BLOCKED, MAX_FOLLOWED, Blockable, Blocked, Choices, DiskLow, Policy, judge
+from guts.sync.policy import MAX_BLOCKED, MAX_FOLLOWED, Blockable, Blocked, Choices, DiskLow, NotTaken, Policy, judge
 from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
 
 Json = dict[str, object]
@@ -42,6 +43,14 @@ class HoldsNone(UsageError):
             "this is a bootstrap node: a door, which holds no repositories",
             hint="use another node, or set network.role to 'node' and restart",
         )
+
+
+class NotHere(NotFollowed):
+    """What is to go is neither followed nor here."""
+
+    def __init__(self, repository: RepositoryId) -> None:
+        super().__init__(repository)
+        self.hint = "there is nothing of it here to remove; guts ls shows what is here"
 
 
 class TooMany(UsageError):
@@ -69,7 +78,7 @@ async def load_policy(database: Database, config: Config, *, client: bool) -> Po
     alone = client or config.network.role == "bootstrap"
     rows = await database.read(table.load)
     owners = await database.read(table.load_followed)
-    going = (table.DECLINED, table.DROPPED)
+    going = (table.DECLINED, table.DROPPED, table.DROPPED_EXPLICIT)
     choices = Choices(
         {row.repository: Reason(row.reason) for row in rows if row.reason not in going},
         frozenset(row.repository for row in rows if row.reason == table.DECLINED),
@@ -184,14 +193,14 @@ class Seeding:
         """Follow ``repository`` no longer; what is here is removed after the grace time, or at once.
 
         Raises:
-            NotFollowed: it is neither followed nor here.
+            NotHere: it is neither followed nor here.
         """
         goal = self._sync.goals.get(repository)
         if goal is not None and goal.prospect is None:
             await self._driver.execute(Unseed(repository))
             await self._persistence.drain()
         elif repository not in self._repositories.sizes:
-            raise NotFollowed(repository)
+            raise NotHere(repository)
         return await self._drop(repository, table.DECLINED, at_once=at_once)
 
     async def _drop(self, repository: RepositoryId, reason: str, *, at_once: bool) -> Json:
@@ -244,10 +253,33 @@ class Seeding:
         return {"blocked": str(who), "new": new, "repositories": dropped}
 
     async def unblock(self, who: Blockable) -> Json:
-        """Take ``who`` off the block list; what was here is not seeded again by that."""
+        """Take ``who`` off the block list, and back what is here still and was asked for, or is wanted by policy."""
+        dropped = await self._database.read(table.load_dropped)
         was = await self._database.write(table.unblock, who)
         await self._driver.execute(Unblock(who))
-        return {"unblocked": str(who), "was_blocked": was}
+        affected = [repository for repository in await self._affected(who) if repository in dropped]
+        back = [one for one in affected if await self._take_back(one, explicit=dropped[one])]
+        return {"unblocked": str(who), "was_blocked": was, "repositories": [str(repository) for repository in back]}
+
+    async def _take_back(self, repository: RepositoryId, *, explicit: bool) -> bool:
+        """Seed again what is to be removed, where that is the operator's wish; tell whether it is."""
+        if self._policy.blocks(repository):
+            return False
+        terms = self._policy.terms(repository, None)
+        if not explicit:
+            terms = replace(terms, reason=None, owners=self._policy.owners, topic=self._policy.topic)
+        try:
+            reason = judge(terms, repository, await self._maintainers(repository))
+            if reason is not Reason.EXPLICIT and self._policy.taken >= self._policy.max_repositories:
+                return False
+            await self._repositories.set_seeding(repository, seeding=True, reason=reason, now_ms=self._clock().wall)
+            known = await self._repositories.known(repository)
+        except (NotTaken, NotHeld):
+            # Another block is in the way, nobody wants it, or it was removed in this moment.
+            return False
+        self._removals.cancel(repository)
+        await self._driver.post(Published(repository, Accepted(known, (), reason=reason)))
+        return True
 
     async def _affected(self, who: Blockable) -> list[RepositoryId]:
         """Return what ``who`` is, or maintains, of what is here or being fetched."""
@@ -302,7 +334,7 @@ class Seeding:
             "reason": reason.value if reason else "going",
             "owners": owners,
             "size_bytes": summary.size,
-            "removed_in_s": self._removed_in(summary.id),
+            "removed_in_s": None if summary.seeding else self._removed_in(summary.id),
         }
 
     async def _maintainers(self, repository: RepositoryId) -> tuple[AuthorId, ...]:

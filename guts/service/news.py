@@ -241,7 +241,7 @@ class News:
         """Announce what our own maintainer signed."""
         goal = self._sync.goals.get(repository)
         before = goal.known.epoch if goal is not None and goal.held else None
-        effects = self._sync.published(repository, accepted.known, now.mono)
+        effects = self._sync.published(repository, accepted.known, now.mono, accepted.reason)
         if before is None:
             # A repository that nobody knew of.
             message = announcement(self._new_repository(repository, accepted))

@@ -173,10 +173,7 @@ class Seeding:
             case Follow(author=author):
                 self._policy.follow(author)
                 self._peers.offer(WANTS_REPOSITORIES)
-                self._judged.clear()
-                for connection in self._peers.ready():
-                    state = self._peers.state(connection.peer)
-                    effects += self.met(connection.peer, sorted(state.subscriptions | state.repositories), now)
+                effects += self._look_around(now)
             case Unfollow(author=author, repositories=repositories):
                 self._policy.unfollow(author)
                 for repository in repositories:
@@ -187,5 +184,14 @@ class Seeding:
                     effects += self.stop(repository)
             case Unblock(who=who):
                 self._policy.unblock(who)
-                self._judged.clear()
+                effects += self._look_around(now)
         return [*effects, Reply(command_id, {})]
+
+    def _look_around(self, now: Now) -> list[Effect]:
+        """Look at what connected peers follow or hold, as if all of it were met for the first time."""
+        self._judged.clear()
+        effects: list[Effect] = []
+        for connection in self._peers.ready():
+            state = self._peers.state(connection.peer)
+            effects += self.met(connection.peer, sorted(state.subscriptions | state.repositories), now)
+        return effects

@@ -244,8 +244,8 @@ receipts: Final = Table("receipts", metadata, ReceiptColumns, PrimaryKeyConstrai
 class SeedingColumns(TypedColumns):
     """Why repositories are seeded, where that is not by an explicit wish, or are not; and when they are to be removed.
 
-    ``reason``: ``owner``, ``topic``, or ``declined``: unseeded by the operator, or to be removed. A row outlives its
-    repository: what was declined stays away.
+    ``reason``: ``owner``, ``topic``, or as in ``guts.store.seeding``: unseeded by the operator, or to be
+    removed. A row outlives its repository: what was declined stays away.
     """
 
     repository: Named[bytes] = Column(LargeBinary, primary_key=True)

@@ -20,6 +20,9 @@ DECLINED: Final = "declined"
 DROPPED: Final = "dropped"
 """It is not seeded any more, and may come back by any policy."""
 
+DROPPED_EXPLICIT: Final = "dropped-explicit"
+"""As ``DROPPED``, of what was seeded by an explicit wish, which stands again once nothing is in its way."""
+
 _REPOSITORY: Final = "repository"
 _AUTHOR: Final = "author"
 
@@ -53,21 +56,37 @@ def keep(connection: Connection, repository: RepositoryId, reason: str, now_ms: 
         insert_or_update(connection, seeding, [row])
 
 
-def drop(connection: Connection, repository: RepositoryId, reason: str, now_ms: int, remove_at: int | None) -> None:
-    """Note that ``repository`` is not seeded any more, and when it is to be removed; an earlier time stays.
+def drop(
+    connection: Connection, repository: RepositoryId, reason: str, now_ms: int, remove_at: int | None
+) -> int | None:
+    """Note that ``repository`` is not seeded any more; return when it is to be removed: an earlier time stays.
 
     Args:
-        reason: ``DECLINED`` or ``DROPPED``; what was declined stays so.
+        reason: ``DECLINED`` or ``DROPPED``; what was declined stays so, and an explicit wish is remembered.
         remove_at: ``None``: not by this.
     """
     row = connection.execute(select(seeding).where(seeding.c.repository == repository)).one_or_none()
-    if row is not None and row.reason in (DECLINED, DROPPED):
+    if row is not None and row.reason in (DECLINED, DROPPED, DROPPED_EXPLICIT):
         times = [time for time in (row.remove_at, remove_at) if time is not None]
-        reason = DECLINED if row.reason == DECLINED else reason
+        reason = DECLINED if DECLINED in (row.reason, reason) else row.reason
         remove_at = min(times, default=None)
+    elif row is None and reason == DROPPED and remove_at is not None:
+        reason = DROPPED_EXPLICIT
     new = {"repository": repository, "reason": reason, "since": now_ms, "remove_at": remove_at}
     insert_or_update(connection, seeding, [new])
     connection.execute(update(repositories).where(repositories.c.id == repository).values(seeding=False))
+    return remove_at
+
+
+def load_dropped(connection: Connection) -> dict[RepositoryId, bool]:
+    """Return what is here still and may come back, and whether it was seeded by an explicit wish."""
+    rows = connection.execute(
+        select(seeding.c.repository, seeding.c.reason)
+        .join(repositories, repositories.c.id == seeding.c.repository)
+        .where(seeding.c.reason.in_((DROPPED, DROPPED_EXPLICIT)))
+        .order_by(seeding.c.repository)
+    )
+    return {RepositoryId(row.repository): row.reason == DROPPED_EXPLICIT for row in rows}
 
 
 def load(connection: Connection) -> list[StoredSeeding]:

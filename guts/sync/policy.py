@@ -38,6 +38,8 @@ MIN_FREE_SHARE: Final = 0.05
 """Of a file system: what stays free where the operator says nothing, whichever is more. Databases, logs and other
 programs share the disk, and file systems grow slow when they are nearly full."""
 
+_MIB: Final = 1 << 20
+
 Blockable = RepositoryId | AuthorId
 
 
@@ -84,14 +86,27 @@ class QuotaExceeded(NotTaken):
     code: ClassVar[str] = "QUOTA"
     exit_status: ClassVar[ExitStatus] = ExitStatus.QUOTA
 
-    def __init__(self, limit: str, value: int, needed: int, *, claimed: bool = False) -> None:
+    def __init__(self, limit: str, value: int, needed: int, *, claimed: bool = False, total: int = 0) -> None:
+        """Args: ``needed``: bytes of the repository; ``total``: of all that is here, where ``limit`` is for that."""
         said = ", as its holder says" if claimed else ""
-        variable = "GUTS_" + limit.upper().replace(".", "__")
-        super().__init__(
-            f"it takes {needed} bytes{said}, where {limit} allows {value}",
-            hint=f"guts node stop && {variable}=VALUE guts node start; always: {limit} in the config",
-        )
+        takes = f"it takes {_amount(needed)}{said}"
+        if total:
+            takes = f"all repositories together take {_amount(total)}" + (f", and {takes}" if claimed else "")
+        section, _, key = limit.partition(".")
+        hint = f"change {key} under [{section}] in config.toml, then guts node stop && guts node start"
+        if limit != "seeding.min_free":
+            least = -(-(total + needed if claimed or not total else total) // _MIB)
+            hint = (
+                f'{key} = "{least}MiB" or more under [{section}] in config.toml, then guts node stop && guts node start'
+            )
+        verb = "keeps free" if limit == "seeding.min_free" else "allows"
+        super().__init__(f"{takes}, where {limit} {verb} {_amount(value)}", hint=hint)
         self.limit, self.value, self.claimed = limit, value, claimed
+
+
+def _amount(size: int) -> str:
+    """Return bytes as people read them, and small numbers of them as they are."""
+    return f"{size} bytes" if size < _MIB // 10 else f"{size / _MIB:.2f} MiB"
 
 
 class DiskLow(StorageFault):
@@ -102,7 +117,8 @@ class DiskLow(StorageFault):
 
     def __init__(self, free: int, floor: int) -> None:
         super().__init__(
-            f"{free} bytes are free on the disk, and {floor} are to stay free: nothing is fetched until there is more",
+            f"{free} bytes are free on the disk, and {floor} are to stay free: "
+            "nothing is fetched or published until there is more",
             hint="guts unseed REPOSITORY --now; guts ls shows what each takes. Or lower seeding.min_free in the config",
         )
 
@@ -164,7 +180,8 @@ class Quotas:
         if usage.repository + more > self.repo_max:
             raise QuotaExceeded("seeding.repo_max", self.repo_max, usage.repository + more, claimed=claimed)
         if usage.total + more > self.disk:
-            raise QuotaExceeded("seeding.disk", self.disk, usage.total + more, claimed=claimed)
+            size = usage.repository + more
+            raise QuotaExceeded("seeding.disk", self.disk, size, claimed=claimed, total=usage.total)
 
 
 def judge(terms: Terms, repository: RepositoryId, maintainers: Iterable[AuthorId]) -> Reason:

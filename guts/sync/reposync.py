@@ -186,15 +186,17 @@ class RepoSync(Inquiries[Goal]):
         replies = [Reply(waiter.command_id, NoLongerFollowed(repository)) for waiter in goal.waiters]
         return [*replies, *self._unfollow(goal)]
 
-    def published(self, repository: RepositoryId, known: Known, now: float) -> list[Effect]:
-        """Follow what was just signed and committed here."""
+    def published(
+        self, repository: RepositoryId, known: Known, now: float, reason: Reason = Reason.EXPLICIT
+    ) -> list[Effect]:
+        """Follow what was just signed and committed here, or is here and is seeded again."""
         goal = self.goals.get(repository)
         effects: list[Effect] = []
         if goal is None:
             goal, effects = self._follow(repository, now)
         elif goal.prospect is not None:
             effects = self._promote(goal)
-        self.policy.took(repository, Reason.EXPLICIT)
+        self.policy.took(repository, reason)
         goal.compared = True
         effects += self._committed(goal, known, now)
         return effects + self._settle(goal, now)

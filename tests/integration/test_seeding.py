@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, update
 
-from guts.errors import GutsError
+from guts.errors import ExitStatus, GutsError
 from guts.events import Reason
 from guts.git.repository import BareRepository
 from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.node.repositories import REMOVED, Removed
-from guts.node.seeding import HoldsNone
+from guts.node.seeding import HoldsNone, NotHere
 from guts.store import repositories as repository_table
 from guts.store import seeding as seeding_table
 from guts.store.schema import repositories
 from guts.sync.goal import NoProviders, ProvidersUnreachable
 from guts.sync.policy import Blocked, DiskLow, QuotaExceeded, Space
-from tests.support.nodes import Maintainer, RunningNode, World, eventually
+from tests.support.nodes import Maintainer, RunningNode, World, eventually, files
 
 GIB = 1 << 30
 
@@ -156,6 +156,15 @@ async def test_unseeded_repository_goes_after_the_grace_time(world: World) -> No
     await eventually(lambda: maintainer.repository not in replica.node.repositories.sizes)
     assert not await rows_of(replica, maintainer.repository)
     await eventually(lambda: list(replica.repositories.iterdir()) == [])
+
+
+async def test_what_is_gone_is_not_offered_again_to_who_wants_it_gone(world: World) -> None:
+    node, maintainer = await published(world)
+    await node.node.control.seeding.unseed(maintainer.repository, at_once=True)
+    with pytest.raises(NotHere) as refused:
+        await node.node.control.seeding.unseed(maintainer.repository, at_once=True)
+    assert refused.value.hint is not None
+    assert "guts seed" not in refused.value.hint
 
 
 async def test_repository_that_is_seeded_again_in_time_is_kept(world: World) -> None:
@@ -348,6 +357,67 @@ async def test_e4_blocked_repository_is_not_served_while_its_files_are_still_her
         await asker.seed(maintainer.repository, replica.hint)
 
 
+@pytest.mark.parametrize("by", ["repository", "author"])
+@pytest.mark.parametrize("known", [False, True])
+async def test_blocked_repository_is_not_published_and_leaves_nothing(world: World, by: str, known: bool) -> None:
+    node, maintainer = await world.node("node"), world.maintainer()
+    if known:
+        await maintainer.publish(node)
+    who = maintainer.repository if by == "repository" else maintainer.key.author_id
+    await node.node.control.seeding.block(who, purge=False)
+    maintainer.commit("more")
+    before = files(node.repositories)
+    with pytest.raises(Blocked) as refused:
+        await maintainer.prepare(node)
+    assert refused.value.exit_status == ExitStatus.REFUSED
+    assert files(node.repositories) == before
+
+
+async def test_what_is_blocked_before_its_signature_comes_is_not_committed(world: World) -> None:
+    node, maintainer = await world.node("node"), world.maintainer()
+    prepared = await maintainer.prepare(node)
+    await node.node.control.seeding.block(maintainer.key.author_id, purge=False)
+    with pytest.raises(Blocked):
+        await node.node.control.commit(str(prepared["session"]), maintainer.sign(prepared))
+    assert await node.node.repositories.stored(maintainer.repository) is None
+
+
+@pytest.mark.parametrize("why", [Reason.EXPLICIT, Reason.OWNER])
+@pytest.mark.parametrize("by", ["repository", "author"])
+async def test_what_is_unblocked_in_time_is_seeded_as_before(world: World, why: Reason, by: str) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica")
+    seeding = replica.node.control.seeding
+    if why is Reason.OWNER:
+        await seeding.follow(maintainer.key.author_id)
+        await replica.node.control.connect(publisher.hint, 10)
+        await eventually(lambda: holds(replica, maintainer.repository))
+    else:
+        await replica.seed(maintainer.repository, publisher.hint)
+    # Nobody else has it: what is here is taken back, and not fetched again.
+    await publisher.stop()
+    who = maintainer.repository if by == "repository" else maintainer.key.author_id
+    await seeding.block(who, purge=False)
+    assert (await told(replica, maintainer.repository))["removed_in_s"] is not None
+    await replica.stop()
+    await replica.start()
+    seeding = replica.node.control.seeding
+    assert (await seeding.unblock(who))["repositories"] == [str(maintainer.repository)]
+    await eventually(lambda: holds(replica, maintainer.repository))
+    assert reason(replica, maintainer.repository) is why
+    assert (await told(replica, maintainer.repository))["removed_in_s"] is None
+    assert seeding._removals.due(maintainer.repository) is None
+
+
+async def test_what_was_unseeded_does_not_come_back_by_the_end_of_a_block(world: World) -> None:
+    node, maintainer = await published(world)
+    seeding = node.node.control.seeding
+    await seeding.unseed(maintainer.repository)
+    await seeding.block(maintainer.repository, purge=False)
+    assert (await seeding.unblock(maintainer.repository))["repositories"] == []
+    assert not holds(node, maintainer.repository)
+
+
 # --- E3 -----------------------------------------------------------------------------------------------------
 
 
@@ -363,7 +433,7 @@ async def test_e3_quota_refuses_what_is_too_much_and_nothing_else(world: World) 
         await replica.seed(large.repository, publisher.hint)
     assert (refused.value.limit, refused.value.value, refused.value.claimed) == ("seeding.disk", 2_000_000, True)
     assert refused.value.hint is not None
-    assert "GUTS_SEEDING__DISK=VALUE guts node start" in refused.value.hint
+    assert 'MiB" or more under [seeding] in config.toml' in refused.value.hint
     assert not replica.bare(large.repository).exists()
     assert await replica.reasons(publisher.id) == []
 
@@ -449,6 +519,19 @@ async def test_node_below_its_disk_floor_fetches_nothing_serves_on_and_recovers(
     free[0] = GIB + publisher.node.repositories.sizes[other.repository]
     await replica.seed(other.repository, publisher.hint)
     assert replica.node.control.seeding.disk()["low"] is False
+
+
+async def test_nothing_is_published_below_the_disk_floor(world: World) -> None:
+    free = [GIB - 1]
+    node = await world.node("node", space=lambda path: Space(free[0], 100 * GIB), seeding__min_free="1GiB")
+    maintainer = world.maintainer()
+    with pytest.raises(DiskLow) as refused:
+        await maintainer.publish(node)
+    assert refused.value.exit_status == ExitStatus.QUOTA
+    assert list(node.repositories.iterdir()) == []
+    free[0] = GIB
+    await maintainer.publish(node)
+    assert holds(node, maintainer.repository)
 
 
 async def test_fetch_that_would_go_below_the_floor_is_broken_off(world: World) -> None:

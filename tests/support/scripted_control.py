@@ -319,7 +319,7 @@ class ScriptedControl:
 
     async def unblock(self, who: RepositoryId | AuthorId) -> Json:
         self.calls.append(("unblock", who))
-        return {"unblocked": str(who), "was_blocked": False}
+        return {"unblocked": str(who), "was_blocked": False, "repositories": []}
 
     async def policy(self) -> Json:
         disk = {"used_bytes": 1 << 20, "limit_bytes": 50 << 30, "free_bytes": 1, "floor_bytes": 2, "low": True}

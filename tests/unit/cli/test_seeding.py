@@ -46,6 +46,13 @@ def test_seed_of_an_author_follows(guts: Guts, control: ScriptedControl) -> None
     ]
 
 
+@pytest.mark.parametrize(("command", "helps"), [("follow", "seed"), ("unfollow", "unseed")])
+def test_follow_of_a_repository_names_the_command_that_is_meant(guts: Guts, command: str, helps: str) -> None:
+    ran = guts(command, REPOSITORY)
+    assert ran.status != ExitStatus.OK
+    assert f"guts {helps} {REPOSITORY}" in ran.err
+
+
 def test_seed_of_several_goes_on_where_one_fails(guts: Guts, control: ScriptedControl) -> None:
     ran = guts("seed", REPOSITORY, str(AUTHOR))
     assert ran.status == ExitStatus.NOT_FOUND

@@ -60,9 +60,14 @@ def test_as_much_as_a_quota_allows_may_come_and_not_a_byte_more(claimed: bool) -
     with pytest.raises(QuotaExceeded) as refused:
         quotas.check(Usage(0, 4_400, ROOMY), 601, claimed=claimed)
     assert (refused.value.limit, refused.value.value) == ("seeding.disk", 5_000)
-    assert str(refused.value).startswith("it takes 5001 bytes")
+    said = ", and it takes 601 bytes, as its holder says" if claimed else ""
+    assert str(refused.value) == (
+        f"all repositories together take 4400 bytes{said}, where seeding.disk allows 5000 bytes"
+    )
     assert refused.value.hint is not None
-    assert "GUTS_SEEDING__DISK=VALUE" in refused.value.hint
+    assert refused.value.hint.startswith('disk = "1MiB" or more under [seeding] in config.toml')
+    text = str(QuotaExceeded("seeding.repo_max", 1_000_000, 1_808_904, claimed=True))
+    assert text == "it takes 1.73 MiB, as its holder says, where seeding.repo_max allows 0.95 MiB"
 
 
 def test_floor_is_a_gibibyte_or_a_twentieth_or_what_the_operator_says() -> None:
