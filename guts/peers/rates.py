@@ -50,6 +50,9 @@ MAX_PEERS: Final = 4096
 """Peers whose debts are remembered, 1 kB each; who is gone and owes nothing is forgotten first."""
 
 
+MAX_CONTROL_PENALTY: Final = 10.0
+"""How many times as much a Ping costs at the most: with four neighbours none is silent until it seems dead."""
+
 FAIR_SHARE: Final = 1 / 8
 """Of the signatures that all make this node check: who used less of late waits for nobody else's, and throw-away keys
 that use up everything keep each other waiting."""
@@ -162,8 +165,10 @@ class Rates:
         cost = self._penalty(peer, ip, now)
         # Who is made to pay more is known by the place: a new key for each visit is no new purse.
         debts = self._of(peer if cost <= 1.0 else host(ip), now)
+        # A neighbour who is made to wait too long for a Ping seems dead, and is none of the banned.
+        control = kind is MessageClass.CONTROL
         return max(
-            self._take(debts.classes[kind], kind, cost, now),
+            self._take(debts.classes[kind], kind, min(cost, MAX_CONTROL_PENALTY) if control else cost, now),
             self._take(debts.bytes, "bytes", cost * size, now),
             # What all share is not used up faster by who pays more.
             self._take(self._total_bytes, "total_bytes", size, now),

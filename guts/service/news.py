@@ -1,5 +1,6 @@
 """News: what peers tell, what this node tells, and who is said to hold what."""
 
+from collections import OrderedDict
 from typing import Final
 
 from guts.clock import Now
@@ -27,6 +28,9 @@ REPOSITORIES_RATE: Final = 1.0
 up that one node would want to hear all of."""
 
 REPOSITORIES_BURST: Final = 256.0
+MAX_PURSES: Final = 4_096
+"""Peers remembered for what was passed on for them, also when they are gone: to come again fills no purse."""
+
 HOT_MS: Final = 60_000
 """Age of a record, by its signed time, past which one that a question brought is not sent on in full: those around
 have it most likely, and this node was away. What gossip brought goes on in full whatever its age, within the window."""
@@ -51,7 +55,7 @@ class News:
         self._receipts = receipts
         self._seeding = seeding
         self._serving = serving
-        self._passed: dict[ConnectionId, TokenBucket] = {}
+        self._passed: OrderedDict[PeerId, TokenBucket] = OrderedDict()
         self._told: dict[FetchId, Gossip] = {}
         self._fresh: dict[FetchId, frozenset[bytes]] = {}
 
@@ -107,8 +111,13 @@ class News:
         """
         if WANTS_REPOSITORIES not in self._peers.me.capabilities:
             return []
-        bucket = self._passed.setdefault(connection.id, TokenBucket(at=now.mono))
+        bucket = self._passed.setdefault(connection.peer, TokenBucket(at=now.mono))
+        self._passed.move_to_end(connection.peer)
+        if len(self._passed) > MAX_PURSES:
+            self._passed.popitem(last=False)
         if bucket.owed(REPOSITORIES_RATE, now.mono) > REPOSITORIES_BURST - 1:
+            # It goes on when another peer tells it.
+            self._gossip.forget(message)
             return []
         try:
             PeerRecord.verify(news.peer_record, now.wall)
@@ -336,5 +345,4 @@ class News:
 
     def connection_gone(self, connection: ConnectionId) -> None:
         """Forget what was told over a connection, and to whom."""
-        self._passed.pop(connection, None)
         self._gossip.drop_link(connection)

@@ -407,6 +407,23 @@ def test_so_many_words_of_one_peer_are_passed_on_and_then_so_many_a_second() -> 
     assert sum(passed) == 10 * REPOSITORIES_RATE
 
 
+def test_word_that_one_peer_has_no_purse_for_is_passed_on_for_another_and_coming_again_fills_no_purse() -> None:
+    bench = curious(1, 2, 3)
+    words = [announcement(NewRepository(repository(number), 0, b"i" * 32, record_of(1))) for number in range(300)]
+
+    def passed(connection: int, number: int) -> bool:
+        return any(isinstance(effect, Send) for effect in bench.say(connection, words[number]))
+
+    assert sum(passed(1, number) for number in range(300)) == REPOSITORIES_BURST
+    assert passed(2, 299)
+    assert not passed(1, 299), "it has come"
+    bench.end(1)
+    bench.handle(inbound(11, 1))
+    bench.say(11, hello_of(1, capabilities=("seed", "news")))
+    assert not passed(11, 298)
+    assert passed(2, 298)
+
+
 # --- records that lead nowhere ------------------------------------------------------------------------------
 
 

@@ -54,6 +54,14 @@ def claimed(number: int, ip: str) -> NewRepository:
     return NewRepository(R, 0, b"i" * 32, record.encoded)
 
 
+def test_claim_to_hold_something_is_the_tellers_in_the_address_book() -> None:
+    bench = Bench({R: known(1)})
+    bench.call(1, 1)
+    bench.say(1, claimed(2000, "46.1.1.1"))
+    [state] = [state for state in bench.service.peers.peers.values() if state.connection is None]
+    assert state.source == "198.51.101.0/24"
+
+
 def test_claims_of_a_flooder_leave_dials_for_the_operator_and_for_what_others_tell() -> None:
     bench = Bench({R: known(1)})
     bench.call(1, 1)
