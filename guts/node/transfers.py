@@ -38,6 +38,12 @@ from guts.wire.messages import (
 ALL_SLICES: Final = b"\xff" * SLICES_BYTES
 
 
+IDS_SECONDS: Final = 10.0
+"""For the first of the ids that follow a GetObjects, which were sent with it: a place for packs waits for them."""
+
+IDS_BYTES_PER_SECOND: Final = 256 * 1024
+
+
 OnVetted = Callable[[tuple[VettedRecord, ...]], Awaitable[None]]
 
 
@@ -178,7 +184,7 @@ class Transfers:
         except GutsError as error:
             return error
         try:
-            async with asyncio.timeout(self.patience.stall):
+            async with asyncio.timeout(min(self.patience.stall, ids_seconds(request))):
                 wants = await _ids(stream, request.wants)
                 haves = await _ids(stream, request.haves)
             async with contextlib.AsyncExitStack() as stack:
@@ -205,6 +211,11 @@ class Transfers:
             stream.reset(ResetCode.CANCELLED)
             return TransferStalled("the peer does not take the pack")
         return None
+
+
+def ids_seconds(request: GetObjects) -> float:
+    """Return the seconds in which the ids of ``request`` have to come."""
+    return IDS_SECONDS + (request.wants + request.haves) * ObjectId.LENGTH / IDS_BYTES_PER_SECOND
 
 
 def _vetted(record: SignedRefs) -> VettedRecord:
