@@ -144,6 +144,14 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
+class Hurry:
+    """Another peer has what ``fetch`` gets: give it up where it brings next to nothing for ``seconds``."""
+
+    fetch: FetchId
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Verify ``candidate`` as far as that needs no objects, and keep what it says; ends in ``LookFinished``."""
 
@@ -307,6 +315,7 @@ Effect = (
     | Withdraw
     | LoadRefs
     | Fetch
+    | Hurry
     | Look
     | Serve
     | ServeGit

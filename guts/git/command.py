@@ -51,6 +51,7 @@ _CONFIG: Final = (
 )
 _SYSTEM_ERRORS: Final = tuple(": " + os.strerror(number) for number in sorted(errno.errorcode))
 _FULL_ERRORS: Final = tuple(": " + os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+_FSCK: Final = re.compile(r"^(?:error: object [0-9a-f]{40}: \w+: |fatal: fsck error in packed object)", re.MULTILINE)
 _VERSION: Final = re.compile(rb"git version (\d+)\.(\d+)")
 
 
@@ -97,6 +98,11 @@ class GitFailed(StorageFault):
     def is_full(self) -> bool:
         """Whether there was no space left on the disk, in the system's own words for it."""
         return any(line.endswith(_FULL_ERRORS) for line in self.stderr.splitlines())
+
+    @property
+    def is_fsck(self) -> bool:
+        """Whether git could read what was sent, and its fsck refused an object of it."""
+        return self.status > 0 and _FSCK.search(self.stderr) is not None
 
     @property
     def is_limit(self) -> bool:

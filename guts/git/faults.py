@@ -15,9 +15,20 @@ class BadPack(PeerFault):
 
 
 class CorruptPack(BadPack):
-    """Not a pack, damaged, cut short, followed by other bytes, or with objects that git's fsck refuses."""
+    """Not a pack, damaged, cut short, or followed by other bytes."""
 
     code: ClassVar[str] = "CORRUPT_PACK"
+
+
+class RefusedObject(BadPack):
+    """An object that git's fsck refuses: all is as its author signed it.
+
+    Which objects that are depends on the version of git: an honest replica whose git knows fewer checks holds what this
+    node refuses, and serves it. Only its author is to blame.
+    """
+
+    code: ClassVar[str] = "REFUSED_OBJECT"
+    severity: ClassVar[Severity] = Severity.NETWORK
 
 
 class TooLarge(BadPack):

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from guts.git.command import Child, Git, GitFailed
-from guts.git.faults import ExtraObjects, ObjectTooLarge, TooLarge, UnsafeTree
+from guts.git.faults import ExtraObjects, ObjectTooLarge, RefusedObject, TooLarge, UnsafeTree
 from guts.git.objects import (
     BATCH_ALL,
     BATCH_CONTENTS,
@@ -245,7 +245,7 @@ class Inspection:
             except GitFailed as error:
                 if error.is_ours:
                     raise
-                raise UnsafeTree(str(error)) from error
+                raise (RefusedObject if error.is_fsck else UnsafeTree)(str(error)) from error
 
     async def _read_special(self, ids: Collection[bytes], max_bytes: int, look: Callable[[Content], None]) -> None:
         """Show ``look`` the blobs that trees name; the link check finds those that are missing."""

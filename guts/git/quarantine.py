@@ -32,7 +32,7 @@ from typing import Final, Self
 from guts.crash import crash_point
 from guts.git import ancestry
 from guts.git.command import Git, GitFailed
-from guts.git.faults import CorruptPack, MissingObjects, OverLimit, TooLarge
+from guts.git.faults import CorruptPack, MissingObjects, OverLimit, RefusedObject, TooLarge
 from guts.git.feeder import Feeder, feeding
 from guts.git.files import disk_faults, sync_directory, sync_file
 from guts.git.inspection import Inspection
@@ -120,7 +120,7 @@ class Quarantine:
             max_bytes: length allowed, where that is less than ``GitLimits.pack_bytes``.
 
         Raises:
-            CorruptPack, TooLarge: not a pack, damaged, past a limit.
+            CorruptPack, TooLarge, RefusedObject: not a pack, damaged, past a limit, refused by git's fsck.
             GitFailed, DiskFault: our own side failed.
         """
         assert self._path is not None, "the quarantine is open"
@@ -303,6 +303,8 @@ def _blamed_on_pack(fault: type[CorruptPack] | type[MissingObjects] = CorruptPac
             raise TooLarge(str(error)) from error
         if error.is_ours:
             raise
+        if error.is_fsck:
+            raise RefusedObject(str(error)) from error
         raise fault(str(error)) from error
 
 

@@ -85,6 +85,15 @@ class MissingNews:
         """Begin the timer of ``repository`` again."""
         self._wait(repository, self._missing[repository], self._until(round_trip, now))
 
+    def wait_until(self, repository: RepositoryId, deadline: float) -> None:
+        """Let the timer of ``repository`` run out at ``deadline`` (monotonic seconds)."""
+        self._wait(repository, self._missing[repository], deadline)
+
+    def last(self, repository: RepositoryId, teller: ConnectionId) -> None:
+        """Make ``teller`` the last to be asked."""
+        tellers = self._missing[repository].tellers
+        tellers[teller] = tellers.pop(teller)
+
     def asked(self, repository: RepositoryId, teller: ConnectionId) -> None:
         """Take out ``teller``, which is being asked, or has not what it told."""
         missing = self._missing.get(repository)

@@ -20,6 +20,7 @@ from guts.effects import (
     Fetch,
     FindProviders,
     GiveReceipt,
+    Hurry,
     LoadRefs,
     Look,
     Persist,
@@ -46,6 +47,7 @@ from guts.events import (
     Event,
     Failed,
     FetchFinished,
+    FetchId,
     FetchOutcome,
     GitServed,
     LookFinished,
@@ -66,6 +68,7 @@ from guts.net.tcp import TcpConnection
 from guts.node.dials import DialAddress, reach
 from guts.node.git_service import GitServer
 from guts.node.object_listing import list_objects
+from guts.node.pace import Pace
 from guts.node.persistence import Persistence
 from guts.node.presence import Presence
 from guts.node.readings import Readings
@@ -136,6 +139,7 @@ class Driver:
         self._queue: asyncio.Queue[tuple[Event, asyncio.Future[None] | None]] = asyncio.Queue(QUEUE_LIMIT)
         self._connections: dict[ConnectionId, TcpConnection] = {}
         self._replies: dict[CommandId, asyncio.Future[Result]] = {}
+        self._paces: dict[FetchId, Pace] = {}
         self._listing: set[RepositoryId] = set()
         self._loads = asyncio.Semaphore(MAX_LOADS)
         self._turns: dict[ConnectionId, asyncio.Lock] = {}
@@ -263,6 +267,9 @@ class Driver:
                 self._spawn(self._load_refs(effect))
             case Fetch():
                 self._spawn(self._fetch(effect))
+            case Hurry(fetch=fetch, seconds=seconds):
+                if (pace := self._paces.get(fetch)) is not None:
+                    pace.hurry(seconds)
             case Look():
                 self._spawn(self._look(effect))
             case Serve():
@@ -336,7 +343,11 @@ class Driver:
         if connection is None:
             outcome: FetchOutcome = Failed(Gone("the connection is gone"))
         else:
-            outcome = await self.transfers.fetch(effect, connection, vetted)
+            pace = self._paces[effect.fetch] = Pace(self.transfers.patience)
+            try:
+                outcome = await self.transfers.fetch(effect, connection, vetted, pace)
+            finally:
+                del self._paces[effect.fetch]
         match outcome:
             case Failed(error=DiskLow()):
                 # Told once, where it was seen.

@@ -18,7 +18,7 @@ from guts.git.git_requests import FetchRequest
 from guts.git.pkt_line import ERROR_BAND, PROGRESS_BAND, on_band
 from guts.node.git_service import SourceBusy
 from guts.node.limits import Patience
-from guts.node.transfers import MIN_BYTES_PER_SECOND, TransferStalled
+from guts.node.pace import MIN_BYTES_PER_SECOND, TransferStalled
 
 BUSY_PAUSE: Final = 2.0
 """Seconds until nodes that are all busy are asked again."""

@@ -17,8 +17,8 @@ from guts.ids import RepositoryId
 from guts.net.stream import Stream, StreamFailed
 from guts.net.tcp import TcpConnection
 from guts.node.limits import Patience
+from guts.node.pace import CHUNK_BYTES, TransferStalled
 from guts.node.repositories import Repositories
-from guts.node.transfers import CHUNK_BYTES, TransferStalled
 from guts.wire.messages import UPLOAD_PACK, Error, ErrorCode, GitService, ResetCode
 
 CAPABILITY: Final = "git-service"

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import ClassVar, Final
 
 from guts.clock import Now
@@ -21,6 +21,7 @@ from guts.node.acceptance import Held, MissingContext, Verified, follow, verify
 from guts.node.disk import Disk
 from guts.node.history import settle, with_headers
 from guts.node.limits import Patience
+from guts.node.pace import Pace, TransferStalled, received
 from guts.node.repositories import Removed, Repositories
 from guts.store.repositories import Conflict
 from guts.sync.policy import judge
@@ -34,11 +35,13 @@ from guts.wire.messages import (
     ResetCode,
 )
 
-CHUNK_BYTES: Final = 256 * 1024
 ALL_SLICES: Final = b"\xff" * SLICES_BYTES
 
-MIN_BYTES_PER_SECOND: Final = 1024
-"""Of a pack that comes, averaged over ``Patience.stall``: who sends a byte a minute would hold one of four places."""
+
+IDS_SECONDS: Final = 10.0
+"""For the first of the ids that follow a GetObjects, which were sent with it: a place for packs waits for them."""
+
+IDS_BYTES_PER_SECOND: Final = 256 * 1024
 
 
 OnVetted = Callable[[tuple[VettedRecord, ...]], Awaitable[None]]
@@ -59,12 +62,6 @@ class TooManyWants(Unavailable):
     """More refs are new than can be asked for at once."""
 
     code: ClassVar[str] = "TOO_MANY_WANTS"
-
-
-class TransferStalled(Unavailable):
-    """A peer stopped in the middle."""
-
-    code: ClassVar[str] = "STALLED"
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -89,7 +86,11 @@ class _Receiving:
 
 
 class Transfers:
-    """The workers of one node; every method is run by the driver in a task of its own."""
+    """The workers of one node; every method is run by the driver in a task of its own.
+
+    Attributes:
+        patience: how long others are waited for.
+    """
 
     def __init__(
         self,
@@ -103,27 +104,28 @@ class Transfers:
         self._repositories = repositories
         self._clock = clock
         self._disk = disk
-        self._patience = patience
+        self.patience = patience
         self._terms = terms
         self._receiving: set[_Receiving] = set()
 
     # --- fetching -------------------------------------------------------------------------------------------
 
-    async def fetch(self, effect: Fetch, connection: TcpConnection, vetted: OnVetted) -> FetchOutcome:
+    async def fetch(self, effect: Fetch, connection: TcpConnection, vetted: OnVetted, pace: Pace) -> FetchOutcome:
         """Verify a candidate, get its objects, commit. Never raises but for bugs.
 
         Args:
             vetted: is told of the new records, before their objects are asked for.
+            pace: how fast they have to come.
         """
         try:
-            return await self._fetch(effect, connection, vetted)
+            return await self._fetch(effect, connection, vetted, pace)
         except (MissingContext, Conflict):
             # Of the state as it is now, or was when the fetch began: to be asked for afresh.
             return Incomplete()
         except GutsError as error:
             return Failed(error)
 
-    async def _fetch(self, effect: Fetch, connection: TcpConnection, vetted: OnVetted) -> FetchOutcome:
+    async def _fetch(self, effect: Fetch, connection: TcpConnection, vetted: OnVetted, pace: Pace) -> FetchOutcome:
         repository = effect.repository
         stored = await self._repositories.stored(repository)
         self._disk.check(repository, effect.claim if stored is None else 0)
@@ -158,10 +160,12 @@ class Transfers:
                         # Some are enough: each vouches for all that it reaches.
                         haves = sorted(held.tips)[:MAX_OBJECT_IDS]
                     try:
-                        async with self._requested(connection, effect.request, repository, missing, haves) as chunks:
+                        async with self._requested(
+                            connection, effect.request, repository, missing, haves, pace
+                        ) as chunks:
                             await quarantine.index(meter.metered(chunks))
                     except GitTimedOut:
-                        raise TransferStalled(f"the pack took longer than {self._patience.transfer:g} s") from None
+                        raise TransferStalled(f"the pack took longer than {self.patience.transfer:g} s") from None
                 seconds = self._clock().mono - begun
                 await quarantine.check(tips)
                 await check_forced(verified, quarantine)
@@ -225,18 +229,19 @@ class Transfers:
         repository: RepositoryId,
         wants: Collection[ObjectId],
         haves: Collection[ObjectId],
+        pace: Pace,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Enter with the bytes of the pack that leads from ``haves`` to ``wants``, as the peer sends them."""
         stream = connection.open_stream()
         try:
             connection.send(GetObjects(request, repository, stream.id, ALL_SLICES, "", len(wants), len(haves)))
             try:
-                async with asyncio.timeout(self._patience.stall):
+                async with asyncio.timeout(self.patience.stall):
                     await stream.write(b"".join(sorted(wants)) + b"".join(sorted(haves)))
                     await stream.end()
             except TimeoutError:
                 raise TransferStalled("the peer does not take the request") from None
-            yield received(stream, self._patience)
+            yield received(stream, pace)
         finally:
             # After its end, a reset says nothing; before it, the peer need not go on.
             stream.reset(ResetCode.CANCELLED)
@@ -250,7 +255,7 @@ class Transfers:
         except GutsError as error:
             return error
         try:
-            async with asyncio.timeout(self._patience.stall):
+            async with asyncio.timeout(min(self.patience.stall, ids_seconds(request))):
                 wants = await _ids(stream, request.wants)
                 haves = await _ids(stream, request.haves)
             async with contextlib.AsyncExitStack() as stack:
@@ -259,9 +264,9 @@ class Transfers:
                 chunks = await stack.enter_async_context(bare.pack(wants, haves))
                 connection.send(Objects(request.request, ObjectsStatus.PACK_FOLLOWS, 0))
                 async for chunk in chunks:
-                    async with asyncio.timeout(self._patience.stall):
+                    async with asyncio.timeout(self.patience.stall):
                         await stream.write(chunk)
-                async with asyncio.timeout(self._patience.stall):
+                async with asyncio.timeout(self.patience.stall):
                     await stream.end()
         except (NotHeld, NotARepository, Removed) as error:
             connection.send(Objects(request.request, ObjectsStatus.NOT_HELD, 0))
@@ -269,7 +274,7 @@ class Transfers:
             return error
         except GitTimedOut:
             stream.reset(ResetCode.LIMIT)
-            return TransferStalled(f"the pack took longer than {self._patience.transfer:g} s")
+            return TransferStalled(f"the pack took longer than {self.patience.transfer:g} s")
         except GutsError as error:
             stream.reset(ResetCode.INTERNAL_ERROR)
             return error
@@ -277,6 +282,11 @@ class Transfers:
             stream.reset(ResetCode.CANCELLED)
             return TransferStalled("the peer does not take the pack")
         return None
+
+
+def ids_seconds(request: GetObjects) -> float:
+    """Return the seconds in which the ids of ``request`` have to come."""
+    return IDS_SECONDS + (request.wants + request.haves) * ObjectId.LENGTH / IDS_BYTES_PER_SECOND
 
 
 def _vetted(record: SignedRefs) -> VettedRecord:
@@ -292,28 +302,6 @@ async def check_forced(verified: Verified, quarantine: Quarantine) -> None:
     pairs = [(change.old, change.new) for change in unmarked if change.new is not None]
     if not all(await quarantine.are_ancestors(pairs)):
         raise ForcedUnmarked("a ref is moved to a commit that does not contain the old one, without a mark")
-
-
-async def received(stream: Stream, patience: Patience) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of an answer as they come. Raises: ``TransferStalled``, ``StreamFailed``."""
-    clock = asyncio.get_running_loop()
-    left, count = patience.first_byte, 0
-    begins = True
-    while True:
-        asked = clock.time()
-        try:
-            async with asyncio.timeout(left):
-                chunk = await stream.read(CHUNK_BYTES)
-        except TimeoutError:
-            raise TransferStalled(f"{count} bytes of the answer are all that came in time") from None
-        if not chunk:
-            return
-        # Only what we waited for the peer counts: while git is busy, the peer has no credit to send.
-        left -= clock.time() - asked
-        count += len(chunk)
-        if begins or count >= MIN_BYTES_PER_SECOND * patience.stall:
-            begins, left, count = False, patience.stall, 0
-        yield chunk
 
 
 async def _ids(stream: Stream, count: int) -> list[ObjectId]:

@@ -30,6 +30,11 @@ up that one node would want to hear all of."""
 REPOSITORIES_BURST: Final = 256.0
 MAX_PURSES: Final = 4_096
 """Peers remembered for what was passed on for them, also when they are gone: to come again fills no purse."""
+ASK_BESIDE: Final = 1.0
+"""Seconds that a transfer may take before others who told of something newer are asked whether they have it already."""
+
+ASK_BESIDE_AGAIN: Final = 3.0
+"""Seconds between two such questions."""
 
 HOT_MS: Final = 60_000
 """Age of a record, by its signed time, past which one that a question brought is not sent on in full: those around
@@ -58,6 +63,7 @@ class News:
         self._passed: OrderedDict[PeerId, TokenBucket] = OrderedDict()
         self._told: dict[FetchId, Gossip] = {}
         self._fresh: dict[FetchId, frozenset[bytes]] = {}
+        self._slower: dict[RepositoryId, dict[ConnectionId, Tree]] = {}
 
     def deadline(self) -> float:
         """Return when ``tick`` is due (monotonic seconds); infinity for never."""
@@ -140,7 +146,7 @@ class News:
         if news.record is None:
             return self._in_short(connection, news, now)
         if not self._gossip.first_seen(message, now.mono):
-            return self._twice(connection, news)
+            return self._twice(connection, news, now)
         if not self._sync.listens(connection.peer, news.repository, now.mono):
             self._gossip.forget(message)
             return []
@@ -152,11 +158,29 @@ class News:
         for effect in effects:
             if isinstance(effect, Fetch):
                 self._told[effect.fetch] = message
+        if self._under_way(news) and not effects:
+            self._gossip.missing.told(connection.id, news, connection.rtt, now.mono)
         return effects
 
-    def _twice(self, connection: PeerConnection, news: NewCommit) -> list[Effect]:
-        """Make the link lazy over which a record came that had come already: another link is faster."""
+    def _under_way(self, news: NewCommit) -> bool:
+        """Tell whether something is fetched that may be, or keeps from coming, what ``news`` tells of."""
+        goal = self._sync.goals[news.repository]
+        known = self._sync.has(news.repository, news.author, news.seq, news.hash)
+        return goal.held and goal.fetch is not None and not known
+
+    def _twice(self, connection: PeerConnection, news: NewCommit, now: Now) -> list[Effect]:
+        """Make the link lazy over which a record came that had come already: another link is faster.
+
+        Not before it is committed: who was the first to tell may never give what it leads to.
+        """
         tree = news.repository, news.author
+        if self._under_way(news):
+            self._gossip.missing.told(connection.id, news, connection.rtt, now.mono)
+            self._slower.setdefault(news.repository, {})[connection.id] = tree
+            return []
+        return self._prune(connection, tree)
+
+    def _prune(self, connection: PeerConnection, tree: Tree) -> list[Effect]:
         if self._gossip.trees.is_lazy(tree, connection.id):
             # It crossed the Prune on the wire, or the other side does not care.
             return []
@@ -220,7 +244,11 @@ class News:
             commit = NewCommit(event.repository, record.author, record.head.seq, record.head.hash, record.record)
             self._gossip.has(commit, event.connection)
             if not asked or now.wall - record.time_ms <= HOT_MS:
-                sends += self._gossip.relay(commit, listeners, now.mono)
+                relayed = self._gossip.relay(commit, listeners, now.mono)
+                for send in relayed:
+                    # Who has it from others too, and commits it first, does not tell us what we told.
+                    self._gossip.missing.told(send.connection, commit, None, now.mono)
+                sends += relayed
         self._serving.expect(event.repository, [send.connection for send in sends])
         return [*sends]
 
@@ -231,13 +259,20 @@ class News:
         """
         fresh = self._fresh.pop(event.fetch, None)
         told = self._told.pop(event.fetch, None)
+        slower = self._slower.pop(event.repository, {})
         committed = isinstance(event.outcome, Accepted)
         effects, in_vain = self._serving.settled(event.repository, now.mono, committed=committed)
+        for link in () if committed else in_vain:
+            # Every holder is asked now.
+            self._gossip.missing.asked(event.repository, link)
         for header_hash in fresh or ():
             self._gossip.have_not(header_hash, in_vain)
         match event.outcome:
             case Accepted() if event.repository in self._sync.goals:
                 effects += self._announce(event.repository, event.outcome, before, event.connection, fresh, now)
+                for link, tree in slower.items():
+                    if link != event.connection and (connection := self._peers.connections.get(link)) is not None:
+                        effects += self._prune(connection, tree)
             case Failed(error=PeerFault()) if told is not None and fresh is None:
                 self._gossip.reject(told, now.mono)
             case Failed() | Incomplete() if told is not None:
@@ -327,6 +362,8 @@ class News:
             return []
         link, told = next(iter(tellers.items()))
         teller = self._peers.connections[link]
+        if goal.fetch is not None and goal.held:
+            return self._ask_beside(goal.fetch, teller, repository, now)
         if goal.fetch is None and not goal.offers:
             missing.asked(repository, link)
             effects: list[Effect] = [*self._graft(teller, (repository, told.author))]
@@ -337,6 +374,23 @@ class News:
             missing.wait(repository, self._peers.connections[next(iter(tellers))].rtt, now.mono)
         return effects
 
+    def _ask_beside(self, fetch: FetchId, teller: PeerConnection, repository: RepositoryId, now: Now) -> list[Effect]:
+        """Ask one who told of something newer whether it has it, while a transfer runs that takes long; then the next.
+
+        Where it has, the transfer is told to hurry (``RepoSync``).
+        """
+        missing = self._gossip.missing
+        transfer = self._sync.fetches.running[fetch]
+        due = transfer.begun + ASK_BESIDE
+        effects: list[Effect] = []
+        if now.mono >= due:
+            due = now.mono + ASK_BESIDE_AGAIN
+            if not transfer.hurried and teller.id != transfer.connection:
+                effects = self._sync.ask(teller.peer, [repository], now.mono)
+            missing.last(repository, teller.id)
+        missing.wait_until(repository, due)
+        return effects
+
     def _graft(self, teller: PeerConnection, tree: Tree) -> list[Send]:
         if not self._gossip.trees.is_lazy(tree, teller.id):
             return []
@@ -345,4 +399,6 @@ class News:
 
     def connection_gone(self, connection: ConnectionId) -> None:
         """Forget what was told over a connection, and to whom."""
+        for slower in self._slower.values():
+            slower.pop(connection, None)
         self._gossip.drop_link(connection)

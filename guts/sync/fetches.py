@@ -36,6 +36,8 @@ class RunningFetch:
         not_held: the peer said that it has not what it was asked for.
         claim: bytes that the peer says the whole repository takes; 0: it does not say.
         prospect: nobody asked for the repository.
+        begun: monotonic seconds.
+        hurried: it was told to hurry.
         pause: seconds that the peer, being busy, asked to be left alone for.
     """
 
@@ -50,6 +52,8 @@ class RunningFetch:
     not_held: bool = False
     claim: int = 0
     prospect: bool = False
+    begun: float = 0.0
+    hurried: bool = False
     pause: float | None = None
 
 

@@ -132,6 +132,7 @@ class Goal:
         failed: monotonic seconds of the last transfer that failed for no fault of the peer; kept as ``retry_after`` is.
         doubted: monotonic seconds before which a record that gossip brings of an author is not fetched from its teller.
         failures: transfers that failed since the last that did not, by peer, the last one last.
+        hurried: transfers since the last commit that were told to hurry, as another peer had the same.
         unheard: monotonic seconds before which a peer whose news came to nothing tells its news in vain.
         waiters: the commands to answer.
     """
@@ -160,6 +161,7 @@ class Goal:
     failed: dict[PeerId, float] = field(default_factory=dict)
     doubted: dict[AuthorId, float] = field(default_factory=dict)
     failures: dict[PeerId, int] = field(default_factory=dict)
+    hurried: int = 0
     unheard: dict[PeerId, float] = field(default_factory=dict)
     waiters: list[Waiter] = field(default_factory=list)
 

@@ -342,7 +342,7 @@ class Inquiries(ABC, Generic[G]):
         if not self.fetches.room_for(goal, peer):
             # The bytes are not kept: whoever has something newer is asked again when there is room.
             goal.offers[peer] = None
-            return []
+            return self._hurry(goal, peer) if asked else []
         goal.offers.pop(peer, None)
         request = self._next_request()
         transfer = RunningFetch(
@@ -355,8 +355,13 @@ class Inquiries(ABC, Generic[G]):
             author,
             claim=claim,
             prospect=goal.prospect is not None,
+            begun=now,
         )
         return [self._transfer(goal, self.fetches.begin(goal, transfer), transfer, candidate)]
+
+    def _hurry(self, goal: G, peer: PeerId) -> list[Effect]:
+        """Do what is due when ``peer`` answers that it has something newer, and a transfer of ``goal`` runs."""
+        return []
 
     def _ended(self, event: FetchFinished | LookFinished, now: float) -> tuple[G | None, list[Effect]]:
         """Count a transfer out, and take its outcome."""

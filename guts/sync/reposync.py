@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Final, assert_never
 
 from guts.addresses import BootstrapAddress
-from guts.effects import Candidate, Effect, Fetch, Persist, Provide, Reply, SeedingStopped, Send, Terms
+from guts.effects import Candidate, Effect, Fetch, Hurry, Persist, Provide, Reply, SeedingStopped, Send, Terms
 from guts.errors import GutsError, PeerFault, Severity
 from guts.events import (
     Accepted,
@@ -39,6 +39,14 @@ ASK_INTERVAL: Final = 60.0
 LISTEN_AFTER_NOTHING: Final = 15.0
 """Seconds, ± half, for which a peer whose news came to nothing tells no more of that repository: each takes the place
 of a transfer. What is missed thereby the next round of anti-entropy brings."""
+
+HURRY_SECONDS: Final = 3.0
+"""Seconds in which a transfer has to bring something (``guts.node.transfers``) when another peer has the same: a pack
+of what is new begins within a round trip or two. Doubled with every transfer of a goal that was told to hurry since the
+last commit: on a slow link, or where there is much to count, all are slow, and one of them has to come to its end."""
+
+MAX_HURRIED: Final = 5
+"""Doublings of that: more than a minute and a half is more than who hurries nobody waits."""
 
 MAX_PROSPECTS: Final = 64
 """Repositories that nobody asked for and that are being looked at: a question each, and one transfer in all."""
@@ -281,6 +289,21 @@ class RepoSync(Inquiries[Goal]):
         repository, terms = goal.repository, self.terms(goal.repository)
         return Fetch(fetch, transfer.connection, transfer.request, repository, candidate, terms, transfer.claim)
 
+    def _hurry(self, goal: Goal, peer: PeerId) -> list[Effect]:
+        """Let a transfer have little patience with its peer: ``peer`` has what is newer too, and has committed it.
+
+        Not where nothing is held yet: the whole of a repository may take a while to count.
+        """
+        if goal.fetch is None or not goal.held:
+            return []
+        transfer = self.fetches.running[goal.fetch]
+        if transfer.hurried or transfer.peer == peer:
+            return []
+        transfer.hurried = True
+        seconds = HURRY_SECONDS * 2 ** min(goal.hurried, MAX_HURRIED)
+        goal.hurried += 1
+        return [Hurry(goal.fetch, seconds)]
+
     def fetch_finished(self, event: FetchFinished, now: float) -> list[Effect]:
         """Take the outcome of a transfer."""
         goal, effects = self._ended(event, now)
@@ -347,6 +370,8 @@ class RepoSync(Inquiries[Goal]):
         goal.refusal = None
         goal.reasons.clear()
         goal.doubted.clear()
+        if first or known != before:
+            goal.hurried = 0
         effects: list[Effect] = [Provide(goal.repository)] if first else []
         if any(known.head(author) is None for author, _ in before.heads):
             # What counts of that author now is not here; others may have it.

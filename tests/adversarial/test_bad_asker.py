@@ -13,6 +13,7 @@ from guts.identity import SigningKey
 from guts.ids import ObjectId, PeerId, RepositoryId
 from guts.limits import DEFAULTS
 from guts.net.stream import StreamFailed
+from guts.node import transfers
 from guts.node.git_service import CAPABILITY
 from guts.node.limits import Patience
 from guts.records import PeerRecord
@@ -43,6 +44,7 @@ from guts.wire.messages import (
 )
 from tests.support.bad_peer import BadHolder, BadPeer, Offer, RawPeer, data_frame, intruder, now_ms
 from tests.support.nodes import Maintainer, RunningNode, World, eventually, files
+from tests.support.peers import repository
 
 MAX_LOADS_PER_PEER = int(DEFAULTS["requests_per_peer"])
 MAX_SERVES = int(DEFAULTS["serves"])
@@ -395,6 +397,21 @@ async def test_node_gives_up_on_a_request_whose_ids_never_come(world: World) -> 
         assert answer.status is ObjectsStatus.PACK_FOLLOWS
     assert await node.reasons(peer.id) == []
     assert node.node.repositories.locks(maintainer.repository).idle
+
+
+async def test_place_for_a_pack_waits_for_ids_no_longer_than_they_take(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert transfers.ids_seconds(GetObjects(1, repository(1), 1, ALL, "", 1, 0)) < 10.1
+    assert transfers.ids_seconds(GetObjects(1, repository(1), 1, ALL, "", MAX_OBJECT_IDS, MAX_OBJECT_IDS)) < 60.0
+    monkeypatch.setattr(transfers, "IDS_SECONDS", 0.3)
+    node, maintainer = await server(world)
+    async with intruder(node) as peer:
+        stream = peer.connection.open_stream()
+        peer.send(GetObjects(1, maintainer.repository, stream.id, ALL, "", 1, 0))
+        with pytest.raises(StreamFailed):
+            await stream.read(1)
+        await eventually(lambda: not node.node.control._service.serving.admission._serves)
 
 
 async def test_node_makes_as_many_packs_at_a_time_as_it_may_and_no_more(world: World) -> None:

@@ -120,15 +120,16 @@ async def test_node_refuses_a_pack_that(world: World, spoil: Callable[[Maintaine
 
 
 @pytest.mark.parametrize(
-    ("name", "mode", "content", "code"),
+    ("name", "mode", "content", "codes"),
     [
-        (b".git", "40000", b"", "CORRUPT_PACK"),
-        (b"..", "40000", b"", "CORRUPT_PACK"),
-        (b"link", "120000", b".git/hooks/post-checkout", "UNSAFE_TREE"),
+        # What git's fsck refuses may be an honest replica's whose git is older: its author is to blame.
+        (b".git", "40000", b"", ()),
+        (b"..", "40000", b"", ()),
+        (b"link", "120000", b".git/hooks/post-checkout", ("UNSAFE_TREE",)),
     ],
 )
 async def test_node_refuses_a_tree_that_harms_who_checks_it_out(
-    world: World, name: bytes, mode: str, content: bytes, code: str
+    world: World, name: bytes, mode: str, content: bytes, codes: tuple[str, ...]
 ) -> None:
     maintainer = world.maintainer()
     inner = packs.tree() if mode == "40000" else content
@@ -138,7 +139,7 @@ async def test_node_refuses_a_tree_that_harms_who_checks_it_out(
     objects = [(packs.COMMIT, commit), (packs.TREE, tree), (kind, inner)]
     record = sign(maintainer, refs={MAIN: packs.object_id(packs.COMMIT, commit)})
     offer = Offer.honest(maintainer).with_record(record)
-    await is_refused(world, maintainer, BadHolder(dataclasses.replace(offer, pack=packs.pack(objects))), code)
+    await is_refused(world, maintainer, BadHolder(dataclasses.replace(offer, pack=packs.pack(objects))), *codes)
 
 
 @pytest.mark.parametrize("too_much", [0, 1])

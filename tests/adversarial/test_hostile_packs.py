@@ -22,9 +22,7 @@ def one_file(name: bytes, mode: str, content: bytes) -> tuple[bytes, ObjectId]:
     return packs.pack(objects), packs.object_id(packs.COMMIT, commit)
 
 
-@pytest.mark.parametrize(
-    "kind", ["deltas that multiply", "a blob of zeros", "an option as submodule", "a carriage return"]
-)
+@pytest.mark.parametrize("kind", ["deltas that multiply", "a blob of zeros", "a carriage return"])
 async def test_node_bans_the_sender_of(world: World, kind: str) -> None:
     maintainer = world.maintainer()
     tip, code = maintainer.tip(), "PACK_TOO_LARGE"
@@ -33,15 +31,27 @@ async def test_node_bans_the_sender_of(world: World, kind: str) -> None:
             pack = packs.delta_bomb()
         case "a blob of zeros":
             pack, tip = one_file(b"zeros", "100644", bytes(101 << 20))
-        case "an option as submodule":
-            text = b'[submodule "a"]\n\tpath = a\n\turl = -u./x\n'
-            (pack, tip), code = one_file(b".gitmodules", "100644", text), "CORRUPT_PACK"
         case _:
             text = b'[submodule "a"]\n\tpath = "a\r"\n\turl = ./a\n'
             (pack, tip), code = one_file(b".gitmodules", "100644", text), "UNSAFE_TREE"
     assert len(pack) < 200_000
     offer = Offer.honest(maintainer).with_record(sign(maintainer, refs={MAIN: tip}))
     await is_refused(world, maintainer, BadHolder(dataclasses.replace(offer, pack=pack)), code)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (b".gitmodules", b'[submodule "a"]\n\tpath = a\n\turl = -u./x\n'),
+        # Git before 2.38.4 takes it.
+        (b".gitattributes", b"*.c " + b"a" * 3000 + b"\n"),
+    ],
+)
+async def test_node_blames_no_holder_for_what_its_own_git_refuses(world: World, name: bytes, text: bytes) -> None:
+    maintainer = world.maintainer()
+    pack, tip = one_file(name, "100644", text)
+    offer = Offer.honest(maintainer).with_record(sign(maintainer, refs={MAIN: tip}))
+    await is_refused(world, maintainer, BadHolder(dataclasses.replace(offer, pack=pack)))
 
 
 async def test_node_gives_git_no_argument_that_a_peer_chose(

@@ -17,6 +17,7 @@ from guts.events import (
     Event,
     Failed,
     FetchFinished,
+    FetchId,
     FetchOutcome,
     Head,
     Incomplete,
@@ -35,7 +36,8 @@ from guts.net.tcp import ConnectionLost
 from guts.node.acceptance import MissingContext, Verified, verify
 from guts.node.history import settle_at_hand
 from guts.node.limits import DEFAULT_PATIENCE
-from guts.node.transfers import ALL_SLICES, ForcedUnmarked, TransferStalled
+from guts.node.pace import TransferStalled
+from guts.node.transfers import ALL_SLICES, ForcedUnmarked
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import EncodedRefs, GetObjects, Objects, ObjectsStatus
 from tests.support.simulator.commits import COMMIT_BYTES, Commits
@@ -206,6 +208,12 @@ class Transfers:
             link, side = found
             size = ObjectId.LENGTH * (len(wants) + len(haves))
             self._wires.ship(link, side, size, 0, self._ids_came, link, 1 - side, stream, wants, haves)
+
+    def hurry(self, host: Host, fetch: FetchId, seconds: float) -> None:
+        """Give a transfer up if its pack does not begin in ``seconds``."""
+        for (connection, stream), job in self._jobs.items():
+            if job.program is host.program and job.effect.fetch == fetch:
+                self._engine.call_later(seconds, self._stalled, connection, stream, job, False)
 
     def _stalled(self, connection: ConnectionId, stream: int, job: Job, began: bool) -> None:
         if job.began == began and self._jobs.get((connection, stream)) is job:

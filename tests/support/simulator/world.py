@@ -13,6 +13,7 @@ from guts.effects import (
     Fetch,
     FindProviders,
     GiveReceipt,
+    Hurry,
     LoadRefs,
     Look,
     Persist,
@@ -343,6 +344,8 @@ class World:
                 self.engine.call_later(LOAD_SECONDS, self._load, host, host.program, act)
             case Fetch():
                 self.transfers.fetch(host, act)
+            case Hurry(fetch=fetch, seconds=seconds):
+                self.transfers.hurry(host, fetch, seconds)
             case Look():
                 self.transfers.look(host, act)
             case Serve():

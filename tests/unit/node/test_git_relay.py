@@ -14,7 +14,7 @@ from guts.node import git_relay
 from guts.node.git_relay import Course, NoSourceAnswered, relay
 from guts.node.git_service import SourceBusy
 from guts.node.limits import Patience
-from guts.node.transfers import MIN_BYTES_PER_SECOND
+from guts.node.pace import MIN_BYTES_PER_SECOND
 from tests.support.fetch_requests import response
 
 CLONE = FetchRequest(b"", is_done=True)

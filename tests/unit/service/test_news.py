@@ -3,7 +3,7 @@
 import pytest
 
 from guts.clock import Now
-from guts.effects import Candidate, Disconnect, Effect, Fetch, GiveReceipt, Persist, ScoreChanged, Send, Serve
+from guts.effects import Candidate, Disconnect, Effect, Fetch, GiveReceipt, Hurry, Persist, ScoreChanged, Send, Serve
 from guts.errors import PeerFault, StorageFault, Unavailable
 from guts.events import (
     Accepted,
@@ -24,9 +24,10 @@ from guts.gossip.envelope import announcement, brief, envelope
 from guts.gossip.missing import ROUND_TRIPS, UNKNOWN_ROUND_TRIP
 from guts.gossip.protocol import RELAY_WINDOW_MS
 from guts.service import serve_queue
-from guts.service.news import HOT_MS, REPOSITORIES_BURST, REPOSITORIES_RATE
+from guts.service.news import ASK_BESIDE, ASK_BESIDE_AGAIN, HOT_MS, REPOSITORIES_BURST, REPOSITORIES_RATE
 from guts.service.serve_queue import MAX_PARKED_PER_PEER, PARKED_SECONDS
 from guts.service.serving import ALL_SLICES
+from guts.sync.reposync import HURRY_SECONDS
 from guts.wire.messages import (
     EncodedRefs,
     GetObjects,
@@ -118,11 +119,62 @@ def test_nothing_is_relayed_that_was_not_found_good() -> None:
 def test_second_copy_prunes_its_link_and_the_third_over_it_says_nothing() -> None:
     bench = followers()
     fetch = only_fetch(bench.say(1, WHOLE))
-    assert bench.say(2, WHOLE) == [Send(C2, Prune(R, AUTHOR))]
+    # Not before it is committed: who was first may give nothing.
     assert bench.say(2, WHOLE) == []
     # Who told it too is not told.
     assert bench.handle(vetted(fetch)) == [Send(C3, WHOLE)]
-    assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT]
+    assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT, Send(C2, Prune(R, AUTHOR))]
+    assert bench.say(3, WHOLE) == [Send(C3, Prune(R, AUTHOR))]
+    assert bench.say(3, WHOLE) == []
+
+
+def questions(effects: list[Effect]) -> list[tuple[ConnectionId, int]]:
+    """Return to whom a GetRefs goes, and its id."""
+    return [
+        (e.connection, e.message.request) for e in effects if isinstance(e, Send) and isinstance(e.message, GetRefs)
+    ]
+
+
+def test_first_teller_that_gives_nothing_is_hurried_as_soon_as_another_has_committed_it() -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    assert bench.say(2, WHOLE) == []
+    assert bench.handle(vetted(fetch)) == [Send(C3, WHOLE)]
+    bench.time = ASK_BESIDE - 0.01
+    assert questions(bench.handle(Woke())) == []
+    bench.time = ASK_BESIDE
+    [(asked, request)] = questions(bench.handle(Woke()))
+    assert asked == C2
+    # It has not committed it itself: nobody is hurried, and a while later it, or the next one, is asked.
+    assert bench.say(2, Refs(request, (RefsAnswer(R, RefsStatus.HELD),))) == []
+    bench.time += ASK_BESIDE_AGAIN
+    [(asked, request)] = questions(bench.handle(Woke()))
+    # Who was told here may have it from others, and sooner.
+    assert asked == C3
+    answer = RefsAnswer(R, RefsStatus.HELD, (), (), (RECORD,))
+    assert bench.say(int(asked), Refs(request, (answer,))) == [Hurry(fetch.fetch, HURRY_SECONDS)]
+    bench.time += ASK_BESIDE_AGAIN
+    assert questions(bench.handle(Woke())) == []
+    asked_now = dict(questions(bench.handle(finished(fetch, Failed(Unavailable("nothing came"))))))
+    assert set(asked_now) == {C2, C3}
+    [second] = bench.say(2, Refs(asked_now[C2], (answer,)))
+    assert isinstance(second, Fetch)
+    assert second.connection == C2
+    # Its link was not made lazy.
+    effects = bench.handle(finished(second, accepted(2)))
+    assert [effect for effect in effects if isinstance(effect, Send) and isinstance(effect.message, Prune)] == []
+
+
+def test_record_that_comes_while_another_is_fetched_is_asked_for_beside_it() -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    other = envelope(NewCommit(R, author(2), 9, b"o" * 32, RECORD))
+    assert bench.say(2, other) == []
+    bench.time = ASK_BESIDE
+    [(asked, request)] = questions(bench.handle(Woke()))
+    assert asked == C2
+    answer = RefsAnswer(R, RefsStatus.HELD, (), (), (RECORD,))
+    assert bench.say(2, Refs(request, (answer,))) == [Hurry(fetch.fetch, HURRY_SECONDS)]
 
 
 def test_own_record_goes_over_eager_links_in_full_and_over_lazy_ones_in_short() -> None:

@@ -15,6 +15,7 @@ from guts.effects import (
     Effect,
     Fetch,
     FindProviders,
+    Hurry,
     Persist,
     Provide,
     Reply,
@@ -37,7 +38,7 @@ from guts.events import (
     NothingNew,
 )
 from guts.ids import PeerId, RepositoryId
-from guts.sync.fetches import MAX_FETCHES, MAX_FETCHES_PER_PEER
+from guts.sync.fetches import MAX_FETCHES, MAX_FETCHES_PER_PEER, RunningFetch
 from guts.sync.goal import NoLongerFollowed, NoProviders, ProvidersUnreachable, SyncTimedOut, Waiter
 from guts.sync.inquiries import (
     FAILED_WITH_CONNECTION,
@@ -47,7 +48,7 @@ from guts.sync.inquiries import (
     UnsolicitedAnswer,
 )
 from guts.sync.questions import ANSWER_TIMEOUT, MAX_QUESTIONS_PER_PEER
-from guts.sync.reposync import LISTEN_AFTER_NOTHING, RepoSync
+from guts.sync.reposync import HURRY_SECONDS, LISTEN_AFTER_NOTHING, MAX_HURRIED, RepoSync
 from guts.sync.search import MAX_DIALS_PER_GOAL, MAX_SEARCHES, MAX_WAITING_DIALS, SEARCH_INTERVAL, WANTED_HOLDERS
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_QUERIES, MAX_SUBSCRIPTIONS
 from guts.wire.messages import (
@@ -727,12 +728,31 @@ def test_refusal_about_what_was_dropped_is_dropped() -> None:
 # --- transfers ----------------------------------------------------------------------------------------------
 
 
-def test_second_offer_waits_for_the_first_transfer_and_is_asked_again() -> None:
+def test_who_hurries_has_twice_the_time_the_next_time_until_something_is_committed() -> None:
+    bench = Bench(R)
+    bench.ready(A, R)
+    bench.ready(B, R)
+    for number in range(1, MAX_HURRIED + 3):
+        fetch = FetchId(number)
+        goal = bench.sync.goals[R]
+        bench.sync.fetches.begin(goal, RunningFetch(R, A, bench.connection(A), 99, asked=True, partial=False))
+        assert bench.sync._hurry(goal, A) == []
+        seconds = HURRY_SECONDS * 2 ** min(number - 1, MAX_HURRIED)
+        assert bench.sync._hurry(goal, B) == [Hurry(fetch, seconds)]
+        assert bench.sync._hurry(goal, B) == []
+        bench.sync.fetches.end(fetch)
+        goal.fetch = None
+    assert seconds == HURRY_SECONDS * 2**MAX_HURRIED
+    bench.sync.published(R, dataclasses.replace(bench.sync.goals[R].known, epoch=7), 0.0)
+    assert bench.sync.goals[R].hurried == 0
+
+
+def test_second_offer_waits_for_the_first_transfer_which_hurries_and_is_asked_again() -> None:
     bench = Bench(R)
     bench.ready(A, R)
     bench.ready(B, R)
     assert bench.refs(A, 1, newer()) == [bench.fetch(1, A, 3)]
-    assert bench.refs(B, 2, newer()) == []
+    assert bench.refs(B, 2, newer()) == [Hurry(FetchId(1), HURRY_SECONDS)]
     assert bench.fetched(1, A, accepted(2)) == [bench.ask(B, 4, knows(2))]
 
 
