@@ -14,6 +14,7 @@ from pathlib import Path
 
 from guts.addresses import BootstrapAddress
 from guts.config import Config
+from guts.git.child_watcher import watch_by_descriptor
 from guts.git.files import disk_faults
 from guts.identity import SigningKey
 from guts.keystore import load_or_create_node_key
@@ -27,6 +28,7 @@ async def run_node(config: Config, *, ready: Callable[[Mapping[str, object]], No
     Raises:
         UsageError, StorageFault: it can't start.
     """
+    watch_by_descriptor()
     key = load_or_create_node_key(config.network.keypair)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -125,6 +127,7 @@ def in_thread(node: AbstractAsyncContextManager[Path]) -> Iterator[Path]:
     begun = threading.Event()
 
     async def serve() -> None:
+        watch_by_descriptor()
         async with node as control_socket:
             sockets.append(control_socket)
             begun.set()

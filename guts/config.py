@@ -20,7 +20,8 @@ from typing import ClassVar, Final, Literal, Self, TypeVar
 from guts.addresses import Address, BadAddress, BootstrapAddress
 from guts.errors import ExitStatus, GutsError, UsageError
 from guts.ids import PeerId
-from guts.limits import LIMITS, BadLimit, LimitLayers, Source, read_limits
+from guts.limits import LIMITS, BadLimit, LimitLayers, Source, known_limit
+from guts.sizes import exact_size, parse_size
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 """A config file is a page of text; a larger one is some other file."""
@@ -38,9 +39,8 @@ MAX_DURATION: Final = 7 * 86_400.0
 DEFAULT_LISTEN: Final = Address("0.0.0.0", 9000)  # noqa: S104
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_SIZES: Final[dict[str, int]] = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
-    f"{prefix}iB": 1 << 10 * power for power, prefix in enumerate("KMGT", 1)
-}
+MAX_SIZE: Final = 1 << 60
+"""Bytes: no disk has as many, and a file system counts no more than eight times that."""
 
 Role = Literal["node", "bootstrap"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -236,7 +236,8 @@ class Config:
         settings = _Settings()
         settings.add_file(paths.config_file, required="GUTS_CONFIG" in environ)
         settings.set_limits_aside("config file")
-        settings.add_file(paths.limits_file, required=False)
+        written = f"guts limits set wrote it; delete {paths.limits_file} to go by the other limits again"
+        settings.add_file(paths.limits_file, required=False, hint=written)
         settings.set_limits_aside("limits set")
         settings.add_environ(environ)
         settings.set_limits_aside("environment")
@@ -285,8 +286,9 @@ class _Settings:
         self.values: dict[str, tuple[object, str]] = {}
         self.limits: dict[Source, dict[str, float]] = {}
         self._known: list[str] = [f"limits.{name}" for name in LIMITS]
+        self._texts: dict[str, str] = {}
 
-    def add_file(self, path: Path, *, required: bool) -> None:
+    def add_file(self, path: Path, *, required: bool, hint: str | None = None) -> None:
         try:
             with path.open("rb") as file:
                 data = file.read(MAX_CONFIG_BYTES + 1)
@@ -299,9 +301,11 @@ class _Settings:
         if len(data) > MAX_CONFIG_BYTES:
             raise BadConfig(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; is it a config file?")
         try:
-            tables = tomllib.loads(data.decode())
+            self._texts[str(path)] = text = data.decode()
+            tables = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadConfig(f"{path} is not TOML: {error}") from None
+            why = error if isinstance(error, tomllib.TOMLDecodeError) else "it is not UTF-8 text"
+            raise BadConfig(f"{path} is not TOML: {why}", hint=hint) from None
         for section, table in tables.items():
             if not isinstance(table, dict):
                 self.values[section] = (table, str(path))
@@ -320,14 +324,27 @@ class _Settings:
 
     def set_limits_aside(self, source: Source) -> None:
         """Keep what the layer that was just added says of ``[limits]``: they are told, and changed, by their source."""
-        found = {
-            key: self.values.pop(key) for key in list(self.values) if key.startswith("limits.") and key != "limits."
-        }
-        try:
-            self.limits[source] = read_limits({key[7:]: value for key, (value, _) in found.items()})
-        except BadLimit as error:
-            origins = ", ".join({origin for _, origin in found.values()})
-            raise BadConfig(f"{error} (in {origins})", hint=error.hint) from None
+        read: dict[str, float] = {}
+        self.limits[source] = read
+        for key in list(self.values):
+            if not key.startswith("limits.") or key == "limits.":
+                continue
+            value, origin = self.values.pop(key)
+            name = key.removeprefix("limits.")
+            try:
+                read[name] = known_limit(name).parse(name, value)
+            except BadLimit as error:
+                # None of the commands that error.hint may tell works where no node can start.
+                hint = f"such as {LIMITS[name].example}" if name in LIMITS else error.hint
+                if source == "limits set":
+                    hint = f"delete {self._line_of(name, origin)} {origin}"
+                raise BadConfig(f"{error} (in {origin})", hint=hint) from None
+
+    def _line_of(self, name: str, origin: str) -> str:
+        for number, line in enumerate(self._texts[origin].splitlines(), 1):
+            if re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*=", line):
+                return f"line {number} of"
+        return f"{name} from"
 
     def take(self, key: str, parse: Callable[[object], T], default: T) -> T:
         """Return the parsed value of ``key``, or ``default`` where nobody set it."""
@@ -351,12 +368,12 @@ class _Settings:
 
 
 def _duration(value: object) -> float:
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h|d)?", _scalar(value))
+    match = re.fullmatch(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*(ms|s|m|h|d)?", _scalar(value))
     if match is None:
-        raise ValueError(f"{value!r} is not a duration such as '10s', '500ms' or '2h'")
+        raise ValueError(f"{value!r} is not a duration: a number with ms, s, m, h or d, such as '500ms', '10s' or '2h'")
     seconds = float(match[1]) * _UNITS[match[2] or "s"]
     if not MIN_DURATION <= seconds <= MAX_DURATION:
-        raise ValueError(f"{value!r} is outside of 0.1s … 7d")
+        raise ValueError(f"{value!r} is out of range: 0.1s to 7d")
     return seconds
 
 
@@ -382,13 +399,9 @@ def _repositories(value: object) -> int:
 
 
 def _size(value: object) -> int:
-    match = re.fullmatch(r"(\d{1,18})\s*([kKMGT]i?B|B)?", _scalar(value))
-    unit = (match[2] or "B") if match else ""
-    if match is None or unit not in _SIZES:
-        raise ValueError(f"{value!r} is not a size such as '2GiB' or '500MB'")
-    size = int(match[1]) * _SIZES[unit]
-    if size >= 1 << 63:
-        raise ValueError(f"{value!r} is too large")
+    size = parse_size(_scalar(value))
+    if not 0 <= size <= MAX_SIZE:
+        raise ValueError(f"{value!r} is out of range: 0 to {exact_size(MAX_SIZE)}")
     return size
 
 

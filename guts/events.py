@@ -167,6 +167,7 @@ class Accepted:
         news: the authors whose record is new, with the record itself.
         proofs: that authors signed two histories, as far as they are new: author, seq of the split, proof.
         reason: why it is seeded.
+        maintainers: of its newest identity document, where a transfer brought it.
         pack_bytes, pack_seconds: how much was received for it, and how long that took.
     """
 
@@ -174,6 +175,7 @@ class Accepted:
     news: tuple[tuple[AuthorId, Head, EncodedRefs], ...]
     proofs: tuple[tuple[AuthorId, int, bytes], ...] = ()
     reason: Reason = Reason.EXPLICIT
+    maintainers: tuple[AuthorId, ...] = ()
     pack_bytes: int = 0
     pack_seconds: float = 0.0
 

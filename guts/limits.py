@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final, Literal
 
 from guts.errors import ExitStatus, UsageError
+from guts.sizes import exact_size, parse_size, rough_size
 
 Unit = Literal["messages/s", "messages", "bytes/s", "bytes", "checks/s", "checks", "requests", "packs"]
 
@@ -28,9 +29,6 @@ MAX_PLACES: Final = 1000
 MAX_BYTES: Final = 1 << 40
 MIN_BYTES: Final = 64 * KIB
 """One message of the common largest size."""
-
-_SHOWN: Final = (("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", KIB), ("B", 1))
-_SIZES: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9, **dict(_SHOWN)}
 
 
 class BadLimit(UsageError):
@@ -73,22 +71,28 @@ class Limit:
     def parse(self, name: str, value: object) -> float:
         """Return what ``value``, a number or a text, says. Raises: ``BadLimit``: it is none, or out of the range."""
         text = "" if isinstance(value, bool) or not isinstance(value, str | int | float) else str(value).strip()
-        match = re.fullmatch(r"(\d{1,15})\s*([kMG]i?B|B)?(?:/s)?" if self.sized else r"(\d{1,9}(?:\.\d{1,6})?)()", text)
-        if match is None or (self.whole and "." in match[1]) or (match[2] or "B") not in _SIZES:
-            wanted = "a size such as '8MiB'" if self.sized else "a whole number" if self.whole else "a number"
-            raise BadLimit(f"limits.{name}: {value!r} is not {wanted}", hint=f"guts limits set {name}={self.example}")
-        number = float(match[1]) * _SIZES[match[2] or "B"]
+        hint = f"guts limits set {name}={self.example}"
+        try:
+            number = parse_size(text.removesuffix("/s")) if self.sized else self._number(text)
+        except ValueError as error:
+            raise BadLimit(f"limits.{name}: {error if text else f'{value!r} is no value'}", hint=hint) from None
         if not self.lowest <= number <= self.highest:
             span = f"{self.shown(self.lowest)} to {self.shown(self.highest)}"
-            raise BadLimit(f"limits.{name}: {value} is not from {span}", hint=f"guts limits set {name}={self.example}")
-        return int(number) if self.whole else number
+            raise BadLimit(f"limits.{name}: {value} is out of range: {span}", hint=hint)
+        return number
+
+    def _number(self, text: str) -> float:
+        if not re.fullmatch(r"-?[0-9]{1,30}" if self.whole else r"-?[0-9]{1,30}(\.[0-9]{1,30})?", text):
+            raise ValueError(f"{text!r} is not a {'whole ' if self.whole else ''}number")
+        return int(text) if self.whole else float(text)
 
     def shown(self, value: float) -> str:
         """Return ``value`` as it may be written."""
-        if not self.sized:
-            return f"{value:.12g}"
-        unit, size = next((unit, size) for unit, size in _SHOWN if value >= size or unit == "B")
-        return f"{value / size:.6g}{unit}"
+        return exact_size(int(value)) if self.sized else f"{value:.12g}"
+
+    def measured(self, value: float) -> str:
+        """Return ``value``, which was measured, with as many digits as matter."""
+        return rough_size(value) if self.sized else f"{round(value, 2):.12g}"
 
     @property
     def example(self) -> str:
@@ -129,21 +133,38 @@ repositories, at a time. Requests of git have places of their own, so that peopl
 replicating, nor the reverse; and per network, for whoever makes up a key for each connection still has few addresses.
 """
 
+PARTS: Final = (
+    ("bytes_rate", "total_bytes_rate"),
+    ("bytes_burst", "total_bytes_burst"),
+    ("serves_per_peer", "serves"),
+    ("git_per_peer", "git_per_network"),
+    ("git_per_peer", "git"),
+    ("git_per_network", "git"),
+)
+"""Limits of one peer, or network, and those of all together, which hold as well."""
+
+
+def without_effect(values: Mapping[str, float]) -> list[str]:
+    """Return, for people, which of ``values`` are never reached, because of another one."""
+    return [
+        f"limits.{part} ({LIMITS[part].shown(values[part])}) is above limits.{whole} "
+        f"({LIMITS[whole].shown(values[whole])}), which holds as well"
+        for part, whole in PARTS
+        if part in values and whole in values and values[part] > values[whole]
+    ]
+
+
 DEFAULTS: Final[Mapping[str, float]] = {name: limit.default for name, limit in LIMITS.items()}
 
 
 def known_limit(name: str) -> Limit:
     """Return the limit of that name. Raises: ``BadLimit``: there is none; the error names the nearest."""
     if name not in LIMITS:
-        near = difflib.get_close_matches(name, LIMITS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "guts limits show lists them"
+        meant = name.lower().removeprefix("limits.").replace("-", "_")
+        near = [meant] if meant in LIMITS else difflib.get_close_matches(meant, LIMITS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else "docs/commands.md lists every limit, as does guts limits show"
         raise BadLimit(f"there is no limit {name!r}", hint=hint)
     return LIMITS[name]
-
-
-def read_limits(values: Mapping[str, object]) -> dict[str, float]:
-    """Return what ``values``, as they were written, say. Raises: ``BadLimit``: an unknown name, or a bad value."""
-    return {name: known_limit(name).parse(name, value) for name, value in values.items()}
 
 
 Source = Literal["default", "config file", "limits set", "environment", "command line"]

@@ -14,7 +14,7 @@ import click
 from guts.addresses import parse_subject, subject_text
 from guts.cli import ban_list, completing
 from guts.cli.answer import Answer, answers
-from guts.cli.session import Session, emit, json_option, pass_session, say, span_text, table
+from guts.cli.session import Session, count_text, emit, json_option, pass_session, say, span_text, table
 from guts.errors import UsageError
 
 DEFAULT_SPAN: Final = "24h"
@@ -23,6 +23,7 @@ UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 MAX_SPAN: Final = 100 * 365 * 86_400
 """Seconds; longer is for good."""
 
+_EXPORT: Final = "guts peer bans export FILE writes such a list"
 CHUNK: Final = 200
 """Bans in one request."""
 
@@ -37,16 +38,15 @@ def span(text: str) -> float | None:
     """Return the seconds that ``text`` (``90m``, ``30d``) says; ``None`` for ``forever``. Raises: ``BadSpan``."""
     if text == FOREVER:
         return None
-    match = re.fullmatch(r"([0-9]{1,10})([smhdw])", text)
-    seconds = int(match[1]) * UNITS[match[2]] if match else 0
+    match = re.fullmatch(r"([0-9]{1,30})([smhdw])", text)
+    if match is None:
+        raise BadSpan(
+            f"{text!r} is no span of time: a whole number with s, m, h, d or w, or {FOREVER}", hint="24h, 90m, 30d"
+        )
+    seconds = int(match[1]) * UNITS[match[2]]
     if not 0 < seconds <= MAX_SPAN:
-        raise BadSpan(f"{text!r} is no span of time", hint=f"24h, 90m, 30d …, or {FOREVER}")
+        raise BadSpan(f"{text} is out of range: 1s to {MAX_SPAN // UNITS['d']}d", hint=f"or {FOREVER}")
     return float(seconds)
-
-
-def counted(number: int, what: str) -> str:
-    """Return ``number`` of ``what``, in the singular where it is one."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def left_text(row: Answer) -> str:
@@ -68,7 +68,7 @@ def ban(session: Session, as_json: bool, who: str, how_long: str, reason: str) -
     wanted = {"subject": subject, "seconds": span(how_long), "reason": reason}
     answer = Answer.of(session.client().send("POST", "/v1/bans", {"bans": [wanted]}))
     until = "for good" if how_long == FOREVER else f"for {how_long}"
-    closed = counted(answer.number("closed", 0), "connection")
+    closed = count_text(answer.number("closed", 0), "connection")
     text = f"banned {subject} {until}" if answer.number("changed", 0) else f"{subject} is banned already, {until}"
     emit(as_json, answer.json, text + (f"; {closed} closed" if answer.number("closed", 0) else ""))
 
@@ -120,7 +120,7 @@ def export_(session: Session, as_json: bool, file: str) -> None:
     if as_json:
         emit(True, {"file": file, "bans": count}, [])
     else:
-        say(f"{counted(count, 'ban')} written to {file}")
+        say(f"{count_text(count, 'ban')} written to {file}")
 
 
 @bans.command(name="import")
@@ -132,8 +132,10 @@ def import_(session: Session, as_json: bool, file: str) -> None:
     try:
         with _opened(file) as lines:
             listed = ban_list.read(lines)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ban_list.BadBanList(f"can't read {file}: {error}") from None
+    except OSError as error:
+        raise ban_list.BadBanList(f"can't read {file}: {error.strerror}", hint=_EXPORT) from None
+    except UnicodeDecodeError:
+        raise ban_list.BadBanList(f"{file} is not a list of bans: it is not text", hint=_EXPORT) from None
     now_ms = time.time_ns() // 1_000_000
     wanted: list[dict[str, object]] = [
         {"subject": ban.subject, "seconds": seconds, "reason": ban.reason}
@@ -146,7 +148,7 @@ def import_(session: Session, as_json: bool, file: str) -> None:
         answer = Answer.of(client.send("POST", "/v1/bans", {"bans": part, "merge": True}))
         for name in ("changed", "unchanged", "skipped", "closed"):
             counts[name] += answer.number(name, 0)
-    text = f"{counted(counts['changed'], 'ban')} added or prolonged, {counts['unchanged']} were there already"
+    text = f"{count_text(counts['changed'], 'ban')} added or prolonged, {counts['unchanged']} were there already"
     notes = [(counts["ended"], "have ended"), (counts["skipped"], "of trusted peers passed over")]
     emit(as_json, counts, text + "".join(f", {count} {what}" for count, what in notes if count))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from guts.cli.session import Session, emit, json_option, pass_session, say, table
+from guts.cli.session import Session, count_text, emit, json_option, pass_session, say, table
 
 if TYPE_CHECKING:  # brings PyNaCl along
     from guts.cli.answer import Answer
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # brings PyNaCl along
 F = TypeVar("F", bound=Callable[..., object])
 
 DEFAULT_FOLDER = Path(".guts-cluster")
+DEFAULT_COUNT = 4
 
 
 def _dir_option(command: F) -> F:
@@ -38,14 +39,14 @@ def cluster() -> None:
 
 
 @cluster.command()
-@click.argument("count", type=int, default=4, metavar="[N]")
+@click.argument("count", type=int, required=False, metavar="[N]")
 @_dir_option
 @json_option
 @pass_session
-def up(session: Session, as_json: bool, folder: Path, count: int) -> None:
+def up(session: Session, as_json: bool, folder: Path, count: int | None) -> None:
     """Make and start N nodes.
 
-    N is 4 where it is not given. Of an existing cluster, those that are down are started.
+    N is 4 where it is not given. Of an existing cluster, all that are down are started.
     """
     import time
 
@@ -55,11 +56,11 @@ def up(session: Session, as_json: bool, folder: Path, count: int) -> None:
     try:
         local = LocalCluster.load(folder.absolute())
     except NoCluster:
-        local = LocalCluster.create(folder.absolute(), count)
-    if len(local.members) != count:
+        local = LocalCluster.create(folder.absolute(), DEFAULT_COUNT if count is None else count)
+    if count not in (None, len(local.members)):
         raise BadCluster(
             f"the cluster in {folder} has {len(local.members)} nodes, not {count}",
-            hint=f"guts cluster up {len(local.members)}, or guts cluster down --wipe first",
+            hint="guts cluster up, or guts cluster down --wipe first",
         )
     local.start()
     seconds = time.monotonic() - begun
@@ -68,7 +69,7 @@ def up(session: Session, as_json: bool, folder: Path, count: int) -> None:
         {"nodes": [_member_json(member) for member in local.members], "seconds": round(seconds, 3)},
         [
             *_member_table(local.members),
-            f'{count} nodes ready in {seconds:.1f} s; eval "$(guts cluster env 2)" speaks to node 2',
+            f'{len(local.members)} nodes ready in {seconds:.1f} s; eval "$(guts cluster env 2)" speaks to node 2',
         ],
     )
 
@@ -174,7 +175,11 @@ def down(session: Session, as_json: bool, folder: Path, wipe: bool) -> None:
         local.wipe()
         if Path(session.environ.get("GUTS_HOME", "")).is_relative_to(folder.absolute()):
             say("hint: unset GUTS_HOME")
-    emit(as_json, {"stopped": stopped, "wiped": wipe}, f"stopped {stopped} nodes{', wiped' if wipe else ''}")
+    emit(
+        as_json,
+        {"stopped": stopped, "wiped": wipe},
+        f"stopped {count_text(stopped, 'node')}{', wiped' if wipe else ''}",
+    )
 
 
 def _load(folder: Path) -> "LocalCluster":
@@ -189,7 +194,7 @@ def _member_json(member: "Member") -> dict[str, object]:
         "id": member.node_id,
         "address": member.address,
         "home": str(member.home),
-        "pid": member.process.pid if member.process and member.running else None,
+        "pid": process.pid if (process := member.process) else None,
     }
 
 
@@ -197,7 +202,7 @@ def _member_table(members: "list[Member]") -> list[str]:
     rows = [
         (
             f"{member.index}{' (door)' if member.index == 1 else ''}",
-            str(member.process.pid) if member.process and member.running else "down",
+            str(process.pid) if (process := member.process) else "down",
             str(member.port),
             member.node_id[:12] + "…",
             str(member.home),

@@ -18,6 +18,8 @@ from guts.cli.installing import MARK
 from guts.cli.session import Session
 from guts.config import xdg_folder
 from guts.errors import GutsError
+from guts.ids import PeerId
+from guts.limits import LIMITS
 
 LIVE_TIMEOUT: Final = 0.2
 """Seconds: what a person takes for at once."""
@@ -58,6 +60,32 @@ def peer_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> "li
     ]
 
 
+def blocked(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":
+    """Return the ids on the block list, and whom the node does not let in."""
+    found = _ask(ctx, "/v1/seeding")
+    rows = found[0].objects("blocked") if found else []
+    return [
+        *(CompletionItem(id_) for row in rows if (id_ := row.text("id")).startswith(incomplete)),
+        *(item for item in banned(ctx, param, incomplete) if item.value.startswith(PeerId.prefix)),
+    ]
+
+
+def followed(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":
+    """Return the authors that the node follows."""
+    found = _ask(ctx, "/v1/seeding")
+    owners = found[0].objects("owners") if found else []
+    return [CompletionItem(one) for owner in owners if (one := owner.text("author")).startswith(incomplete)]
+
+
+def limit_settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":
+    """Return the names of limits, up to the ``=``, and behind that what the value is by default."""
+    name, separator, _ = incomplete.partition("=")
+    if separator:
+        values = [LIMITS[name].example, "default"] if name in LIMITS else []
+        return [CompletionItem(each) for value in values if (each := f"{name}={value}").startswith(incomplete)]
+    return [CompletionItem(f"{each}=", help=LIMITS[each].why) for each in LIMITS if each.startswith(incomplete)]
+
+
 def banned(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":
     """Return whom the node does not let in."""
     return [
@@ -94,14 +122,15 @@ def script_file(shell: str, environ: Mapping[str, str]) -> Path:
 
 
 def _ask(ctx: click.Context, path: str) -> list[Answer]:
-    """Return the objects that the node lists at ``path``; none, where it doesn't in time."""
+    """Return the object, or the objects, that the node has at ``path``; none, where it doesn't tell in time."""
     options = ctx.find_root().params  # the commands themselves do not run, so nobody made a session
     client = Session.of(options.get("home"), options.get("config")).client()
     found: list[Answer] = []
 
     def ask() -> None:
         with contextlib.suppress(GutsError, OSError):
-            found.extend(answers(client.get(path)))
+            value = client.get(path)
+            found.extend(answers(value if isinstance(value, list) else [value]))
 
     # A thread, because no single time-out of a socket bounds connecting and reading together.
     thread = threading.Thread(target=ask, name="completion", daemon=True)

@@ -2,9 +2,10 @@
 
 import click
 
+from guts.cli import completing
 from guts.cli.answer import Answer, answers
 from guts.cli.session import Session, emit, json_option, pass_session, say, table
-from guts.limits import LIMITS, BadLimit, known_limit
+from guts.limits import LIMITS, BadLimit, known_limit, without_effect
 
 
 @click.group()
@@ -18,11 +19,13 @@ def limits() -> None:
 def show(session: Session, as_json: bool) -> None:
     """List the limits: their values, where those come from, how much is used, how often they bit."""
     value = session.client().get("/v1/limits")
-    emit(as_json, value, _lines(answers(value)))
+    rows = answers(value)
+    emit(as_json, value, _lines(rows))
+    _tell_without_effect(rows)
 
 
 @limits.command(name="set")
-@click.argument("settings", metavar="NAME=VALUE...", nargs=-1, required=True)
+@click.argument("settings", metavar="NAME=VALUE...", nargs=-1, required=True, shell_complete=completing.limit_settings)
 @json_option
 @pass_session
 def set_(session: Session, as_json: bool, settings: tuple[str, ...]) -> None:
@@ -40,6 +43,12 @@ def set_(session: Session, as_json: bool, settings: tuple[str, ...]) -> None:
     emit(as_json, told, _lines(answers(told)))
     if not as_json:
         say("the node goes by this from now on, and after a restart")
+        _tell_without_effect(answers(session.client().get("/v1/limits")))
+
+
+def _tell_without_effect(rows: list[Answer]) -> None:
+    for line in without_effect({row.text("name"): row.seconds("value") for row in rows}):
+        say(f"hint: {line}")
 
 
 def _lines(rows: list[Answer]) -> list[str]:
@@ -65,5 +74,6 @@ def _shown(name: str, row: Answer, field: str) -> str:
     if row.json.get(field) is None:
         return "-"
     number = row.seconds(field)
-    # Of another version's node a limit may be unknown here.
-    return LIMITS[name].shown(round(number, 2)) if name in LIMITS else f"{number:g}"
+    if name not in LIMITS:  # of another version's node
+        return f"{number:g}"
+    return LIMITS[name].shown(number) if field == "value" else LIMITS[name].measured(number)

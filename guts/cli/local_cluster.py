@@ -3,29 +3,35 @@
 ``cluster.json`` in the folder says which nodes there are, at which ports, and which process each one was when it
 was last started. Node 1 is the door (role ``bootstrap``: it holds no repository); the others know its address
 and key, and nothing of each other. A network name of its own keeps a cluster apart from every other one. Ports are
-chosen free once and stay, so that a node that was killed comes back where it was.
+chosen free once and stay, so that a node that was killed comes back where it was; a port that another program has
+taken meanwhile is replaced, in the settings of every node.
 
-Only processes that the cluster started are ever signalled (``processes``).
+A node may also be started by hand, in its home: its process is then the one that holds the lock of its data folder.
+Only processes that the cluster started, or that hold such a lock, are ever signalled (``processes``).
 """
 
 import json
 import os
+import re
 import shutil
 import signal
-import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
+from guts.api.errors import ReportedError
 from guts.cli import daemon
 from guts.cli.answer import Answer, BadAnswer, answers
+from guts.cli.ports import HOST, free_ports
 from guts.cli.processes import Process
 from guts.config import Paths
 from guts.errors import ExitStatus, GutsError, UsageError
 from guts.identity import SigningKey
 from guts.keystore import KeyFile, KeyKind, write_key_file
+from guts.net.listener import PortBusy
+from guts.node.lock import DataDirectoryLock, holder
 
 MIN_NODES: Final = 2
 """A door and somebody who comes through it."""
@@ -33,10 +39,11 @@ MIN_NODES: Final = 2
 MAX_NODES: Final = 64
 """Each node is a Python process of some 80 MiB."""
 
-HOST: Final = "127.0.0.1"
 BOOTSTRAP: Final = 1
 KILL_TIMEOUT: Final = 10.0
-PORT_ATTEMPTS: Final = 200
+START_ATTEMPTS: Final = 5
+"""Each with another port: who takes five in a row does so on purpose."""
+
 _STATE_FILE: Final = "cluster.json"
 
 
@@ -61,25 +68,36 @@ class BadCluster(UsageError):
 
 
 class ClusterFailed(GutsError):
-    """A process of the cluster can't be ended, or no ports are free."""
+    """A process of the cluster can't be ended, or a node finds no port."""
 
     code: ClassVar[str] = "CLUSTER_FAILED"
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One node: its number (1 is the door), id, home, port, and the process that it was last."""
+    """One node: its number (1 is the door), id, home, port, and the process that was last started for it."""
 
     index: int
     node_id: str
     home: Path
     port: int
-    process: Process | None = None
+    started: Process | None = None
+
+    @property
+    def process(self) -> Process | None:
+        """The process that it is now, whoever started it; ``None`` where it is down."""
+        if self.started is not None and self.started.alive:
+            return self.started
+        data = Paths.from_environ(self.environ({})).data
+        pid = holder(data)
+        process = None if pid is None else Process.of(pid)
+        # Looked at again: a number that was taken over meanwhile would be a stranger's.
+        return process if holder(data) == pid else None
 
     @property
     def running(self) -> bool:
         """Whether its process is there."""
-        return self.process is not None and self.process.alive
+        return self.process is not None
 
     @property
     def address(self) -> str:
@@ -93,7 +111,7 @@ class Member:
 
     def to_json(self) -> dict[str, object]:
         """Return what ``cluster.json`` keeps."""
-        process = [self.process.pid, self.process.started] if self.process else None
+        process = [self.started.pid, self.started.started] if self.started else None
         return {"index": self.index, "id": self.node_id, "port": self.port, "process": process}
 
 
@@ -154,28 +172,64 @@ class LocalCluster:
     def member(self, index: int) -> Member:
         """Return one node. Raises: ``NoSuchNode``."""
         if index not in self._members:
-            raise NoSuchNode(f"there is no node {index}; the cluster has 1 to {len(self._members)}")
+            raise NoSuchNode(
+                f"there is no node {index}; the cluster has 1 to {len(self._members)}", hint="guts cluster ls"
+            )
         return self._members[index]
 
     def start(self, *indexes: int) -> dict[int, Answer]:
         """Start nodes (all that are down where none is named), the door first; return the status of each.
 
-        Raises: as ``daemon.wait_ready``, after the nodes that did start were noted.
+        One whose port another program has taken gets another.
+
+        Raises:
+            ClusterFailed: a node finds no port.
+            GutsError: as ``daemon.wait_ready``, after the nodes that did start were noted.
         """
         wanted = [self.member(index) for index in indexes] or self.members
-        down = [member for member in wanted if not member.running]
+        down = [member.index for member in wanted if not member.running]
         statuses: dict[int, Answer] = {}
-        for group in ([m for m in down if m.index == BOOTSTRAP], [m for m in down if m.index != BOOTSTRAP]):
+        for group in ([index for index in down if index == BOOTSTRAP], [index for index in down if index != BOOTSTRAP]):
+            statuses |= self._start(group)
+        return statuses
+
+    def _start(self, indexes: list[int]) -> dict[int, Answer]:
+        statuses: dict[int, Answer] = {}
+        for attempt in range(START_ATTEMPTS):
+            if attempt:
+                self._move([index for index in indexes if index not in statuses])
             spawned = {}
             try:
-                for member in group:
-                    node = spawned[member.index] = daemon.spawn(member.environ(os.environ))
-                    self._members[member.index] = replace(member, process=Process.of(node.pid))
+                for index in indexes:
+                    if index not in statuses:
+                        node = spawned[index] = daemon.spawn(self.member(index).environ(os.environ))
+                        self._members[index] = replace(self.member(index), started=Process.of(node.pid))
             finally:  # whoever interrupts this still finds what was started
                 self._save()
             for index, node in spawned.items():
-                statuses[index] = daemon.wait_ready(node)
-        return statuses
+                try:
+                    statuses[index] = daemon.wait_ready(node)
+                except ReportedError as error:
+                    if error.told.code != PortBusy.code:
+                        raise
+            if len(statuses) == len(indexes):
+                return statuses
+        lost = ", ".join(str(index) for index in indexes if index not in statuses)
+        raise ClusterFailed(
+            f"node {lost} found its port taken {START_ATTEMPTS} times, at another port each time",
+            hint="guts cluster down --wipe, then guts cluster up",
+        )
+
+    def _move(self, indexes: list[int]) -> None:
+        """Give nodes that are down other ports, and write those into the settings of all."""
+        ports = free_ports(len(indexes), {member.port for member in self.members})
+        for index, port in zip(indexes, ports, strict=True):
+            old = re.escape(f"{HOST}:{self.member(index).port}")
+            for member in self.members:
+                config = Paths.from_environ(member.environ({})).config_file
+                config.write_text(re.sub(rf"{old}(?!\d)", f"{HOST}:{port}", config.read_text()))
+            self._members[index] = replace(self.member(index), port=port)
+        self._save()
 
     def kill(self, index: int) -> bool:
         """End one node at once, as a crash would; tell whether it ran.
@@ -202,9 +256,15 @@ class LocalCluster:
         return len(asked)
 
     def wipe(self) -> None:
-        """Remove the folder with everything in it; the nodes must be down."""
-        assert not any(member.running for member in self.members)
-        shutil.rmtree(self.folder)
+        """Remove the folder with everything in it.
+
+        Raises: ``AlreadyRunning``: a node runs, and nothing is removed.
+        """
+        with ExitStack() as locked:
+            for member in self.members:
+                lock = DataDirectoryLock.acquire(Paths.from_environ(member.environ({})).data)
+                locked.callback(lock.release)
+            shutil.rmtree(self.folder)
 
     def _save(self) -> None:
         temporary = self.folder / f"{_STATE_FILE}.new"
@@ -231,22 +291,3 @@ def _config_text(member: Member, network: str, door: Member | None) -> str:
     ]
     lines.append(f'bootstrap_nodes = ["{door.address}"]' if door else 'role = "bootstrap"')
     return "\n".join(lines) + "\n"
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that are free for TCP and UDP now; all are held until the last is found."""
-    ports: list[int] = []
-    with ExitStack() as held:
-        for _ in range(PORT_ATTEMPTS):
-            if len(ports) == count:
-                return ports
-            tcp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            tcp.bind((HOST, 0))
-            port: int = tcp.getsockname()[1]
-            udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            try:
-                udp.bind((HOST, port))
-            except OSError:
-                continue
-            ports.append(port)
-    raise ClusterFailed(f"found no {count} ports that are free for TCP and UDP")

@@ -5,10 +5,11 @@ import click
 from guts.addresses import BootstrapAddress
 from guts.cli import completing
 from guts.cli.answer import Answer, answers
-from guts.cli.bans import ban, bans, counted, left_text, unban
+from guts.cli.bans import ban, bans, left_text, unban
 from guts.cli.session import (
     Session,
     age_text,
+    count_text,
     emit,
     instant_text,
     json_option,
@@ -111,7 +112,10 @@ def _shown(known: Answer) -> list[str]:
         ),
         ("score", f"{known.seconds('score'):.1f}, halves every {span_text(known.seconds('half_life_s'))}"),
         ("standing", _standing(known) + (f" ({known.text('reason')})" if known.json.get("reason") else "")),
-        ("so far", f"{counted(known.number('shut_outs'), 'shut-out')}, {counted(known.number('bans'), 'ban')} of late"),
+        (
+            "so far",
+            f"{count_text(known.number('shut_outs'), 'shut-out')}, {count_text(known.number('bans'), 'ban')} of late",
+        ),
     ]
     ledger = [
         (

@@ -133,7 +133,11 @@ class _Published:
     def lines(self) -> list[str]:
         """What it has done, for people: the refs as git's push tells them."""
         verb = "unchanged" if self.json["unchanged"] else "published"
-        alone = ["no other node follows it yet"] if self.json.get("followers") == 0 else []
+        alone = (
+            ["no other node follows it yet"]
+            if self.json.get("followers") == 0 and not self.json.get("replicas")
+            else []
+        )
         updates = [_update_line(update) for update in self.updates]
         conflicts = self.json.get("conflicts")
         contested = [f"in conflict: {conflicts} refs; guts inspect shows them"] if conflicts else []

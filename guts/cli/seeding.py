@@ -27,6 +27,8 @@ from guts.errors import ExitStatus
 from guts.ids import AuthorId, PeerId, RepositoryId
 
 if TYPE_CHECKING:  # as in guts.cli.session
+    from click.shell_completion import CompletionItem
+
     from guts.cli.client import ControlClient
 
 Subject = RepositoryUrl | AuthorId
@@ -167,12 +169,15 @@ def _fate(answer: Answer) -> str:
 
 
 def _author_command(
-    name: str, text: str, run: "Callable[[ControlClient, AuthorId], tuple[object, list[str]]]"
+    name: str,
+    text: str,
+    run: "Callable[[ControlClient, AuthorId], tuple[object, list[str]]]",
+    complete: "Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]] | None" = None,
 ) -> click.Command:
     """Return the command ``name``, which does something about an author."""
 
     @click.command(name=name, help=text)
-    @click.argument("author", metavar="auth1…")
+    @click.argument("author", metavar="auth1…", shell_complete=complete)
     @json_option
     @pass_session
     def command(session: Session, as_json: bool, author: str) -> None:
@@ -197,7 +202,10 @@ def _unfollow(client: "ControlClient", author: AuthorId) -> tuple[object, list[s
 
 follow = _author_command("follow", "Seed every repository that an author maintains, as this node meets it.", _follow)
 unfollow = _author_command(
-    "unfollow", "Follow an author no longer, and let go what is seeded because of that alone.", _unfollow
+    "unfollow",
+    "Follow an author no longer, and let go what is seeded because of that alone.",
+    _unfollow,
+    completing.followed,
 )
 
 
@@ -225,7 +233,7 @@ def block(session: Session, as_json: bool, who: str, purge: bool) -> None:
 
 
 @click.command()
-@click.argument("who", metavar="ID")
+@click.argument("who", metavar="ID", shell_complete=completing.blocked)
 @json_option
 @pass_session
 def unblock(session: Session, as_json: bool, who: str) -> None:

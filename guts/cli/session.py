@@ -113,6 +113,11 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
+def count_text(count: int, what: str) -> str:
+    """Return how many there are as people say it: ``1 node``, ``2 nodes``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def size_text(size: int) -> str:
     """Return bytes as people read them: ``1.2 MiB``."""
     if size < 1024:

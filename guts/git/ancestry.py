@@ -38,8 +38,14 @@ class NotHeld(Unavailable):
         self.missing = frozenset(missing)
 
 
+NO_PARENTS: Final[Mapping[ObjectId, tuple[ObjectId, ...]]] = {}
+
+
 async def are_ancestors(
-    git: Git, environment: Mapping[str, str], pairs: Sequence[tuple[ObjectId, ObjectId]]
+    git: Git,
+    environment: Mapping[str, str],
+    pairs: Sequence[tuple[ObjectId, ObjectId]],
+    parents: Mapping[ObjectId, tuple[ObjectId, ...]] = NO_PARENTS,
 ) -> list[bool]:
     """Return for each pair (old, new) whether ``old`` is ``new`` or one of its ancestors.
 
@@ -47,20 +53,46 @@ async def are_ancestors(
 
     Args:
         environment: what tells git where to work.
+        parents: of commits here that are known to be complete; what they show git is not asked about.
 
     Raises:
         NotHeld: one is not here.
         GitFailed: git can't say.
     """
+    if parents:
+        shown = _shown(pairs, parents)
+        rest = [pair for pair in pairs if pair not in shown]
+        found = dict(zip(rest, await are_ancestors(git, environment, rest), strict=True)) if rest else {}
+        return [pair in shown or found[pair] for pair in pairs]
     peeled = await peel(git, environment, {id_ for pair in pairs for id_ in pair})
     commits = set()
     for old, new in pairs:
         (_, old_target), (_, new_target) = peeled[old], peeled[new]
         if old_target.id != new_target.id and {old_target.kind, new_target.kind} == {"commit"}:
             commits.add((old_target.id, new_target.id))
-    found = await (_one_by_one if len(commits) <= MAX_SINGLE else _together)(git, environment, commits)
+    contained = await (_one_by_one if len(commits) <= MAX_SINGLE else _together)(git, environment, commits)
     targets = [(peeled[old][1].id, peeled[new][1].id) for old, new in pairs]
-    return [old == new or (old, new) in found for old, new in targets]
+    return [old == new or (old, new) in contained for old, new in targets]
+
+
+def _shown(
+    pairs: Sequence[tuple[ObjectId, ObjectId]], parents: Mapping[ObjectId, tuple[ObjectId, ...]]
+) -> set[tuple[ObjectId, ObjectId]]:
+    """Return those of ``pairs`` (old, new) where ``parents`` lead from ``new`` to ``old``."""
+    shown = set()
+    reached: dict[ObjectId, set[ObjectId]] = {}
+    for old, new in pairs:
+        if new not in reached:
+            reached[new] = seen = set()
+            ways = [new] if new in parents else []
+            while ways:
+                id_ = ways.pop()
+                if id_ not in seen:
+                    seen.add(id_)
+                    ways += parents.get(id_, ())
+        if old in reached[new]:
+            shown.add((old, new))
+    return shown
 
 
 async def contained(

@@ -4,6 +4,10 @@
 inflated, and yields the trees; their contents go through ``guts.git.trees``; the symlinks and ``.gitmodules`` that
 they name are read and judged; ``.gitmodules`` that index-pack couldn't judge are given to git's fsck once more.
 
+A small pack gets one child for the listing and the contents: as soon as it turns out to have more than ``MAX_IDS``
+objects, to inflate to more than ``SMALL_BYTES``, or to break a limit, that is left and
+the pack is listed first as any other.
+
 **Links.** One ``rev-list --objects`` from the tips down to what the repository's refs already reach: it ends well
 only if every link is present, blobs included. Nothing else may come along, and for that counting is enough: let
 R be what rev-list listed and P the pack's objects, both without what the repository held before. Everything in R
@@ -27,12 +31,14 @@ from guts.git.objects import (
     BATCH_ALL,
     BATCH_CONTENTS,
     CHUNK_BYTES,
+    CONTENTS_ALL,
     Content,
     OversizedObject,
     contents,
     id_lines,
     lines_in_blocks,
 )
+from guts.git.pack_index import MAX_IDS, held_among
 from guts.git.trees import PLAIN_ANSWERS, TreeScan, check_link, check_modules
 from guts.ids import ObjectId
 
@@ -44,11 +50,21 @@ _IDS: Final = re.compile(rb"[0-9a-f]{40}\n")
 # A found object is answered by this line, a missing one by "<id> missing": one "m", which no id contains.
 _PRESENT: Final = "x"
 
+_ID_LINE_BYTES: Final = 2 * ObjectId.LENGTH + 1
+
+SMALL_BYTES: Final = 1024 * 1024
+"""What is read of a pack's contents, at most, before it is listed: blobs are read in vain, and held in memory."""
+
+_PARENTS: Final = re.compile(rb"tree [0-9a-f]{40}\n((?:parent [0-9a-f]{40}\n)*)")
+
 _TREE, _BLOB = 2, 3  # types in a pack (gitformat-pack)
 
 
 class Inspection:
     """One run of the checks.
+
+    Attributes:
+        parents: of the commits in a small pack, once ``run`` has returned; empty for any other.
 
     Args:
         git: runs git.
@@ -78,7 +94,9 @@ class Inspection:
         self._own_environment = {**self._environment, "GIT_ALTERNATE_OBJECT_DIRECTORIES": ""}
         self._git_objects = Path(self._held_environment["GIT_DIR"], "objects")
         self._inflated_allowed = received_bytes * self._limits.inflate_ratio + self._limits.inflate_allowance_bytes
+        self._is_small = received_bytes <= SMALL_BYTES
         self._unjudged = unjudged_modules
+        self.parents: dict[ObjectId, tuple[ObjectId, ...]] = {}
 
     async def run(self, tips: Collection[ObjectId], *, has_packs: bool) -> tuple[int, int]:
         """Return the number of objects in the quarantine and their inflated length together.
@@ -117,6 +135,43 @@ class Inspection:
             ids: where the ids go, a line each.
             keep_ids: whether they are wanted.
         """
+        few = await self._read_all() if self._is_small else None
+        if few is None:
+            objects, inflated, scan = await self._scan_listed(ids, keep_ids=keep_ids)
+        else:
+            objects, inflated, scan = len(few), sum(len(content.data) for content in few), TreeScan()
+            for content in few:
+                if content.kind == b"tree":
+                    self._look_at(content, scan)
+                elif content.kind == b"commit" and (match := _PARENTS.match(content.data)) is not None:
+                    parents = (ObjectId(bytes.fromhex(word.decode())) for word in match[1].split()[1::2])
+                    self.parents[ObjectId(bytes.fromhex(content.id))] = tuple(parents)
+            ids.write(b"".join([b"%s\n" % content.id.encode() for content in few]))
+        await self._check_links(scan.links)
+        await self._check_modules(scan.modules)
+        return objects, inflated
+
+    async def _read_all(self) -> list[Content] | None:
+        """Return all objects of a pack that is small inflated, too; ``None``: it is not, or is over a limit."""
+        limits = self._limits
+        allowed = min(SMALL_BYTES, limits.object_bytes, self._inflated_allowed)
+        found: list[Content] = []
+        async with self._git.start(CONTENTS_ALL, environment=self._own_environment) as child:
+            child.close_stdin()
+            try:
+                async for batch in contents(child, allowed):
+                    found += batch
+                    allowed -= sum(len(content.data) for content in batch)
+                    trees = (len(content.data) for content in batch if content.kind == b"tree")
+                    if len(found) > MAX_IDS or allowed < 0 or max(trees, default=0) > limits.tree_bytes:
+                        return None
+            except OversizedObject:
+                return None
+            await child.finish()
+        return found
+
+    async def _scan_listed(self, ids: IO[bytes], *, keep_ids: bool) -> tuple[int, int, TreeScan]:
+        """Bound what the objects inflate to, and then look at the trees."""
         objects = inflated = 0
         with tempfile.TemporaryFile(dir=self._path) as trees:
             async with self._git.start(BATCH_ALL, environment=self._own_environment) as child:
@@ -134,10 +189,7 @@ class Inspection:
                     if keep_ids:
                         ids.write(b"".join(_IDS.findall(block)))
                 await child.finish()
-            scan = await self._scan_trees(trees)
-        await self._check_links(scan.links)
-        await self._check_modules(scan.modules)
-        return objects, inflated
+            return objects, inflated, await self._scan_trees(trees)
 
     def _check_inflated(self, inflated: int) -> None:
         if inflated > self._inflated_allowed:
@@ -147,12 +199,15 @@ class Inspection:
         scan = TreeScan()
 
         def look(tree: Content) -> None:
-            scan.scan(tree.id, tree.data)
-            if max(len(scan.links), len(scan.modules)) > self._limits.special_blobs:
-                raise TooLarge(f"more than {self._limits.special_blobs} symlinks or .gitmodules")
+            self._look_at(tree, scan)
 
         await self._read(ids, self._limits.tree_bytes, look, PLAIN_ANSWERS)
         return scan
+
+    def _look_at(self, tree: Content, scan: TreeScan) -> None:
+        scan.scan(tree.id, tree.data)
+        if max(len(scan.links), len(scan.modules)) > self._limits.special_blobs:
+            raise TooLarge(f"more than {self._limits.special_blobs} symlinks or .gitmodules")
 
     async def _check_links(self, ids: Collection[bytes]) -> None:
         def look(link: Content) -> None:
@@ -249,6 +304,13 @@ class Inspection:
 
     async def _count_unheld(self, ids: IO[bytes]) -> int:
         """Return how many of the ids the repository didn't hold before."""
+        ids.flush()
+        if os.fstat(ids.fileno()).st_size <= MAX_IDS * _ID_LINE_BYTES:
+            ids.seek(0)
+            few = {ObjectId(bytes.fromhex(line.decode())) for line in ids.read().split()}
+            held = await asyncio.to_thread(held_among, self._git_objects, few)
+            if held is not None:
+                return len(few) - len(held)
         ids.seek(0)
         async with self._git.start(
             ["cat-file", "--buffer", f"--batch-check={_PRESENT}"],

@@ -22,7 +22,7 @@ import re
 import shutil
 import struct
 import tempfile
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -86,6 +86,7 @@ class Quarantine:
         self._path: Path | None = None
         self._packs: list[IndexedPack] = []
         self._checked = False
+        self._parents: dict[ObjectId, tuple[ObjectId, ...]] = {}
 
     async def __aenter__(self) -> Self:
         """Raises: ``DiskFault``."""
@@ -153,6 +154,7 @@ class Quarantine:
         pack = IndexedPack(name, source.received, count, unjudged)
         self._packs.append(pack)
         self._checked = False
+        self._parents = {}
         crash_point("quarantine-indexed")
         return pack
 
@@ -170,6 +172,7 @@ class Quarantine:
         with disk_faults(), _blamed_on_pack(MissingObjects):
             objects, inflated = await inspection.run(tips, has_packs=any(pack.objects for pack in self._packs))
         self._checked = True
+        self._parents = inspection.parents
         crash_point("quarantine-checked")
         return Checked(objects, inflated)
 
@@ -187,7 +190,12 @@ class Quarantine:
 
     async def are_ancestors(self, pairs: Sequence[tuple[ObjectId, ObjectId]]) -> list[bool]:
         """Return for each pair (old, new) whether ``new`` contains ``old``. Raises: as ``ancestry.are_ancestors``."""
-        return await ancestry.are_ancestors(self._git, self.environment, pairs)
+        return await ancestry.are_ancestors(self._git, self.environment, pairs, self._parents)
+
+    @property
+    def parents(self) -> Mapping[ObjectId, tuple[ObjectId, ...]]:
+        """Parents of commits that came and have been checked; of none where more came than a small pack."""
+        return self._parents
 
     async def peel(self, ids: Collection[ObjectId]) -> dict[ObjectId, tuple[bool, ObjectInfo]]:
         """Return for each id whether it is an annotated tag, and what it points at. Raises: as ``ancestry.peel``."""

@@ -15,10 +15,11 @@ from guts.errors import StorageFault
 from guts.git import ancestry, packed_refs
 from guts.git.ancestry import NotHeld
 from guts.git.command import Child, Git
-from guts.git.files import disk_faults, write_files
+from guts.git.files import DiskFault, disk_faults, write_files
 from guts.git.folder import NAME as FOLDER_NAME
 from guts.git.folder import RecordsFolder
 from guts.git.objects import BATCH_CHECK, CHUNK_BYTES, ObjectInfo, id_lines, lines_in_blocks, parse_infos
+from guts.git.pack_index import held_among
 from guts.git.packed_refs import PackedRef
 from guts.git.quarantine import PREFIX, Quarantine
 from guts.ids import ObjectId
@@ -109,7 +110,9 @@ class BareRepository:
         return Quarantine(self.path, self.git)
 
     async def has(self, ids: Collection[ObjectId]) -> set[ObjectId]:
-        """Return those of ``ids`` that are held. Raises: ``GitFailed``: git can't say."""
+        """Return those of ``ids`` that are held. Raises: ``GitFailed``, ``DiskFault``: that can't be said."""
+        if (known := await asyncio.to_thread(held_among, self.path / "objects", ids)) is not None:
+            return known
         asked = iter(ids)
         held: set[ObjectId] = set()
         while chunk := list(itertools.islice(asked, self.git.limits.batch_ids)):
@@ -199,22 +202,36 @@ class BareRepository:
         """Return whether ``old`` is ``new`` or one of its ancestors; tags count as the commits they point at."""
         return (await self.are_ancestors([(old, new)]))[0]
 
-    async def are_ancestors(self, pairs: Sequence[tuple[ObjectId, ObjectId]]) -> list[bool]:
-        """Return for each pair (old, new) what ``is_ancestor`` says. Raises: as ``ancestry.are_ancestors``."""
-        return await ancestry.are_ancestors(self.git, self.environment, pairs)
+    async def are_ancestors(
+        self,
+        pairs: Sequence[tuple[ObjectId, ObjectId]],
+        parents: Mapping[ObjectId, tuple[ObjectId, ...]] = ancestry.NO_PARENTS,
+    ) -> list[bool]:
+        """Return for each pair (old, new) what ``is_ancestor`` says. Args, Raises: as ``ancestry.are_ancestors``."""
+        return await ancestry.are_ancestors(self.git, self.environment, pairs, parents)
 
-    async def project(self, refs: Mapping[str, ObjectId], head: str) -> None:
+    async def project(
+        self, refs: Mapping[str, ObjectId], head: str, commits: Collection[ObjectId] | None = None
+    ) -> None:
         """Make ``refs`` the refs of the repository, and ``head`` the name that HEAD points at; durable on return.
+
+        Args:
+            commits: what is known to be a commit, and here; with it, what refs point at already is not looked at
+                again. ``None``: nothing is taken for granted.
 
         Raises:
             NotHeld: a ref's object is not here; nothing changed.
             DiskFault: the disk refused; the old refs stand.
         """
-        peeled = await ancestry.peel(self.git, self.environment, set(refs.values()))
-        packed = {}
-        for name, target in refs.items():
-            is_tag, info = peeled[target]
-            packed[name] = PackedRef(target, info.id if is_tag else None)
+        known: dict[ObjectId, PackedRef] = {}
+        if commits is not None:
+            with contextlib.suppress(packed_refs.DamagedRefs, DiskFault):  # they are about to be replaced
+                standing, _ = await asyncio.to_thread(packed_refs.read, self.path)
+                known = {ref.target: ref for ref in standing.values()}
+            known |= {target: PackedRef(target) for target in commits}
+        peeled = await ancestry.peel(self.git, self.environment, set(refs.values()) - known.keys())
+        known |= {target: PackedRef(target, info.id if is_tag else None) for target, (is_tag, info) in peeled.items()}
+        packed = {name: known[target] for name, target in refs.items()}
         await asyncio.to_thread(packed_refs.write, self.path, packed, head)
 
     async def refs(self) -> tuple[dict[str, ObjectId], str]:

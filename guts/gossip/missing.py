@@ -20,6 +20,9 @@ ROUND_TRIPS: Final = 2.0
 MIN_WAIT: Final = 0.2
 """Seconds: the least retransmission time-out of TCP in practice. What one lost packet holds up is on its way."""
 
+MAX_WAIT: Final = 2.0
+"""Seconds: who answers a Ping late chooses how long its round trip looks, and the wait is everybody's."""
+
 UNKNOWN_ROUND_TRIP: Final = 0.25
 """Seconds taken for a round trip of a link that no Ping has measured yet."""
 
@@ -59,7 +62,8 @@ class MissingNews:
             if len(self._missing) >= MAX_MISSING:
                 return
             missing = self._missing[news.repository] = _Missing({}, math.inf)
-            self._wait(news.repository, missing, round_trip, now)
+        if teller not in missing.tellers:
+            self._wait(news.repository, missing, min(missing.deadline, self._until(round_trip, now)))
         missing.tellers[teller] = Told(news.author, news.seq, news.hash)
 
     def tellers(self, repository: RepositoryId) -> dict[ConnectionId, Told]:
@@ -79,7 +83,7 @@ class MissingNews:
 
     def wait(self, repository: RepositoryId, round_trip: float | None, now: float) -> None:
         """Begin the timer of ``repository`` again."""
-        self._wait(repository, self._missing[repository], round_trip, now)
+        self._wait(repository, self._missing[repository], self._until(round_trip, now))
 
     def asked(self, repository: RepositoryId, teller: ConnectionId) -> None:
         """Take out ``teller``, which is being asked, or has not what it told."""
@@ -102,7 +106,11 @@ class MissingNews:
         """Return when ``due`` has something (monotonic seconds), or earlier; infinity for never."""
         return self._timers[0][0] if self._timers else math.inf
 
-    def _wait(self, repository: RepositoryId, missing: _Missing, round_trip: float | None, now: float) -> None:
+    def _until(self, round_trip: float | None, now: float) -> float:
         seconds = ROUND_TRIPS * (UNKNOWN_ROUND_TRIP if round_trip is None else round_trip)
-        missing.deadline = now + max(MIN_WAIT, seconds) * self._rng.uniform(1.0, 1.5)
-        heapq.heappush(self._timers, (missing.deadline, repository))
+        return now + min(MAX_WAIT, max(MIN_WAIT, seconds)) * self._rng.uniform(1.0, 1.5)
+
+    def _wait(self, repository: RepositoryId, missing: _Missing, deadline: float) -> None:
+        if deadline != missing.deadline:
+            missing.deadline = deadline
+            heapq.heappush(self._timers, (deadline, repository))

@@ -127,7 +127,7 @@ class Driver:
         self._dial = dial
         self._presence = presence
         self._repositories = repositories
-        self._transfers = transfers
+        self.transfers = transfers
         self._readings = readings
         self._git_server = git_server
         self._refs_reader = RefsReader(repositories.database)
@@ -336,7 +336,7 @@ class Driver:
         if connection is None:
             outcome: FetchOutcome = Failed(Gone("the connection is gone"))
         else:
-            outcome = await self._transfers.fetch(effect, connection, vetted)
+            outcome = await self.transfers.fetch(effect, connection, vetted)
         match outcome:
             case Failed(error=DiskLow()):
                 # Told once, where it was seen.
@@ -358,7 +358,7 @@ class Driver:
         connection = self._connections.get(effect.connection)
         error: GutsError | None = Gone("the connection is gone")
         if connection is not None:
-            error = await self._transfers.serve(effect.request, connection)
+            error = await self.transfers.serve(effect.request, connection)
         if isinstance(error, StorageFault):
             log.error("can't serve %s: %s", effect.request.repository.short, error)
         await self.post(ServeFinished(effect.connection, effect.request.repository, error))

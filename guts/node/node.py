@@ -230,7 +230,7 @@ async def _start(
         peers.preference,
         policy,
     )
-    transfers = Transfers(repositories, clock, disk, patience)
+    transfers = Transfers(repositories, clock, disk, patience, sync.terms)
     readings = Readings(repositories, clock, config.paths.data / "readings", config.seeding.repo_max, patience)
     await asyncio.to_thread(readings.clear)
     stack.callback(readings.clear)

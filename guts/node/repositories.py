@@ -110,7 +110,7 @@ class Repositories:
         A repository of which nothing is accepted in the end leaves no trace. Two first acceptances of one
         repository wait for each other.
         """
-        if repository not in self._lost and await self.stored(repository) is not None:
+        if repository not in self._lost and await self._generation(repository) is not None:
             async with self.holding(repository) as hold:
                 yield await self.open(repository), hold
             return
@@ -166,12 +166,12 @@ class Repositories:
         async with hold.commit():
             crash_point("commit-begun")
             # Canonical refs are made from all records: also another author's must not have come in between.
-            if await self._generation(chain.repository) != verified.generation:
+            if (await self._generation(chain.repository) or 0) != verified.generation:
                 raise table.Conflict(f"{chain.repository.short} has moved on")
             brought = await quarantine.migrate()
             # In threads: dozens of authors with thousands of refs each take seconds.
             questions = sorted(await asyncio.to_thread(ancestor_questions, chain, verified.records))
-            answers = await bare.are_ancestors(questions) if questions else []
+            answers = await bare.are_ancestors(questions, quarantine.parents) if questions else []
             ancestors = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
             shown = await asyncio.to_thread(canonical_refs, chain, verified.records, ancestors)
             fresh = range(verified.first_new_document, chain.epoch + 1)
@@ -196,7 +196,7 @@ class Repositories:
             state = await asyncio.to_thread(_accepted, verified, shown, size, now_ms, seeding, reason)
             generation = await self._write(state)
             crash_point("commit-accepted")
-            await bare.project(shown.refs, shown.head)
+            await bare.project(shown.refs, shown.head, None if lost else quarantine.parents)
             crash_point("commit-projected")
             await self.database.write(table.mark_projected, chain.repository, generation)
             crash_point("commit-marked")
@@ -217,11 +217,8 @@ class Repositories:
         )
         return Accepted(await self.known(chain.repository), news, proofs, reason)
 
-    async def _generation(self, repository: RepositoryId) -> int:
-        try:
-            return (await self.database.read(table.load_summary, repository)).generation
-        except table.NotHeld:
-            return 0
+    async def _generation(self, repository: RepositoryId) -> int | None:
+        return await self.database.read(table.load_generation, repository)
 
     async def _write(self, state: table.AcceptedState) -> int:
         # Whoever is cancelled here does not know: the transaction goes on in its thread.

@@ -227,6 +227,7 @@ class Seeding:
                 if author in maintainers and not maintainers & others:
                     stopped.append(summary.id)
         await self._driver.execute(Unfollow(author, tuple(stopped)))
+        self._driver.transfers.judge_again()
         await self._persistence.drain()
         return {"author": str(author), "was_followed": was, "stopped": [str(repository) for repository in stopped]}
 
@@ -237,6 +238,7 @@ class Seeding:
         new = await self._database.write(table.block, who, self._clock().wall)
         here = await self._affected(who)
         await self._driver.execute(Block(who, tuple(here)))
+        self._driver.transfers.judge_again()
         await self._persistence.drain()
         dropped = [await self._drop(repository, table.DROPPED, at_once=purge) for repository in here]
         return {"blocked": str(who), "new": new, "repositories": dropped}

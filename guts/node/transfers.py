@@ -9,12 +9,12 @@ from typing import ClassVar, Final
 from guts.clock import Now
 from guts.effects import Candidate, Fetch, Terms
 from guts.errors import GutsError, PeerFault, Severity, Unavailable
-from guts.events import Accepted, Failed, FetchOutcome, Head, Incomplete, Known, NothingNew, VettedRecord
+from guts.events import Accepted, Failed, FetchOutcome, Head, Incomplete, Known, NothingNew, Reason, VettedRecord
 from guts.git.ancestry import NotHeld
 from guts.git.command import GitTimedOut
 from guts.git.quarantine import Quarantine
 from guts.git.repository import NotARepository
-from guts.ids import ObjectId, RepositoryId
+from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.net.stream import Stream
 from guts.net.tcp import TcpConnection
 from guts.node.acceptance import Held, MissingContext, Verified, follow, verify
@@ -67,14 +67,45 @@ class TransferStalled(Unavailable):
     code: ClassVar[str] = "STALLED"
 
 
+@dataclasses.dataclass(eq=False, slots=True)
+class _Receiving:
+    """A transfer whose objects are coming.
+
+    Attributes:
+        scope: what of it may be broken off.
+        error: why it is.
+    """
+
+    repository: RepositoryId
+    maintainers: tuple[AuthorId, ...]
+    scope: asyncio.Timeout
+    error: GutsError | None = None
+
+    def break_off(self, error: GutsError) -> None:
+        """Break it off; once is enough."""
+        if self.error is None:
+            self.error = error
+            self.scope.reschedule(0.0)
+
+
 class Transfers:
     """The workers of one node; every method is run by the driver in a task of its own."""
 
-    def __init__(self, repositories: Repositories, clock: Callable[[], Now], disk: Disk, patience: Patience) -> None:
+    def __init__(
+        self,
+        repositories: Repositories,
+        clock: Callable[[], Now],
+        disk: Disk,
+        patience: Patience,
+        terms: Callable[[RepositoryId], Terms],
+    ) -> None:
+        """Args: ``terms``: says on which terms a repository is taken now. Raises: ``NoLongerFollowed``."""
         self._repositories = repositories
         self._clock = clock
         self._disk = disk
         self._patience = patience
+        self._terms = terms
+        self._receiving: set[_Receiving] = set()
 
     # --- fetching -------------------------------------------------------------------------------------------
 
@@ -103,44 +134,82 @@ class Transfers:
         if verified is None and held is not None and self._repositories.is_lost(repository):
             verified = follow(held, held.chain)
         if verified is None and held is not None and stored is not None and effect.terms.reason is None:
-            return await self._revived(repository, held, effect.terms)
+            return await self._revived(repository, held)
         if verified is None:
             return NothingNew(await self._repositories.known(repository) if stored is not None else Known())
-        reason = judge(effect.terms, repository, verified.chain.current.maintainers)
+        maintainers = verified.chain.current.maintainers
+        self._judge(repository, maintainers)
         verified = await settle(self._repositories.database, held, verified)
         if verified.new:
             await vetted(tuple(_vetted(new.record) for new in verified.new))
         async with contextlib.AsyncExitStack() as stack:
             bare, hold = await stack.enter_async_context(self._repositories.writing(repository))
-            receiving = stack.enter_context(self._disk.receiving(repository))
+            meter = stack.enter_context(self._disk.receiving(repository))
             quarantine = await stack.enter_async_context(bare.quarantine())
             tips = verified.tips
             missing = tips - await bare.has(tips)
             begun = self._clock().mono
             if len(missing) > MAX_OBJECT_IDS:
                 raise TooManyWants(f"{len(missing)} new refs where one request holds {MAX_OBJECT_IDS}")
-            if missing:
-                haves: list[ObjectId] = []
-                if held is not None and not self._repositories.is_lost(repository):
-                    # Some are enough: each vouches for all that it reaches.
-                    haves = sorted(held.tips)[:MAX_OBJECT_IDS]
-                try:
-                    async with self._requested(connection, effect.request, repository, missing, haves) as chunks:
-                        await quarantine.index(receiving.metered(chunks))
-                except GitTimedOut:
-                    raise TransferStalled(f"the pack took longer than {self._patience.transfer:g} s") from None
-            seconds = self._clock().mono - begun
-            await quarantine.check(tips)
-            await check_forced(verified, quarantine)
+            async with self._while_wanted(repository, maintainers):
+                if missing:
+                    haves: list[ObjectId] = []
+                    if held is not None and not self._repositories.is_lost(repository):
+                        # Some are enough: each vouches for all that it reaches.
+                        haves = sorted(held.tips)[:MAX_OBJECT_IDS]
+                    try:
+                        async with self._requested(connection, effect.request, repository, missing, haves) as chunks:
+                            await quarantine.index(meter.metered(chunks))
+                    except GitTimedOut:
+                        raise TransferStalled(f"the pack took longer than {self._patience.transfer:g} s") from None
+                seconds = self._clock().mono - begun
+                await quarantine.check(tips)
+                await check_forced(verified, quarantine)
             now_ms = self._clock().wall
+            reason = self._judge(repository, maintainers)
             accepted = await self._repositories.commit(bare, verified, quarantine, hold, now_ms, reason=reason)
-            return dataclasses.replace(accepted, pack_bytes=quarantine.received_bytes, pack_seconds=seconds)
+            received_bytes = quarantine.received_bytes
+            return dataclasses.replace(
+                accepted, maintainers=maintainers, pack_bytes=received_bytes, pack_seconds=seconds
+            )
 
-    async def _revived(self, repository: RepositoryId, held: Held, terms: Terms) -> FetchOutcome:
+    async def _revived(self, repository: RepositoryId, held: Held) -> FetchOutcome:
         """Seed again what is still here, and what nobody has more of, if its maintainers are such."""
-        reason = judge(terms, repository, held.chain.current.maintainers)
+        maintainers = held.chain.current.maintainers
+        reason = self._judge(repository, maintainers)
         await self._repositories.set_seeding(repository, seeding=True, reason=reason, now_ms=self._clock().wall)
-        return Accepted(await self._repositories.known(repository), (), (), reason)
+        return Accepted(await self._repositories.known(repository), (), (), reason, maintainers)
+
+    # --- what the operator chooses meanwhile ----------------------------------------------------------------
+
+    def judge_again(self) -> None:
+        """Break off what is being received on terms that are none any more: the operator changed the policy."""
+        for receiving in self._receiving:
+            try:
+                self._judge(receiving.repository, receiving.maintainers)
+            except GutsError as error:
+                receiving.break_off(error)
+
+    def _judge(self, repository: RepositoryId, maintainers: tuple[AuthorId, ...]) -> Reason:
+        """Return why ``repository`` is taken now. Raises: ``NotTaken``, ``NoLongerFollowed``."""
+        return judge(self._terms(repository), repository, maintainers)
+
+    @contextlib.asynccontextmanager
+    async def _while_wanted(self, repository: RepositoryId, maintainers: tuple[AuthorId, ...]) -> AsyncIterator[None]:
+        """Run the body, as long as its repository is taken. Raises: ``NotTaken``, ``NoLongerFollowed``."""
+        receiving = _Receiving(repository, maintainers, asyncio.timeout(None))
+        try:
+            async with receiving.scope:
+                self._receiving.add(receiving)
+                # It was waited for a lock since it was judged.
+                self._judge(repository, maintainers)
+                yield
+        except TimeoutError:
+            if receiving.error is not None and receiving.scope.expired():
+                raise receiving.error from None
+            raise
+        finally:
+            self._receiving.discard(receiving)
 
     def _verify(self, repository: RepositoryId, held: Held | None, candidate: Candidate) -> Verified | None:
         now_ms = self._clock().wall

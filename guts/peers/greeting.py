@@ -72,12 +72,12 @@ def introduce(connection: PeerConnection, hello: Hello | HelloAck, now: Now) -> 
     return record
 
 
-def clock_offset(ready: Iterable[PeerConnection], now: Now) -> int | None:
-    """Return by how many milliseconds the clocks of ``ready`` peers are ahead of ours, the median; ``None``: of nobody.
+def clock_offset(chosen: Iterable[PeerConnection], now: Now) -> int | None:
+    """Return by how many milliseconds the clocks of ``chosen`` peers are ahead, the median; ``None``: of nobody.
 
-    Where we dialled anybody, only those are asked: whoever dials us could otherwise outvote them.
+    Args:
+        chosen: ready connections that this node dialled of its own accord, one of each network: whoever dials us, or
+            has himself dialled, could otherwise outvote them.
     """
-    connections = list(ready)
-    asked = [connection for connection in connections if connection.direction is Direction.OUTBOUND] or connections
-    offsets = [connection.clock_at_zero + int(now.mono * 1000) - now.wall for connection in asked]
+    offsets = [connection.clock_at_zero + int(now.mono * 1000) - now.wall for connection in chosen]
     return statistics.median_low(offsets) if offsets else None

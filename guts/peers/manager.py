@@ -153,8 +153,10 @@ class PeerManager:
         return [Send(connection.id, message) for connection in self.ready()]
 
     def clock_offset(self, now: Now) -> int | None:
-        """Return by how many milliseconds the peers' clocks are ahead of ours, the median; ``None``: nobody is here."""
-        return clock_offset(self.ready(), now)
+        """Return by how many milliseconds the clocks of whom we chose are ahead, the median; ``None``: nobody's."""
+        # Of one network the connection that has lasted longest speaks.
+        voters = {place: c for c in reversed([*self.ready()]) if (place := self._vote_of(c)) is not None}
+        return clock_offset(voters.values(), now)
 
     def deadline(self, now: float) -> float:
         """Return when ``tick`` is due next (monotonic seconds); infinity where nothing is pending."""
@@ -387,11 +389,17 @@ class PeerManager:
         return not any(address.ip == where.ip for state in trusted for where in state.addresses)
 
     def _evidence(self, connections: Iterable[PeerConnection], now: Now) -> Evidence:
-        dialled = [c for c in connections if c.was_ready and c.direction is Direction.OUTBOUND]
+        voting = [(c, place) for c in connections if c.was_ready and (place := self._vote_of(c)) is not None]
         # Whoever dials us has no say about our clock, however many they are and however few we have left.
-        ready = [c for c in dialled if c.ready]
+        ready = [c for c, _ in voting if c.ready]
         offset = clock_offset(ready, now) if len(ready) >= MIN_PEERS else None
-        return Evidence({c.peer for c in dialled}, offset)
+        return Evidence({c.peer: place for c, place in voting}, offset)
+
+    def _vote_of(self, connection: PeerConnection) -> str | None:
+        """Return which network a connection speaks for, where we dialled it of our own accord."""
+        if connection.direction is Direction.INBOUND or connection.extra or connection.feeler:
+            return None
+        return self.surroundings.place(connection.address)
 
     def subscribe(self, connection: PeerConnection, message: Subscribe) -> None:
         """Note whose news the peer wants; past the bound nothing more is noted."""

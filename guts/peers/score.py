@@ -251,7 +251,10 @@ class Scores:
         return [*effects, self._changed(peer, fault, cost, error.code, seconds, now)]
 
     def look(self, evidence: Evidence, now: Now) -> list[Persist]:
-        """Let the guard judge; where it comes up, forgive what was counted of late."""
+        """Let the guard judge; where it comes up, forgive those whom it looked at what was counted of late.
+
+        Others are not forgiven: who dialled us is no evidence that this node is broken, and may profit from it.
+        """
         if not self.guard.look(evidence, now.mono):
             return []
         if self.guard.sign is Sign.CLOCK:
@@ -264,7 +267,12 @@ class Scores:
             why,
         )
         self.guard.told = True
-        late = [peer for peer, fault in self._faults.items() if fault.value and now.mono - fault.at < WINDOW]
+        looked_at = {*evidence.dialled, *self.guard.accused}
+        late = [
+            peer
+            for peer, fault in self._faults.items()
+            if peer in looked_at and fault.value and now.mono - fault.at < WINDOW
+        ]
         return [effect for peer in late for effect in self.forgive(peer, MASS_FAULT, now)]
 
     def forgive(self, peer: PeerId, reason: str, now: Now) -> list[Persist]:

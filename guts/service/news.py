@@ -319,8 +319,8 @@ class News:
             effects += self._sync.ask_afresh(teller.peer, repository, now.mono)
         else:
             effects = []
-        if missing.tellers(repository):
-            missing.wait(repository, teller.rtt, now.mono)
+        if tellers := missing.tellers(repository):
+            missing.wait(repository, self._peers.connections[next(iter(tellers))].rtt, now.mono)
         return effects
 
     def _graft(self, teller: PeerConnection, tree: Tree) -> list[Send]:

@@ -57,7 +57,7 @@ class Repositories:
         peer = self._sync.fetches.running[event.fetch].peer
         goal = self._sync.goals.get(event.repository)
         before = goal.known.epoch if goal is not None and goal.held else None
-        effects: list[Effect] = []
+        event, effects = self._seeding.judged(event)
         match event.outcome:
             case Failed(error=error):
                 log.debug("fetch of %s from %s failed: %s", event.repository.short, peer.short, error)

@@ -1,5 +1,6 @@
 """What this node takes on without being asked, and what its operator changes about that."""
 
+import dataclasses
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,12 +9,12 @@ from typing import Final
 from guts.clock import Now
 from guts.effects import Effect, Persist, Reply, SeedingStopped, Withdraw
 from guts.errors import GutsError
-from guts.events import Block, CommandId, Follow, Unblock, Unfollow
+from guts.events import Accepted, Block, CommandId, Failed, FetchFinished, Follow, Unblock, Unfollow
 from guts.gossip.protocol import WANTS_REPOSITORIES, GossipProtocol
 from guts.ids import PeerId, RepositoryId
 from guts.peers.manager import PeerManager
 from guts.records import PeerRecord
-from guts.sync.policy import Blocked, NotTaken
+from guts.sync.policy import Blocked, NotTaken, judge
 from guts.sync.reposync import RepoSync
 
 MAX_WAITING_PER_PEER: Final = 1_024
@@ -120,6 +121,19 @@ class Seeding:
             line.append(_Met(repository, identity_hash, holder))
 
     # --- what came of it ------------------------------------------------------------------------------------
+
+    def judged(self, event: FetchFinished) -> tuple[FetchFinished, list[Effect]]:
+        """Refuse what a transfer committed in the moment in which the operator decided against it."""
+        goal = self._sync.goals.get(event.repository)
+        if goal is None or not isinstance(event.outcome, Accepted):
+            return event, []
+        try:
+            judge(self._sync.terms(event.repository), event.repository, event.outcome.maintainers)
+        except NotTaken as error:
+            # What was held before is stopped as soon as this is known to be refused.
+            taken_back: list[Effect] = [] if goal.held else [Persist(SeedingStopped(event.repository))]
+            return dataclasses.replace(event, outcome=Failed(error)), taken_back
+        return event, []
 
     def refused(self, repository: RepositoryId, error: GutsError, now: Now) -> list[Effect]:
         """Note that a repository was not taken, by this node's own choice; stop where it is blocked."""

@@ -67,8 +67,11 @@ class Serving:
         if not self._sync.holds(message.repository):
             return _refused(connection.id, message, ObjectsStatus.NOT_HELD)
         if connection.id in self._expected.get(message.repository, ()):
-            parked = self._queue.park(connection.id, network, message, now)
-            return [] if parked else _refused(connection.id, message, ObjectsStatus.BUSY)
+            if self._queue.park(connection.id, network, message, now):
+                return []
+            # Others took all there is to wait for the commit: what is asked for may be here already, and if not, it is
+            # told of again when it is.
+            self._sent_away.setdefault(message.repository, set()).add(connection.id)
         return self._serve_or_wait(connection.id, network, message, now)
 
     def expect(self, repository: RepositoryId, told: Iterable[ConnectionId]) -> None:

@@ -299,6 +299,12 @@ def load_summaries(connection: Connection) -> list[RepositorySummary]:
     return [_summary(row, authors.get(row.id, {}), splits.get(row.id, {}), forks.get(row.id, 0)) for row in rows]
 
 
+def load_generation(connection: Connection, repository: RepositoryId) -> int | None:
+    """Return how often something was accepted of ``repository``; ``None``: it is not held."""
+    generation: int | None = connection.scalar(select(repositories.c.generation).where(repositories.c.id == repository))
+    return generation
+
+
 def load_summary(connection: Connection, repository: RepositoryId) -> RepositorySummary:
     """Raises: ``NotHeld``."""
     row = connection.execute(select(repositories).where(repositories.c.id == repository)).one_or_none()

@@ -1,5 +1,6 @@
 """The transfers that are running, and who stands in line while there is no room for more."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,10 @@ from guts.wire.messages import Objects, ObjectsStatus
 
 MAX_FETCHES: Final = 4
 """Fetches at a time: they share the disk and the link."""
+
+MAX_FETCHES_PER_PEER: Final = 2
+"""Of those, from one peer: as many as it serves to one at a time. The last place is for a peer that has none, so that
+two that drip their packs don't fill all."""
 
 MAX_PROSPECT_FETCHES: Final = 1
 """Of those, for what nobody asked for: strangers who announce much keep nothing out that is wanted."""
@@ -51,20 +56,30 @@ class RunningFetch:
 class Fetches:
     """The running transfers of a node, one per goal at the most.
 
+    Args:
+        per_peer: how many may run from one peer; where that is less than all, the last place is for a peer without any.
+
     Attributes:
         running: by id.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, per_peer: int) -> None:
+        self._per_peer = per_peer
         self.running: dict[FetchId, RunningFetch] = {}
         self._offered: dict[RepositoryId, bool] = {}
         self._last = 0
 
-    def room_for(self, goal: Goal) -> bool:
-        """Tell whether a transfer for ``goal`` may begin."""
-        if goal.fetch is not None or len(self.running) >= MAX_FETCHES:
+    def room_for(self, goal: Goal, peer: PeerId) -> bool:
+        """Tell whether a transfer for ``goal`` from ``peer`` may begin."""
+        if goal.fetch is not None or not self.room_from(peer):
             return False
         return goal.prospect is None or self._prospects < MAX_PROSPECT_FETCHES
+
+    def room_from(self, peer: PeerId, asked: int = 0) -> bool:
+        """Tell whether one more transfer from ``peer`` may run, besides ``asked`` that it was just asked for."""
+        count = asked + sum(fetch.peer == peer for fetch in self.running.values())
+        kept = 1 if count and self._per_peer < MAX_FETCHES else 0
+        return count < self._per_peer and len(self.running) < MAX_FETCHES - kept
 
     def begin(self, goal: Goal, fetch: RunningFetch) -> FetchId:
         """Count ``fetch`` in and return its id."""
@@ -93,20 +108,22 @@ class Fetches:
         """Take a goal out of the line, where it stands in it."""
         self._offered.pop(repository, None)
 
-    def invited(self) -> list[RepositoryId]:
-        """Take out of the line as many goals as there is room for, and return them."""
+    def invited(self, offered: Callable[[RepositoryId], bool]) -> Iterator[RepositoryId]:
+        """Take out of the line as many goals as there is room for, one after the other.
+
+        Args:
+            offered: tells whether one of those who offered something for it may be asked now.
+        """
         free = max(0, MAX_FETCHES - len(self.running))
         prospects = MAX_PROSPECT_FETCHES - self._prospects
-        first: list[RepositoryId] = []
-        for repository, prospect in self._offered.items():
-            if len(first) == free:
-                break
-            if not prospect or prospects > 0:
-                first.append(repository)
+        for repository, prospect in list(self._offered.items()):
+            if free == 0:
+                return
+            if (not prospect or prospects > 0) and offered(repository):
+                del self._offered[repository]
+                free -= 1
                 prospects -= prospect
-        for repository in first:
-            del self._offered[repository]
-        return first
+                yield repository
 
     @property
     def _prospects(self) -> int:

@@ -8,6 +8,7 @@ or failed, commands that wait. What an answer means is for the subclass.
 import math
 import random
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import ClassVar, Final, Generic, TypeVar
 
@@ -17,7 +18,7 @@ from guts.errors import GutsError, PeerFault, Severity, StorageFault, Unavailabl
 from guts.events import CommandId, ConnectionId, FetchFinished, FetchId, LookFinished, LookupFinished
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.agenda import Agenda
-from guts.sync.fetches import Fetches, RunningFetch, pause
+from guts.sync.fetches import MAX_FETCHES, Fetches, RunningFetch, pause
 from guts.sync.goal import NOT_HELD, Goal, Waiter
 from guts.sync.pages import Pages
 from guts.sync.policy import NotTaken, QuotaExceeded
@@ -85,6 +86,8 @@ class Inquiries(ABC, Generic[G]):
         fetches: the running transfers.
     """
 
+    transfers_per_peer: ClassVar[int] = MAX_FETCHES
+
     def __init__(
         self,
         holders: Callable[[RepositoryId], Iterable[PeerId]],
@@ -93,7 +96,7 @@ class Inquiries(ABC, Generic[G]):
         preference: Preference = nobody_first,
     ) -> None:
         self.goals: dict[RepositoryId, G] = {}
-        self.fetches = Fetches()
+        self.fetches = Fetches(self.transfers_per_peer)
         self._holders = holders
         self._rng = rng
         self._next_request = next_request
@@ -265,7 +268,7 @@ class Inquiries(ABC, Generic[G]):
         return []
 
     def _wants_more(self, goal: G, peer: PeerId, now: float) -> bool:
-        return self.fetches.room_for(goal) and goal.willing(peer, now) and now >= goal.paused_until
+        return self.fetches.room_for(goal, peer) and goal.willing(peer, now) and now >= goal.paused_until
 
     def refused(self, connection: ConnectionId, error: Error, now: float) -> list[Effect]:
         """Take an Error that answers one of our questions; any other is nobody's concern."""
@@ -336,7 +339,7 @@ class Inquiries(ABC, Generic[G]):
         assert connection is not None
         if not goal.willing(peer, now) or now < goal.paused_until:
             return []
-        if not self.fetches.room_for(goal):
+        if not self.fetches.room_for(goal, peer):
             # The bytes are not kept: whoever has something newer is asked again when there is room.
             goal.offers[peer] = None
             return []
@@ -415,12 +418,19 @@ class Inquiries(ABC, Generic[G]):
     def _invite(self, now: float) -> list[Effect]:
         """Ask for what was offered when there was no room, as far as there is room now."""
         effects: list[Effect] = []
-        for repository in self.fetches.invited():
+        invited: Counter[PeerId] = Counter()
+
+        def invitable(repository: RepositoryId) -> list[PeerId]:
+            offers = self.goals[repository].offers if repository in self.goals else ()
+            return [peer for peer in offers if self.fetches.room_from(peer, invited[peer])]
+
+        for repository in self.fetches.invited(lambda offered: bool(invitable(offered))):
             goal = self.goals[repository]
-            while goal.offers and len(goal.asking) < MAX_INVITED:
-                peer = max(goal.offers, key=lambda offering: self._preference(offering, now))
+            while (peers := invitable(repository)) and len(goal.asking) < MAX_INVITED:
+                peer = max(peers, key=lambda offering: self._preference(offering, now))
                 del goal.offers[peer]
                 effects += self.ask(peer, [repository], now)
+                invited[peer] += peer in goal.asking
             effects += self._settle(goal, now)
         return effects
 

@@ -10,7 +10,8 @@ What decides, the strongest first:
 
 What an operator unseeded is *declined*: 3 and 4 do not bring it back, only 2 does. Whose repository it is nobody knows
 before its identity document is here. So what is met is looked at first, as a *prospect*, whose place of a transfer is
-one of all, and ``judge`` decides when the document is verified and before any object is asked for.
+one of all, and ``judge`` decides when the document is verified and before any object is asked for. What is chosen while
+they come counts too: what runs is judged again then, at the commit, and when the service is told of it.
 
 Quotas are judged twice: by what a holder claims, before anything is fetched, and by the bytes that come. What strangers
 announce evicts nothing: where there is no room the newcomer is refused.

@@ -3,10 +3,10 @@
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, assert_never
+from typing import ClassVar, Final, assert_never
 
 from guts.addresses import BootstrapAddress
-from guts.effects import Candidate, Effect, Fetch, Persist, Provide, Reply, SeedingStopped, Send
+from guts.effects import Candidate, Effect, Fetch, Persist, Provide, Reply, SeedingStopped, Send, Terms
 from guts.errors import GutsError, PeerFault, Severity
 from guts.events import (
     Accepted,
@@ -22,7 +22,7 @@ from guts.events import (
     Reason,
 )
 from guts.ids import AuthorId, PeerId, RepositoryId
-from guts.sync.fetches import RunningFetch
+from guts.sync.fetches import MAX_FETCHES_PER_PEER, RunningFetch
 from guts.sync.goal import Goal, NoLongerFollowed, Prospect, Waiter
 from guts.sync.inquiries import DoesNotConnect, Inquiries, Preference, nobody_first
 from guts.sync.policy import Policy
@@ -55,6 +55,8 @@ class RepoSync(Inquiries[Goal]):
         requests: ids for all requests of this node.
         policy: what it seeds, and why.
     """
+
+    transfers_per_peer: ClassVar[int] = MAX_FETCHES_PER_PEER
 
     def __init__(
         self,
@@ -105,6 +107,13 @@ class RepoSync(Inquiries[Goal]):
         goal = self.goals.get(repository)
         head = goal.known.head(author) if goal is not None else None
         return head is not None and (head.seq > seq or (head.seq, head.hash) == (seq, hash_))
+
+    def terms(self, repository: RepositoryId) -> Terms:
+        """Return on which terms ``repository`` is taken now. Raises: ``NoLongerFollowed``: on none."""
+        goal = self.goals.get(repository)
+        if goal is None:
+            raise NoLongerFollowed(repository)
+        return self.policy.terms(repository, goal.prospect)
 
     def listens(self, peer: PeerId, repository: RepositoryId, now: float) -> bool:
         """Tell whether news of ``peer`` about ``repository`` are listened to, if any of it are."""
@@ -270,8 +279,8 @@ class RepoSync(Inquiries[Goal]):
     # --- transfers ------------------------------------------------------------------------------------------
 
     def _transfer(self, goal: Goal, fetch: FetchId, transfer: RunningFetch, candidate: Candidate) -> Effect:
-        terms = self.policy.terms(goal.repository, goal.prospect)
-        return Fetch(fetch, transfer.connection, transfer.request, goal.repository, candidate, terms, transfer.claim)
+        repository, terms = goal.repository, self.terms(goal.repository)
+        return Fetch(fetch, transfer.connection, transfer.request, repository, candidate, terms, transfer.claim)
 
     def fetch_finished(self, event: FetchFinished, now: float) -> list[Effect]:
         """Take the outcome of a transfer."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from guts.cli.local_cluster import free_ports
+from guts.cli.ports import free_ports
 from tests.containers import engine
 from tests.containers.engine import Docker
 from tests.e2e.conftest import Guts

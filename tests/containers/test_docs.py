@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from guts.cli.local_cluster import free_ports
+from guts.cli.ports import free_ports
 from tests.containers.conftest import PORTS, ROOT
 from tests.containers.engine import Docker
 from tests.support import documents

@@ -5,7 +5,8 @@ import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from guts.app import client_node, in_thread, push_node
 from guts.cli.answer import Answer
 from guts.cli.client import ControlClient, NodeDown
 from guts.config import Config
+from guts.git.command import Git
 from guts.git.files import DiskFault
 from tests.support.nodes import World, config_of, eventually
 
@@ -84,3 +86,22 @@ async def test_push_node_finds_holders_through_a_door_that_holds_nothing(world: 
 def config(tmp_path: Path) -> Config:
     """The settings of a user who runs no node."""
     return config_of(tmp_path / "home")
+
+
+def test_git_children_take_no_thread_of_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+
+    @contextlib.asynccontextmanager
+    async def asks_git() -> AsyncIterator[Path]:
+        await Git().check_version()
+        yield Path()
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    with in_thread(asks_git()):
+        pass
+    assert [name.partition("_")[0] for name in started] == ["guts-node"]

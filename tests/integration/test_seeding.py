@@ -1,7 +1,9 @@
 """What a node seeds, and why: followed authors, the topic, blocks, quotas, the disk floor, removal."""
 
 import asyncio
+import contextlib
 import os
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ from sqlalchemy import Connection, update
 
 from guts.errors import GutsError
 from guts.events import Reason
-from guts.ids import RepositoryId
+from guts.git.repository import BareRepository
+from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.node.repositories import REMOVED, Removed
 from guts.node.seeding import HoldsNone
 from guts.store import repositories as repository_table
@@ -265,6 +268,73 @@ async def test_e4_blocked_repository_is_gone_from_disk_database_and_dht_and_stay
     await replica.node.control.seeding.unblock(blocked)
     await replica.seed(maintainer.repository, publisher.hint)
     assert await replica.has(maintainer.repository, maintainer.refs())
+
+
+class Dripping:
+    """Holds back the packs of every node of this process after their first bytes, until it is told to let them go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        whole = BareRepository.pack
+
+        async def slowly(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+            async for chunk in chunks:
+                yield chunk[:16]
+                self.begun.set()
+                await self.go_on.wait()
+                yield chunk[16:]
+
+        @contextlib.asynccontextmanager
+        async def pack(
+            bare: BareRepository, wants: Collection[ObjectId], haves: Collection[ObjectId] = ()
+        ) -> AsyncIterator[AsyncIterator[bytes]]:
+            async with whole(bare, wants, haves) as chunks:
+                yield slowly(chunks)
+
+        monkeypatch.setattr(BareRepository, "pack", pack)
+
+
+async def _dripped_prospect(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> tuple[RunningNode, RepositoryId, AuthorId, Dripping]:
+    """Return a node that follows an author and is receiving a repository of his, which does not go on."""
+    publisher, maintainer = await published(world)
+    dripping = Dripping(monkeypatch)
+    replica = await world.node("replica")
+    await replica.node.control.seeding.follow(maintainer.key.author_id)
+    await replica.node.control.connect(publisher.hint, 10)
+    await dripping.begun.wait()
+    return replica, maintainer.repository, maintainer.key.author_id, dripping
+
+
+@pytest.mark.parametrize("by", ["block", "unfollow"])
+async def test_e4_block_or_unfollow_of_an_author_ends_transfers_that_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    replica, repository, author, _ = await _dripped_prospect(world, monkeypatch)
+    if by == "block":
+        await replica.node.control.seeding.block(author, purge=False)
+    else:
+        await replica.node.control.seeding.unfollow(author)
+    # The pack has not gone on, and does not.
+    await eventually(lambda: not replica.node.control._service.sync.fetches.running, timeout=5)
+    assert repository not in replica.node.control._service.sync.goals
+    assert list(replica.repositories.iterdir()) == []
+    assert not await rows_of(replica, repository)
+
+
+async def test_e4_what_is_blocked_when_all_of_it_has_come_is_not_committed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica, repository, author, dripping = await _dripped_prospect(world, monkeypatch)
+    service = replica.node.control._service
+    # As after the transfer had left the part that can be broken off.
+    service.sync.policy.block(author)
+    dripping.go_on.set()
+    await eventually(lambda: not service.sync.fetches.running)
+    assert repository not in service.sync.goals
+    assert list(replica.repositories.iterdir()) == []
+    assert not await rows_of(replica, repository)
 
 
 async def test_e4_blocked_repository_is_not_served_while_its_files_are_still_here(world: World) -> None:

@@ -41,6 +41,7 @@ def test_every_error_code_is_in_the_docs_with_its_exit_status() -> None:
 
     rows = re.findall(r"^\| `([A-Z0-9_]+)` \| ([\d, ]+) \|", section("Error codes"), re.MULTILINE)
     assert {code: {int(status) for status in statuses.split(",")} for code, statuses in rows} == expected
+    assert [code for code, _ in rows] == sorted(expected)
 
 
 def test_every_exit_status_is_in_the_docs() -> None:
@@ -58,6 +59,11 @@ def test_every_setting_is_in_the_docs() -> None:
     expected = {f"{name}.{field.name}" for name, config in sections.items() for field in dataclasses.fields(config)}
     expected |= {f"limits.{name}" for name in LIMITS}
     assert set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", section("Settings"), re.MULTILINE)) == expected
+
+
+def test_limits_in_the_docs_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| `limits\.([a-z_]+)` \| `([^`]+)` \| (.+) \|$", section("Settings"), re.MULTILINE)
+    assert rows == [(name, limit.example, limit.why) for name, limit in LIMITS.items()]
 
 
 def test_every_command_and_its_own_options_are_in_the_docs() -> None:

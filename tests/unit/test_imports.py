@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE: Final = Path(__file__).parents[2] / "guts"
 
-_VALUES: Final = {"ids", "errors", "clock", "addresses", "canonical", "crash"}
+_VALUES: Final = {"ids", "errors", "clock", "addresses", "canonical", "crash", "sizes"}
 _KEYS: Final = {"identity", "records", "config", "keystore", "limits"}
 _PURE_PACKAGES: Final = {"noise", "wire", "trust", "peers", "gossip", "sync", "service"}
 _PURE: Final = _PURE_PACKAGES | {"events", "effects"}

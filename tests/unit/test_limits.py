@@ -14,6 +14,7 @@ from guts.limits import (
     LimitLayers,
     Limits,
     known_limit,
+    without_effect,
 )
 
 
@@ -35,6 +36,9 @@ def test_every_limit_reads_its_own_default_back(name: str) -> None:
         ("bytes_rate", "500 kB", 500_000),
         ("bytes_burst", 65_536, 65_536),
         ("total_bytes_burst", "2GiB", 2 << 30),
+        ("bytes_rate", "64KiB", 64 << 10),
+        ("bytes_rate", "500KB/s", 500_000),
+        ("bytes_rate", "1.5mB", 1_500_000),
     ],
 )
 def test_values_may_be_written_as_people_write_them(name: str, text: object, value: float) -> None:
@@ -45,14 +49,13 @@ def test_values_may_be_written_as_people_write_them(name: str, text: object, val
     ("name", "text"),
     [
         ("gossip_rate", "fast"),
-        ("gossip_rate", "-1"),
         ("gossip_rate", True),
         ("gossip_rate", "1e3"),
         ("gossip_rate", None),
         ("gossip_burst", "2.5"),
         ("gossip_burst", 2.5),
         ("bytes_rate", "8 parsecs"),
-        ("bytes_rate", "1.5MiB"),
+        ("bytes_rate", "8Mb"),
         ("serves", ""),
         ("serves", [4]),
     ],
@@ -79,7 +82,7 @@ def test_each_range_holds_at_its_ends_and_not_beyond(
     assert limit.parse(name, lowest) == lowest
     assert limit.parse(name, highest) == highest
     for value in (below, above):
-        with pytest.raises(BadLimit, match="is not from"):
+        with pytest.raises(BadLimit, match="is out of range: "):
             limit.parse(name, value)
 
 
@@ -89,7 +92,45 @@ def test_unknown_name_gets_the_nearest() -> None:
     assert refused.value.hint == "did you mean gossip_rate?"
     with pytest.raises(BadLimit) as refused:
         known_limit("xyzzy")
-    assert refused.value.hint == "guts limits show lists them"
+    assert refused.value.hint == "docs/commands.md lists every limit, as does guts limits show"
+
+
+@pytest.mark.parametrize("text", ["limits.git", "GIT", "LIMITS.GIT", "Git"])
+def test_name_as_it_is_in_the_config_or_environment_is_near(text: str) -> None:
+    with pytest.raises(BadLimit) as refused:
+        known_limit(text)
+    assert refused.value.hint == "did you mean git?"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("bytes_rate", "8 parsecs", "KB, MB, GB, TB (of 1000) or KiB, MiB, GiB, TiB (of 1024)"),
+        ("bytes_rate", "10", "10 is out of range: 64KiB to 1TiB"),
+        ("bytes_rate", "99999999999999999999", "is out of range: 64KiB to 1TiB"),
+        ("gossip_rate", "-1", "-1 is out of range: 0.1 to 1000000"),
+        ("gossip_burst", "2.5", "'2.5' is not a whole number"),
+        ("serves", "99999999999", "is out of range: 1 to 1000"),
+    ],
+)
+def test_reason_is_the_true_one(name: str, text: str, says: str) -> None:
+    with pytest.raises(BadLimit) as refused:
+        LIMITS[name].parse(name, text)
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [MIN_BYTES, MIN_BYTES + 1, 500_000, 1_572_864, 8 << 20, MAX_BYTES - 1, MAX_BYTES])
+def test_size_that_is_shown_can_be_typed_back(value: int) -> None:
+    assert LIMITS["bytes_rate"].parse("bytes_rate", LIMITS["bytes_rate"].shown(value)) == value
+
+
+def test_limit_that_is_never_reached_is_told() -> None:
+    assert without_effect(DEFAULTS) == []
+    assert without_effect({**DEFAULTS, "git_per_peer": 8, "git_per_network": 8}) == []
+    assert without_effect({**DEFAULTS, "serves_per_peer": 5}) == [
+        "limits.serves_per_peer (5) is above limits.serves (4), which holds as well"
+    ]
+    assert len(without_effect({**DEFAULTS, "git_per_peer": 9})) == 2
 
 
 def test_later_sources_count_and_what_was_set_can_be_taken_back() -> None:

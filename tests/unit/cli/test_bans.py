@@ -40,6 +40,30 @@ def test_span_is_seconds(text: str, seconds: float | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("24", "a whole number with s, m, h, d or w, or forever"),
+        ("1y", "a whole number with s, m, h, d or w, or forever"),
+        ("0h", "0h is out of range: 1s to 36500d"),
+        ("36501d", "36501d is out of range: 1s to 36500d"),
+    ],
+)
+def test_reason_why_a_span_is_refused_is_the_true_one(text: str, says: str) -> None:
+    with pytest.raises(BadSpan) as refused:
+        span(text)
+    assert says in str(refused.value)
+
+
+def test_file_that_is_no_list_is_told_in_plain_words(guts: Guts, control: ScriptedControl, tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\x80\xff")
+    for name, says in (("none", "No such file or directory"), ("binary", "is not a list of bans: it is not text")):
+        error = guts("peer", "bans", "import", str(tmp_path / name), "--json").error
+        assert says in str(error["message"])
+        assert "Errno" not in str(error["message"])
+        assert error["hint"] == "guts peer bans export FILE writes such a list"
+
+
+@pytest.mark.parametrize(
     "text", ["", "24", "h", "0h", "-1h", "1.5h", "24 h", "1y", f"{MAX_SPAN + 1}s", "9999999999h", "٣h"]
 )
 def test_what_is_no_span_is_refused(text: str) -> None:

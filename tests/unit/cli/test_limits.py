@@ -1,9 +1,12 @@
 """``guts limits``: what is shown, what is sent, and what is refused before anything is."""
 
+import click
 import pytest
 
+from guts.api.requests import Json
+from guts.cli.completing import limit_settings
 from guts.errors import ExitStatus
-from tests.support.scripted_control import ScriptedControl
+from tests.support.scripted_control import ScriptedControl, limit_row
 from tests.unit.cli.conftest import Guts
 
 
@@ -20,9 +23,31 @@ def test_limits_are_listed_with_their_use(guts: Guts, control: ScriptedControl) 
 def test_limits_are_set_together(guts: Guts, control: ScriptedControl) -> None:
     ran = guts("limits", "set", "serves=7", "gossip_rate=default")
     assert ran.status == ExitStatus.OK
-    assert control.calls == [("set_limits", {"serves": "7", "gossip_rate": "default"})]
+    assert control.calls[0] == ("set_limits", {"serves": "7", "gossip_rate": "default"})
     assert ran.out.splitlines()[1].split()[:2] == ["serves", "7"]
     assert "after a restart" in ran.err
+
+
+def test_limit_that_is_never_reached_is_told(
+    guts: Guts, control: ScriptedControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def limits() -> list[Json]:
+        return [limit_row("git", 8, "default"), limit_row("git_per_peer", 20, "limits set")]
+
+    monkeypatch.setattr(control, "limits", limits)
+    for command in (("show",), ("set", "git_per_peer=20")):
+        ran = guts("limits", *command)
+        assert "hint: limits.git_per_peer (20) is above limits.git (8), which holds as well\n" in ran.err
+
+
+def test_completion_offers_names_and_what_they_are_by_default() -> None:
+    def offered(incomplete: str) -> list[str]:
+        command = click.Command("set")
+        return [item.value for item in limit_settings(click.Context(command), click.Argument(["x"]), incomplete)]
+
+    assert offered("git") == ["git=", "git_per_peer=", "git_per_network="]
+    assert offered("git=") == ["git=8", "git=default"]
+    assert offered("nothing=") == []
 
 
 @pytest.mark.parametrize(

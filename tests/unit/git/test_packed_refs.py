@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,30 @@ async def test_projection_replaces_all_refs(repository: BareRepository, made: Ma
     assert git(repository.path, "symbolic-ref", "HEAD") == "refs/heads/only"
     await repository.project({}, "refs/heads/main")
     assert await repository.refs() == ({}, "refs/heads/main")
+
+
+async def test_projection_asks_only_about_what_is_new(repository: BareRepository, made: Made) -> None:
+    await filled(repository, made)
+    await repository.project(made.refs, "refs/heads/main")
+    ours, main = (repository.path / "packed-refs").read_bytes(), made.refs["refs/heads/main"]
+    for commits in (set(), {main}):
+        await repository.project({"refs/heads/main": main}, "refs/heads/main", commits)
+        # Tags are new again: git says what they point at.
+        await repository.project(made.refs, "refs/heads/main", commits)
+        assert (repository.path / "packed-refs").read_bytes() == ours
+    with pytest.raises(NotHeld):
+        await repository.project({"refs/heads/main": ObjectId(bytes(20))}, "refs/heads/main", {main})
+    only = {"refs/heads/main": main}
+    for name in ("packed-refs", "HEAD"):
+        (repository.path / name).write_bytes(b"damaged")
+        await repository.project(only, "refs/heads/main", {main})
+        assert await repository.refs() == (only, "refs/heads/main")
+    (repository.path / "HEAD").unlink()
+    await repository.project(only, "refs/heads/main", {main})
+    shutil.rmtree(repository.path / "objects" / "pack")
+    await repository.project(only, "refs/heads/main", {main})
+    with pytest.raises(NotHeld):
+        await repository.project(only, "refs/heads/main")
 
 
 async def test_failing_disk_leaves_the_old_refs(

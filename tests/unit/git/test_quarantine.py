@@ -1,19 +1,22 @@
 """Received packs: what passes, what is refused and as whose fault, and that nothing is left."""
 
 import asyncio
+import contextlib
 import os
 import random
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from guts.errors import DiskFull, ExitStatus, PeerFault
-from guts.git.command import Git
+from guts.git import inspection
+from guts.git.command import Child, Git
 from guts.git.faults import CorruptPack, ExtraObjects, MissingObjects, ObjectTooLarge, TooLarge, UnsafeTree
 from guts.git.files import DiskFault
 from guts.git.limits import DEFAULT_LIMITS, GitLimits
@@ -24,6 +27,15 @@ from tests.support import packs
 from tests.support.packs import BLOB, COMMIT, TREE, chunks, object_id
 from tests.support.repositories import git
 from tests.unit.git.conftest import Made
+
+
+@pytest.fixture(autouse=True, params=["read at once", "listed first"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to look at a pack: what one refuses, the other does."""
+    if request.param == "listed first":
+        monkeypatch.setattr(inspection, "SMALL_BYTES", 0)
+        monkeypatch.setattr(inspection, "MAX_IDS", 0)
+    return str(request.param)
 
 
 async def receive(
@@ -79,6 +91,71 @@ async def test_checks_links_where_nothing_was_fetched(repository: BareRepository
     async with repository.quarantine() as quarantine:
         with pytest.raises(MissingObjects):
             await quarantine.check({ObjectId(bytes(19) + b"\1")})
+
+
+@contextlib.contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Enter with a list that the subcommands of git children go to."""
+    started: list[str] = []
+    start = Git.start
+
+    def noted(self: Git, arguments: Sequence[str], **options: Any) -> contextlib.AbstractAsyncContextManager[Child]:
+        started.append(arguments[0])
+        return start(self, arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Git, "start", noted)
+        yield started
+
+
+async def test_small_push_costs_three_children(
+    repository: BareRepository, made: Made, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    source = await BareRepository.create(repository.path.parent / "source.git")
+    await receive(source, made.pack, made.tips)
+    name = "refs/heads/main"
+    new, old = made.refs[name], ObjectId(bytes.fromhex(git(made.path, "rev-parse", "main~2")))
+    older = ObjectId(bytes.fromhex(git(made.path, "rev-parse", "main~3")))
+    async with source.pack([old]) as pack:
+        await receive(repository, b"".join([chunk async for chunk in pack]), {old})
+    await repository.project({name: old, "refs/heads/old": old}, name)
+    async with source.pack([new], [old]) as pack:
+        data = b"".join([chunk async for chunk in pack])
+    with counted(monkeypatch) as started:
+        assert await repository.has({new, old}) == {old}
+        async with repository.quarantine() as quarantine:
+            await quarantine.index(chunks(data))
+            assert quarantine.parents == {}, "not checked yet"
+            await quarantine.check({new})
+            assert await quarantine.are_ancestors([(old, new)]) == [True]
+            parents = quarantine.parents
+            await quarantine.migrate()
+        before = len(started)
+        await repository.project({name: new, "refs/heads/old": old}, name, parents)
+    few = ["index-pack", "cat-file", "rev-list"]
+    assert started[:1] == few[:1]
+    if way == "read at once":
+        assert sorted(started[:before]) == sorted(few)
+        assert len(started) == before, "nothing to ask for the refs"
+    assert await repository.are_ancestors([(older, new), (new, old)], parents) == [True, False]
+    await repository.fsck()
+
+
+@pytest.mark.parametrize("limit", ["SMALL_BYTES", "MAX_IDS"])
+async def test_reads_a_small_pack_at_once_up_to_a_bound(
+    repository: BareRepository, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    objects, tip = one_file()
+    data = packs.pack(objects)
+    bound = max(len(data), sum(len(content) for _, content in objects)) if limit == "SMALL_BYTES" else len(objects)
+    for value, parents in ((bound, {tip: ()}), (bound - 1, {})):
+        monkeypatch.setattr(inspection, "SMALL_BYTES", 1 << 20)
+        monkeypatch.setattr(inspection, "MAX_IDS", 1_000)
+        monkeypatch.setattr(inspection, limit, value)
+        async with repository.quarantine() as quarantine:
+            await quarantine.index(chunks(data))
+            checked = await quarantine.check({tip})
+            assert (checked.objects, quarantine.parents) == (3, parents)
 
 
 async def test_takes_objects_it_holds_already_and_an_empty_pack(repository: BareRepository, made: Made) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from guts.events import ConnectionId
 from guts.gossip import missing as module
-from guts.gossip.missing import MIN_WAIT, ROUND_TRIPS, UNKNOWN_ROUND_TRIP, MissingNews
+from guts.gossip.missing import MAX_WAIT, MIN_WAIT, ROUND_TRIPS, UNKNOWN_ROUND_TRIP, MissingNews
 from guts.wire.messages import NewCommit
 from tests.support.peers import author, repository
 
@@ -109,3 +109,15 @@ def test_so_many_repositories_and_no_more(monkeypatch: pytest.MonkeyPatch) -> No
     assert timers.tellers(S) == {}
     timers.told(C2, news(), 0.1, 0.0)
     assert list(timers.tellers(R)) == [C1, C2]
+
+
+def test_slow_answers_to_pings_put_off_nobodys_news() -> None:
+    for seed in range(20):
+        timers = missing(seed)
+        timers.told(C1, news(), 31.0, 0.0)
+        assert MAX_WAIT <= timers.deadline() <= 1.5 * MAX_WAIT
+        timers.told(C2, news(), 0.05, 0.1)
+        assert timers.deadline() <= 0.1 + 1.5 * MIN_WAIT
+        assert timers.due(0.1 + 1.5 * MIN_WAIT) == [R]
+        timers.told(C1, news(), 0.05, 0.2)
+        assert timers.due(1.0) == []

@@ -23,6 +23,7 @@ from guts.peers.state import MAX_REPOSITORIES_PER_PEER, PeerConnection, SaidGood
 from guts.peers.upkeep import UPKEEP_INTERVAL
 from guts.records import InvalidRecord
 from guts.wire.messages import Goodbye, GoodbyeCode, Hello, HelloAck, Ping, Pong, Subscribe
+from guts.wire.secure import Direction
 from tests.support.peers import (
     IDS,
     NEW,
@@ -88,6 +89,15 @@ def run(peers: PeerManager, effects: list[Effect]) -> list[Effect]:
 def connect(peers: PeerManager, event: Connected, now: Now) -> PeerConnection:
     run(peers, peers.connected(event, now))
     return peers.connections[event.connection]
+
+
+def chosen(peers: PeerManager, number: int, ip: str) -> PeerConnection:
+    """Dial ``number`` at ``ip`` of our own accord; it has not said hello yet."""
+    where = BootstrapAddress(ip, 9000, IDS[number])
+    peers.prefer(where)
+    run(peers, peers.connect(Dial(where)))
+    event = Connected(ConnectionId(number), Direction.OUTBOUND, IDS[number], Address(ip, 9000), where)
+    return connect(peers, event, START)
 
 
 def accept(peers: PeerManager, number: int, peer: int, now: Now = START, nonce: bytes = OLD) -> PeerConnection:
@@ -341,7 +351,7 @@ def test_node_whose_disk_is_broken_bans_nobody() -> None:
     """What most of the peers that it dialled send looks damaged: more likely it is this node."""
     peers = manager()
     for number in range(6, 12):
-        reach(peers, number, number)
+        run(peers, peers.hello_ack(chosen(peers, number, f"192.0.{number}.1"), ack_of(number), START))
     faulty = [IDS[number] for number in range(6, 10)]
     for peer in faulty:
         effects = run(peers, peers.fault(peer, Fatal("x"), at(1)))
@@ -578,26 +588,46 @@ def test_offset_of_the_clock_is_the_median_of_what_ready_peers_said() -> None:
     peers = manager()
     assert peers.clock_offset(START) is None
     for number, offset in ((1, 90_000), (2, -5), (3, 10**15)):
-        connection = connect(peers, inbound(number, number), START)
+        connection = chosen(peers, number, f"192.0.{number}.1")
         if number == 3:
             assert peers.clock_offset(START) == -5, "of two the lower one"
-        run(peers, peers.hello(connection, dataclasses.replace(hello_of(number), time_ms=WALL + offset), START))
+        run(peers, peers.hello_ack(connection, dataclasses.replace(ack_of(number), time_ms=WALL + offset), START))
     assert peers.clock_offset(at(0)) == 90_000
     # Ours is set back by a minute: then theirs are ahead by as much more.
     assert peers.clock_offset(dataclasses.replace(at(500), wall=at(440).wall)) == 150_000
 
 
-def test_offset_of_the_clock_is_not_moved_by_strangers_where_we_dialled_somebody() -> None:
+def test_offset_of_the_clock_is_not_moved_by_strangers() -> None:
     peers = manager()
     for number in (1, 2, 3):
         connection = connect(peers, inbound(number, number), START)
         run(peers, peers.hello(connection, dataclasses.replace(hello_of(number), time_ms=WALL + 10**9), START))
-    dialled = connect(peers, outbound(4, 4, None), START)
-    assert peers.clock_offset(START) == 10**9, "who has not answered does not count"
+    # Dialled for what it says that it holds.
+    claimant = connect(peers, outbound(6, 6), START)
+    run(peers, peers.hello_ack(claimant, dataclasses.replace(ack_of(6), time_ms=WALL + 10**9), START))
+    dialled = chosen(peers, 4, "192.0.4.1")
+    assert peers.clock_offset(START) is None, "who has not answered does not count"
     run(peers, peers.hello_ack(dialled, dataclasses.replace(ack_of(4), time_ms=WALL + 7), START))
+    for number in (7, 8):
+        # Two more of its network do not outvote it.
+        neighbour = chosen(peers, number, f"192.0.4.{number}")
+        run(peers, peers.hello_ack(neighbour, dataclasses.replace(ack_of(number), time_ms=WALL + 10**9), START))
     assert peers.clock_offset(START) == 7
-    peers.disconnected(ConnectionId(4), None, START)
-    assert peers.clock_offset(START) == 10**9
+
+
+def test_claims_to_hold_something_and_who_dials_in_bring_no_guard_up() -> None:
+    peers = manager()
+    for number in (1, 2, 3):
+        run(peers, peers.hello_ack(chosen(peers, number, f"192.0.{number}.1"), ack_of(number), START))
+    for number in (6, 7, 8, 9):
+        late = dataclasses.replace(ack_of(number), time_ms=WALL - 10**7)
+        run(peers, peers.hello_ack(connect(peers, outbound(number, number), START), late, START))
+    accept(peers, 10, 10)
+    run(peers, peers.tick(at(1)))
+    for number in (6, 7, 8, 9, 10):
+        peers.fault(IDS[number], Fatal("x"), at(2))
+    assert not peers.scores.guard.up(2)
+    assert all(peers.scores.banned(IDS[number], 2) for number in (6, 7, 8, 9, 10))
 
 
 def test_subscriptions_and_holdings_are_noted_up_to_a_bound() -> None:
@@ -625,13 +655,17 @@ def test_peer_that_was_never_introduced_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("dialled", [0, MIN_PEERS - 1, MIN_PEERS])
 def test_whoever_dials_us_has_no_say_about_our_clock(dialled: int) -> None:
-    peers = manager()
-    others = [number for number in range(len(IDS)) if number != ME]
-    for number, peer in enumerate(others):
-        connection = reach(peers, number, peer) if number < dialled else accept(peers, number, peer)
+    peers, enough = manager(), dialled == MIN_PEERS
+    for number in (number for number in range(len(IDS)) if number != ME):
+        if dialled > 0:
+            connection = chosen(peers, number, f"192.0.{number}.1")
+            run(peers, peers.hello_ack(connection, ack_of(number), START))
+        else:
+            connection = accept(peers, number, number)
+        dialled -= 1
         connection.clock_at_zero += 3_600_000
     peers.tick(at(1))
-    assert peers.scores.guard.up(1) is (dialled == MIN_PEERS)
+    assert peers.scores.guard.up(1) is enough
 
 
 def test_our_own_ban_puts_nobody_off_beyond_its_end_and_is_not_knocked_at_before() -> None:

@@ -15,11 +15,14 @@ from tests.unit.peers.test_score import Fatal, Minor, Serious
 PEERS = [PeerId(bytes([number]) * 32) for number in range(20)]
 
 
+def seen(peers: list[PeerId], offset_ms: int | None = None) -> Evidence:
+    """Return the evidence of ``peers``, each in a network of its own."""
+    return Evidence({peer: f"network {peer}" for peer in peers}, offset_ms)
+
+
 def break_down(scores: Scores, dialled: list[PeerId], faulty: int, now: Now) -> list[ScoreChanged]:
     """Let the first ``faulty`` peers commit what is fatal; return what is kept of it."""
-    kept = [
-        effect.change for peer in PEERS[:faulty] for effect in scores.count(peer, Fatal("x"), now, Evidence(dialled))
-    ]
+    kept = [effect.change for peer in PEERS[:faulty] for effect in scores.count(peer, Fatal("x"), now, seen(dialled))]
     assert all(isinstance(change, ScoreChanged) for change in kept)
     return [change for change in kept if isinstance(change, ScoreChanged)]
 
@@ -57,7 +60,7 @@ def test_any_number_of_those_who_dialled_us_does_not() -> None:
 def test_one_peer_that_goes_on_and_on_does_not() -> None:
     scores = Scores([], at(0))
     for second in range(100):
-        scores.count(PEERS[0], Minor("x"), at(second), Evidence(PEERS[:5]))
+        scores.count(PEERS[0], Minor("x"), at(second), seen(PEERS[:5]))
     assert not scores.guard.up(99)
 
 
@@ -65,13 +68,13 @@ def test_while_it_is_up_nothing_is_added_and_it_comes_down_by_itself(caplog: pyt
     scores = Scores([], at(0))
     break_down(scores, PEERS[:5], 3, at(0))
     later = at(WINDOW - 1)
-    [kept] = scores.count(PEERS[9], Fatal("x"), later, Evidence(PEERS[:5]))
+    [kept] = scores.count(PEERS[9], Fatal("x"), later, seen(PEERS[:5]))
     assert isinstance(kept.change, ScoreChanged)
     assert (kept.change.change, kept.change.score.value, kept.change.barred_ms) == (0.0, 0.0, 0)
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
     ended = at(2 * WINDOW)
     assert not scores.guard.up(ended.mono)
-    scores.count(PEERS[9], Fatal("x"), ended, Evidence(PEERS[:5]))
+    scores.count(PEERS[9], Fatal("x"), ended, seen(PEERS[:5]))
     assert scores.ban_left(PEERS[9], ended.mono) == BAN_SECONDS
 
 
@@ -89,19 +92,19 @@ def test_bans_of_earlier_stay_and_those_of_late_do_not_count_as_repeats() -> Non
 def test_clock_that_is_off_from_those_of_the_peers_brings_it_up(minutes: int, caplog: pytest.LogCaptureFixture) -> None:
     scores = Scores([], at(0))
     scores.count(PEERS[0], Serious("x"), at(0))
-    assert scores.look(Evidence(PEERS[: MIN_PEERS - 1], minutes * 60_000), at(1)) == []
-    assert scores.look(Evidence(PEERS[:MIN_PEERS], MAX_CLOCK_OFFSET_MS), at(1)) == []
+    assert scores.look(seen(PEERS[: MIN_PEERS - 1], minutes * 60_000), at(1)) == []
+    assert scores.look(seen(PEERS[:MIN_PEERS], MAX_CLOCK_OFFSET_MS), at(1)) == []
     assert not scores.guard.up(1)
-    [forgiven] = scores.look(Evidence(PEERS[:MIN_PEERS], minutes * 60_000), at(1))
+    [forgiven] = scores.look(seen(PEERS[:MIN_PEERS], minutes * 60_000), at(1))
     assert isinstance(forgiven.change, ScoreChanged)
     assert (forgiven.change.reason, forgiven.change.score.value) == ("MASS_FAULT", 0.0)
     assert scores.guard.sign is Sign.CLOCK
     assert "its clock is 1440 min off" in caplog.text
     for peer in PEERS[MIN_PEERS:]:
-        scores.count(peer, Fatal("x"), at(2), Evidence(PEERS[:MIN_PEERS], minutes * 60_000))
+        scores.count(peer, Fatal("x"), at(2), seen(PEERS[:MIN_PEERS], minutes * 60_000))
     assert not [peer for peer in PEERS if scores.banned(peer, 2)]
     # The clock is set right.
-    assert scores.look(Evidence(PEERS[:MIN_PEERS], 0), at(3)) == []
+    assert scores.look(seen(PEERS[:MIN_PEERS], 0), at(3)) == []
     assert scores.guard.up(3)
     assert not scores.guard.up(2 + WINDOW)
 
@@ -114,7 +117,7 @@ def test_people_are_told_once_until_peers_seem_well_again(caplog: pytest.LogCapt
     def looked(dialled: int, offset: int, *, later: float) -> int:
         nonlocal time
         time += later
-        scores.look(Evidence(PEERS[:dialled], offset), at(time))
+        scores.look(seen(PEERS[:dialled], offset), at(time))
         return len([record for record in caplog.records if record.levelno >= logging.WARNING])
 
     assert looked(MIN_PEERS, hour, later=1) == 1
@@ -127,3 +130,35 @@ def test_people_are_told_once_until_peers_seem_well_again(caplog: pytest.LogCapt
     # The clock is set right; later it is wrong once more.
     assert looked(MIN_PEERS, 0, later=WINDOW + 1) == 1
     assert looked(MIN_PEERS, hour, later=1) == 2
+
+
+def test_one_network_has_one_vote() -> None:
+    scores = Scores([], at(0))
+    crowded = Evidence({peer: "one network" if number < 6 else str(number) for number, peer in enumerate(PEERS[:10])})
+    for peer in PEERS[:6]:
+        scores.count(peer, Fatal("x"), at(0), crowded)
+    assert not scores.guard.up(0), "one of five networks"
+    for peer in PEERS[6:8]:
+        scores.count(peer, Fatal("x"), at(0), crowded)
+    assert scores.guard.up(0)
+    assert (scores.guard.faulty, scores.guard.of) == (3, 5)
+
+
+def test_those_who_come_in_the_place_of_faulty_ones_have_no_vote() -> None:
+    scores = Scores([], at(0))
+    honest, hostile = PEERS[:4], PEERS[4:]
+    for second, peer in enumerate(hostile):
+        # Four places are the hostile one's, with another key and network each time.
+        here = [*honest, *hostile[max(0, second - 3) : second + 1]]
+        scores.look(seen(here), at(second))
+        scores.count(peer, Fatal("x"), at(second), seen(here))
+    assert not scores.guard.up(len(hostile))
+    assert all(scores.banned(peer, len(hostile)) for peer in hostile)
+
+
+def test_only_those_who_were_looked_at_are_forgiven() -> None:
+    scores = Scores([], at(0))
+    scores.count(PEERS[19], Fatal("x"), at(0), seen(PEERS[:5]))
+    break_down(scores, PEERS[:5], 3, at(1))
+    assert scores.guard.up(1)
+    assert [peer for peer in PEERS if scores.banned(peer, 1)] == [PEERS[19]]

@@ -23,8 +23,9 @@ from guts.events import (
 from guts.gossip.envelope import announcement, brief, envelope
 from guts.gossip.missing import ROUND_TRIPS, UNKNOWN_ROUND_TRIP
 from guts.gossip.protocol import RELAY_WINDOW_MS
+from guts.service import serve_queue
 from guts.service.news import HOT_MS, REPOSITORIES_BURST, REPOSITORIES_RATE
-from guts.service.serve_queue import PARKED_SECONDS
+from guts.service.serve_queue import MAX_PARKED_PER_PEER, PARKED_SECONDS
 from guts.service.serving import ALL_SLICES
 from guts.wire.messages import (
     EncodedRefs,
@@ -314,6 +315,19 @@ def test_who_waits_for_a_commit_that_fails_is_served_what_is_here() -> None:
     bench.handle(vetted(fetch))
     bench.say(2, objects())
     assert Serve(C2, objects()) in bench.handle(finished(fetch, Failed(Unavailable("reset"))))
+
+
+def test_who_finds_no_place_to_wait_for_the_commit_is_served_and_told_when_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serve_queue, "MAX_PARKED", MAX_PARKED_PER_PEER)
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    bench.handle(vetted(fetch))
+    for request in range(MAX_PARKED_PER_PEER):
+        assert bench.say(2, objects(request + 1)) == []
+    assert bench.say(3, objects()) == [Serve(C3, objects())]
+    assert Send(C3, SHORT) in bench.handle(finished(fetch, accepted(2)))
 
 
 def test_who_waits_too_long_for_a_commit_is_sent_away_and_told_of_it_when_it_comes() -> None:

@@ -1,7 +1,23 @@
 """What a node meets without asking, and what it does about it."""
 
+import dataclasses
+
+import pytest
+
 from guts.effects import Effect, Fetch, Persist, Reply, SeedingStopped, Send, Withdraw
-from guts.events import Block, CommandId, ConnectionId, Failed, FetchFinished, FetchId, Follow, Seed, Unfollow
+from guts.events import (
+    Block,
+    Command,
+    CommandId,
+    ConnectionId,
+    Failed,
+    FetchFinished,
+    FetchId,
+    Follow,
+    Reason,
+    Seed,
+    Unfollow,
+)
 from guts.gossip.envelope import envelope
 from guts.ids import RepositoryId
 from guts.service.seeding import JUDGED_SECONDS, MAX_JUDGED, MAX_WAITING_PER_PEER
@@ -9,7 +25,7 @@ from guts.sync.policy import Blocked, NotWanted
 from guts.sync.reposync import MAX_PROSPECTS_PER_PEER
 from guts.wire.messages import GetRefs, NewRepository, Refs, RefsAnswer, RefsStatus, Subscribe
 from tests.support.peers import HOUR_MS, WALL, at, author, record_of, repository
-from tests.unit.service.bench import RECORD, Bench, R, S, known
+from tests.unit.service.bench import RECORD, Bench, R, S, accepted, known
 
 ADA = author(1)
 IDENTITY, OTHER_IDENTITY = b"i" * 32, b"j" * 32
@@ -120,3 +136,27 @@ def test_held_repository_that_a_blocked_author_comes_to_maintain_is_let_go() -> 
     effects = bench.handle(FetchFinished(FetchId(1), R, ConnectionId(1), Failed(Blocked(ADA, R))))
     assert [effect for effect in effects if not isinstance(effect, Send)] == [Withdraw(R), Persist(SeedingStopped(R))]
     assert bench.service.sync.goals == {}
+
+
+@pytest.mark.parametrize("command", [Block(ADA, ()), Unfollow(ADA, ())])
+def test_e4_what_was_committed_while_its_author_was_blocked_or_unfollowed_is_let_go(command: Command) -> None:
+    bench = following()
+    bench.say(1, Subscribe((R,)))
+    bench.say(1, Refs(1, (RefsAnswer(R, RefsStatus.HELD, (b"document",), (), (RECORD,)),)))
+    bench.command(command)
+    outcome = dataclasses.replace(accepted(1), reason=Reason.OWNER, maintainers=(ADA,))
+    # Nothing is announced, provided or confirmed.
+    assert bench.handle(FetchFinished(FetchId(1), R, ConnectionId(1), outcome)) == [Persist(SeedingStopped(R))]
+    assert bench.service.sync.goals == {}
+    assert bench.service.sync.policy.taken == 0
+
+
+def test_e4_held_repository_whose_new_maintainer_was_blocked_in_that_moment_is_let_go() -> None:
+    bench = Bench({R: known(1)})
+    bench.call(1, 1)
+    bench.say(1, Subscribe((R,)))
+    bench.say(1, Refs(1, (RefsAnswer(R, RefsStatus.HELD, (b"document",), (), ()),)))
+    bench.command(Block(ADA, ()))
+    outcome = dataclasses.replace(accepted(2), maintainers=(ADA,))
+    effects = bench.handle(FetchFinished(FetchId(1), R, ConnectionId(1), outcome))
+    assert [effect for effect in effects if not isinstance(effect, Send)] == [Withdraw(R), Persist(SeedingStopped(R))]

@@ -73,6 +73,14 @@ async def test_next_commit_replaces_record_refs_and_time_but_not_creation(databa
     assert (stored.summary.created, stored.summary.updated) == (1_000, 2_000)
 
 
+async def test_generation_counts_the_commits_of_what_is_held(database: Database) -> None:
+    assert await database.read(repositories.load_generation, REPOSITORY) is None
+    await database.write(repositories.commit, first_state())
+    assert await database.read(repositories.load_generation, REPOSITORY) == 1
+    await database.write(repositories.commit, state(new(ALICE, 11, 10)))
+    assert await database.read(repositories.load_generation, REPOSITORY) == 2
+
+
 async def test_canonical_refs_come_in_byte_order(database: Database) -> None:
     names = ["refs/heads/ä", "refs/heads/z", "refs/heads/a-b", "refs/heads/a/b", "refs/heads/B"]
     wanted = sorted(names, key=str.encode)

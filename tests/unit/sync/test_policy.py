@@ -5,6 +5,7 @@ import pytest
 from guts.effects import Fetch, Persist, SeedingStopped, Terms
 from guts.errors import Unavailable
 from guts.events import Accepted, Failed, NothingNew, Reason
+from guts.sync.goal import NoLongerFollowed
 from guts.sync.inquiries import MAX_FAILURES, RETRY_AFTER_FAULT, RETRY_AFTER_REFUSAL, RETRY_AFTER_TROUBLE
 from guts.sync.policy import (
     MIN_FREE_BYTES,
@@ -216,6 +217,8 @@ def test_prospect_whose_fetch_ends_after_it_was_dropped_is_not_seeded() -> None:
     bench.sync.ask(A, [R], 0.0)
     bench.refs(A, 1, newer())
     bench.sync.drop(R)
+    with pytest.raises(NoLongerFollowed):
+        bench.sync.terms(R)
     assert bench.fetched(1, A, accepted(5)) == [Persist(SeedingStopped(R))]
 
 

@@ -37,7 +37,7 @@ from guts.events import (
     NothingNew,
 )
 from guts.ids import PeerId, RepositoryId
-from guts.sync.fetches import MAX_FETCHES
+from guts.sync.fetches import MAX_FETCHES, MAX_FETCHES_PER_PEER
 from guts.sync.goal import NoLongerFollowed, NoProviders, ProvidersUnreachable, SyncTimedOut, Waiter
 from guts.sync.inquiries import (
     FAILED_WITH_CONNECTION,
@@ -736,28 +736,44 @@ def test_second_offer_waits_for_the_first_transfer_and_is_asked_again() -> None:
     assert bench.fetched(1, A, accepted(2)) == [bench.ask(B, 4, knows(2))]
 
 
-def test_so_many_transfers_at_a_time_and_one_question_per_free_place() -> None:
-    wanted = [repository(n) for n in range(MAX_FETCHES + 3)]
+def test_so_many_transfers_of_one_peer_at_a_time_and_one_question_per_free_place() -> None:
+    wanted = [repository(n) for n in range(5)]
     bench = Bench(*wanted)
     bench.ready(A, *wanted)
     effects = bench.refs(A, 1, *[newer(one) for one in wanted])
-    assert effects == [bench.fetch(n + 1, A, n + 2, wanted=wanted[n]) for n in range(MAX_FETCHES)]
-    assert bench.fetched(1, A, accepted(2), wanted=wanted[0]) == [bench.ask(A, 6, knows(1, wanted[MAX_FETCHES]))]
-    assert bench.refs(A, 6, newer(wanted[MAX_FETCHES])) == [bench.fetch(5, A, 7, wanted=wanted[MAX_FETCHES])]
+    assert effects == [bench.fetch(n + 1, A, n + 2, wanted=wanted[n]) for n in range(MAX_FETCHES_PER_PEER)]
+    assert bench.fetched(1, A, accepted(2), wanted=wanted[0]) == [bench.ask(A, 4, knows(1, wanted[2]))]
+    assert bench.refs(A, 4, newer(wanted[2])) == [bench.fetch(3, A, 5, wanted=wanted[2])]
     # What turns out to be nothing does not stop the line.
-    assert bench.fetched(2, A, accepted(2), wanted=wanted[1]) == [bench.ask(A, 8, knows(1, wanted[MAX_FETCHES + 1]))]
-    assert bench.refs(A, 8, same(wanted[MAX_FETCHES + 1])) == [bench.ask(A, 9, knows(1, wanted[MAX_FETCHES + 2]))]
+    assert bench.fetched(2, A, accepted(2), wanted=wanted[1]) == [bench.ask(A, 6, knows(1, wanted[3]))]
+    assert bench.refs(A, 6, same(wanted[3])) == [bench.ask(A, 7, knows(1, wanted[4]))]
+
+
+def test_last_place_for_transfers_is_for_a_peer_that_has_none() -> None:
+    wanted = [repository(n) for n in range(5)]
+    bench = Bench(*wanted)
+    for peer in (A, B, C):
+        bench.ready(peer, *wanted)
+    begun = [bench.refs(A, 1, *[newer(one) for one in wanted[:2]], *map(same, wanted[2:]))]
+    begun += [bench.refs(B, 2, *map(same, wanted[:2]), newer(wanted[2]), newer(wanted[3]), same(wanted[4]))]
+    assert [sum(isinstance(effect, Fetch) for effect in effects) for effects in begun] == [2, 1]
+    [fetch] = bench.refs(C, 3, *map(same, wanted[:4]), newer(wanted[4]))
+    assert isinstance(fetch, Fetch)
+    assert len(bench.sync.fetches.running) == MAX_FETCHES
 
 
 def test_offers_of_those_who_left_are_forgotten_and_the_line_goes_on() -> None:
-    wanted = [repository(n) for n in range(MAX_FETCHES + 1)]
+    wanted = [repository(n) for n in range(MAX_FETCHES_PER_PEER + 1)]
     bench = Bench(*wanted)
     bench.ready(A, *wanted)
-    bench.ready(B, wanted[-1])
     bench.refs(A, 1, *[newer(one) for one in wanted])
-    bench.refs(B, 2, newer(wanted[-1]))
-    assert bench.gone(A) == []
-    assert bench.fetched(1, A, Failed(Unavailable("gone")), wanted=wanted[0]) == [bench.ask(B, 7, knows(1, wanted[-1]))]
+    assert list(bench.sync.goals[wanted[-1]].offers) == [A]
+    bench.ready(B, wanted[-1])
+    bench.gone(A)
+    assert bench.sync.goals[wanted[-1]].offers == {}
+    [fetch] = bench.refs(B, 4, newer(wanted[-1]))
+    assert isinstance(fetch, Fetch)
+    assert fetch.repository == wanted[-1]
 
 
 def test_peer_gone_in_the_middle_lets_another_serve() -> None:
