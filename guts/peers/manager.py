@@ -397,8 +397,11 @@ class PeerManager:
         return not any(address.ip == where.ip for state in trusted for where in state.addresses)
 
     def _evidence(self, connections: Iterable[PeerConnection], now: Now) -> Evidence:
-        dialled = {c.peer: place for c in connections if c.was_ready and (place := self._vote_of(c)) is not None}
-        return Evidence(dialled, self.clock_offset(now) if len(dialled) >= MIN_PEERS else None)
+        voting = [(c, place) for c in connections if c.was_ready and (place := self._vote_of(c)) is not None]
+        # Whoever dials us has no say about our clock, however many they are and however few we have left.
+        ready = [c for c, _ in voting if c.ready]
+        offset = clock_offset(ready, now) if len(ready) >= MIN_PEERS else None
+        return Evidence({c.peer: place for c, place in voting}, offset)
 
     def _vote_of(self, connection: PeerConnection) -> str | None:
         """Return which network a connection speaks for, where we dialled it of our own accord."""

@@ -657,13 +657,17 @@ def test_peer_that_was_never_introduced_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("dialled", [0, MIN_PEERS - 1, MIN_PEERS])
 def test_whoever_dials_us_has_no_say_about_our_clock(dialled: int) -> None:
-    peers = manager()
-    others = [number for number in range(len(IDS)) if number != ME]
-    for number, peer in enumerate(others):
-        connection = reach(peers, number, peer) if number < dialled else accept(peers, number, peer)
+    peers, enough = manager(), dialled == MIN_PEERS
+    for number in (number for number in range(len(IDS)) if number != ME):
+        if dialled > 0:
+            connection = chosen(peers, number, f"192.0.{number}.1")
+            run(peers, peers.hello_ack(connection, ack_of(number), START))
+        else:
+            connection = accept(peers, number, number)
+        dialled -= 1
         connection.clock_at_zero += 3_600_000
     peers.tick(at(1))
-    assert peers.scores.guard.up(1) is (dialled == MIN_PEERS)
+    assert peers.scores.guard.up(1) is enough
 
 
 def test_our_own_ban_puts_nobody_off_beyond_its_end_and_is_not_knocked_at_before() -> None:

@@ -109,6 +109,29 @@ def test_clock_that_is_off_from_those_of_the_peers_brings_it_up(minutes: int, ca
     assert not scores.guard.up(2 + WINDOW)
 
 
+def test_people_are_told_once_until_peers_seem_well_again(caplog: pytest.LogCaptureFixture) -> None:
+    scores = Scores([], at(0))
+    hour = 3_600_000
+    time = 0.0
+
+    def looked(dialled: int, offset: int, *, later: float) -> int:
+        nonlocal time
+        time += later
+        scores.look(seen(PEERS[:dialled], offset), at(time))
+        return len([record for record in caplog.records if record.levelno >= logging.WARNING])
+
+    assert looked(MIN_PEERS, hour, later=1) == 1
+    # Peers come and go for hours: the guard comes down for want of evidence, and up again.
+    for _ in range(5):
+        assert looked(MIN_PEERS - 1, 0, later=WINDOW + 1) == 1
+        assert not scores.guard.up(time)
+        assert looked(MIN_PEERS, hour, later=1) == 1
+        assert scores.guard.up(time)
+    # The clock is set right; later it is wrong once more.
+    assert looked(MIN_PEERS, 0, later=WINDOW + 1) == 1
+    assert looked(MIN_PEERS, hour, later=1) == 2
+
+
 def test_one_network_has_one_vote() -> None:
     scores = Scores([], at(0))
     crowded = Evidence({peer: "one network" if number < 6 else str(number) for number, peer in enumerate(PEERS[:10])})
@@ -139,26 +162,3 @@ def test_only_those_who_were_looked_at_are_forgiven() -> None:
     break_down(scores, PEERS[:5], 3, at(1))
     assert scores.guard.up(1)
     assert [peer for peer in PEERS if scores.banned(peer, 1)] == [PEERS[19]]
-
-
-def test_people_are_told_once_until_peers_seem_well_again(caplog: pytest.LogCaptureFixture) -> None:
-    scores = Scores([], at(0))
-    hour = 3_600_000
-    time = 0.0
-
-    def looked(dialled: int, offset: int, *, later: float) -> int:
-        nonlocal time
-        time += later
-        scores.look(seen(PEERS[:dialled], offset), at(time))
-        return len([record for record in caplog.records if record.levelno >= logging.WARNING])
-
-    assert looked(MIN_PEERS, hour, later=1) == 1
-    # Peers come and go for hours: the guard comes down for want of evidence, and up again.
-    for _ in range(5):
-        assert looked(MIN_PEERS - 1, 0, later=WINDOW + 1) == 1
-        assert not scores.guard.up(time)
-        assert looked(MIN_PEERS, hour, later=1) == 1
-        assert scores.guard.up(time)
-    # The clock is set right; later it is wrong once more.
-    assert looked(MIN_PEERS, 0, later=WINDOW + 1) == 1
-    assert looked(MIN_PEERS, hour, later=1) == 2
