@@ -50,7 +50,7 @@ MAX_PEERS: Final = 4096
 """Peers whose debts are remembered, 1 kB each; who is gone and owes nothing is forgotten first."""
 
 
-MAX_CONTROL_PENALTY: Final = 10.0
+MAX_CONTROL_PENALTY: Final = 40.0
 """How many times as much a Ping costs at the most: with four neighbours none is silent until it seems dead."""
 
 FAIR_SHARE: Final = 1 / 8
