@@ -55,7 +55,8 @@ def news(run: Run) -> None:
 
 
 def _spread(run: Run, links: LinkProfile, degree: float, pushes: int, name: str, maintainers: int) -> None:
-    world, project = gathered(run, links, Settings(ask_interval=NEVER), degree)
+    # Full at the degree: else peers tell each other of peers, and it becomes 16.
+    world, project = gathered(run, links, Settings(ask_interval=NEVER, max_connections=round(degree)), degree)
     spread, traffic = Spread(project.id), Traffic()
     world.observe(spread, traffic)
     push(world, project, spread, pushes, maintainers)
@@ -69,7 +70,7 @@ def _spread(run: Run, links: LinkProfile, degree: float, pushes: int, name: str,
     run.add(f"{name}: mean degree", 2 * len(world.wires.links) / run.nodes)
     run.add(f"{name}: heard by gossip alone, share", len(heard) / others, at_least=0.999)
     run.add(f"{name}: committed by gossip alone, share", committed / others, at_least=0.999)
-    most = 6.0 if not links.loss and maintainers == 1 else math.inf
+    most = math.inf if links.loss else 6.0
     run.add(f"{name}: median of delivery, link latencies", quantile(heard, 0.5) / LATENCY)
     run.add(f"{name}: p99 of delivery, link latencies", quantile(heard, 0.99) / LATENCY, at_most=most)
     done = [seconds for journey in journeys for seconds in journey.committed.values()]
@@ -102,7 +103,7 @@ def _shortest(world: World, maintainers: int) -> list[float]:
 
 def _certain(run: Run, degree: float) -> None:
     """Half of all gossip is lost for good: anti-entropy makes up for it."""
-    world, project = gathered(run, LinkProfile(LATENCY, loss=0.05), Settings(), degree)
+    world, project = gathered(run, LinkProfile(LATENCY, loss=0.05), Settings(max_connections=round(degree)), degree)
     spread = Spread(project.id)
     world.observe(spread)
     world.wires.lose = lambda source, to, message: "Gossip" in type(message).__name__ and world.rng.random() < 0.5
