@@ -9,6 +9,7 @@
 #   make venv            only build .venv, with exactly the locked packages
 #   make model           random lossy schedules of maintainers and replicas (N=20000 SEED=1)
 #   make sim             a thousand nodes in virtual time (NODES=1000 SEED=1 SCENARIO=news; SCENARIO=list: what there is)
+#   make partitions  a network of 50 nodes in two to five parts, 500 pushes in each, healed (N=100 seeds from SEED=1 on; two at a time)
 #   make rows            hostile peers with the whole numbers of docs/threats.md, where make test has fewer (SEED=…): half an hour
 #   make crash           kill nodes with SIGKILL and look at what is left (N=100 kills; SEED=… for the same again, KILL=… one of them)
 #   make bench           the figures of docs/benchmarks.md
@@ -24,7 +25,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 UV := $(VENV)/lock/bin/uv
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help venv test test-interop test-postgres postgres-programs test-wan test-containers demo model sim rows crash bench lock clean check-python
+.PHONY: help venv test test-interop test-postgres postgres-programs test-wan test-containers demo model sim partitions rows crash bench lock clean check-python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -115,6 +116,11 @@ model: venv
 
 sim: venv
 	@$(BIN)/python -m tests.simulation $(if $(filter list,$(SCENARIO)),--list,$(or $(SCENARIO),news) $(if $(NODES),--nodes $(NODES)) --seed $(or $(SEED),1) $(OPTIONS))
+
+# Each run prints itself as a whole, with the command that replays it where something is missed.
+partitions: venv
+	@seq $(or $(SEED),1) $$(($(or $(SEED),1) + $(or $(N),100) - 1)) | xargs -P 2 -I SEED sh -c \
+		'said=$$($(BIN)/python -m tests.simulation partition --nodes 50 --seed SEED 2>&1); status=$$?; printf "%s\n" "$$said"; exit $$status'
 
 rows: venv
 	@GUTS_SEQUENCES=50000 GUTS_GREEDY=100000 GUTS_REPLAYS=1000000 GUTS_FUZZ_PREFIXES=1000000 $(BIN)/pytest -q -s \

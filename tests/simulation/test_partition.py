@@ -1,4 +1,4 @@
-"""Partitions of a small network; ``make sim NODES=50 SCENARIO=partition SEED=…`` has 500 pushes on each side."""
+"""Partitions of a small network; ``make partitions`` has 50 nodes and 500 pushes on each side."""
 
 import pytest
 
