@@ -228,11 +228,13 @@ class Cutter:
                 thread.start()
 
     def _to_server(self, client: socket.socket, upstream: socket.socket) -> None:
+        reads = False
         with contextlib.suppress(OSError):
             while data := client.recv(65_536):
-                # psycopg sends COMMIT as a message of its own; a reader that found something ends with one too, so a
-                # test arms this only where a write's comes first.
-                if b"COMMIT\0" in data and self._mishap is not None:
+                # Readers' transactions end with one too; their connections are theirs alone.
+                reads = reads or b"READ ONLY" in data
+                # psycopg sends COMMIT as a message of its own.
+                if b"COMMIT\0" in data and not reads and self._mishap is not None:
                     self._cut(client, upstream, data)
                     break
                 upstream.sendall(data)
