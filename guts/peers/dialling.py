@@ -136,7 +136,7 @@ class Dialling:
         self._purposes: dict[BootstrapAddress, Purpose] = {}
         self._waiting: dict[BootstrapAddress, Dial] = {}
         self._claims: dict[BootstrapAddress, Dial] = {}
-        self._unanswered: OrderedDict[Address, Backoff] = OrderedDict()
+        self._unanswered: OrderedDict[tuple[str, int], Backoff] = OrderedDict()
         self.under_way: dict[BootstrapAddress, Purpose] = {}
 
     @property
@@ -200,10 +200,13 @@ class Dialling:
         """
         if dial.hinted or dial.target in self._purposes or dial.target in self._claims:
             return None
-        where = Address(dial.target.host, dial.target.port)
-        if not self._surroundings.may_dial(where):
+        host, port = dial.target.host, dial.target.port
+        if not is_ip(host):
+            # Records hold no names.
+            return None
+        if not self._surroundings.may_dial(Address(host, port)):
             return NotDialled("means something else here, or is another service's")
-        if where in self._unanswered and now < self._unanswered[where].not_before:
+        if (host, port) in self._unanswered and now < self._unanswered[host, port].not_before:
             return NotDialled("nobody answered there lately")
         if len(self._claims) >= MAX_WAITING_CLAIMS:
             return NotDialled("too many dials wait")
@@ -211,7 +214,7 @@ class Dialling:
 
     def unanswered(self, target: BootstrapAddress, now: float) -> None:
         """Leave the address of ``target`` alone for a while, whoever is said to be there: nobody answered."""
-        where = Address(target.host, target.port)
+        where = (target.host, target.port)
         backoff = self._unanswered.setdefault(where, Backoff())
         backoff.failed(now, self._rng)
         self._unanswered.move_to_end(where)
@@ -249,7 +252,7 @@ class Dialling:
 
     def greeted(self, target: BootstrapAddress, peer: PeerId) -> None:
         """Note who answered at ``target``."""
-        self._unanswered.pop(Address(target.host, target.port), None)
+        self._unanswered.pop((target.host, target.port), None)
         if target in self._backoffs:
             self._behind[target] = peer
 

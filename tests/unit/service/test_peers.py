@@ -10,7 +10,7 @@ from guts.identity import SigningKey
 from guts.peers.dialling import MAX_CLAIMED_DIALS, Purpose
 from guts.records import PeerRecord, ProviderRecord
 from guts.wire.messages import Error, ErrorCode, GetPeers, NewRepository, Peers
-from tests.support.peers import IDS, KEYS, WALL, author, outbound, record_of, target
+from tests.support.peers import IDS, KEYS, WALL, ack_of, author, outbound, record_of, target
 from tests.unit.service.bench import Bench, R, S, known
 
 HOUR_MS = 3_600_000
@@ -102,3 +102,14 @@ def test_question_for_peers_is_answered_and_an_answer_to_none_is_a_fault() -> No
     [fault] = [e for e in bench.say(1, Peers(7, ())) if isinstance(e, Persist)]
     assert isinstance(fault.change, ScoreChanged)
     assert (fault.change.score.peer, fault.change.reason) == (IDS[1], "UNSOLICITED_ANSWER")
+
+
+def test_host_that_the_operator_names_may_be_a_name() -> None:
+    bench = Bench()
+    door = BootstrapAddress("bootstrap", 9000)
+    bench.command(Connect(door, 10.0))
+    bench.handle(DialFailed(door, Unavailable("refused")))
+    bench.command(Connect(door, 10.0))
+    bench.handle(outbound(1, 1, door))
+    bench.say(1, ack_of(1))
+    assert bench.service.peers.connection_to(IDS[1]) is not None
