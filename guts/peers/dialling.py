@@ -25,7 +25,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.peers.backoff import MAX_DELAY, MAX_DELAY_FOR_HOLDER, Backoff
 from guts.peers.bans import ALL_BITS, network_around
 from guts.peers.book import DOOR, AddressBook
-from guts.peers.networks import Surroundings, diversely, is_public, prefix
+from guts.peers.networks import Surroundings, diversely, public_prefix
 from guts.peers.state import PeerState
 
 STABLE_AFTER: Final = 60.0
@@ -240,7 +240,7 @@ class Dialling:
 
     def _place(self, target: BootstrapAddress) -> str:
         """Return the network of the internet that ``target`` is in; "": a name, or nearby."""
-        return prefix(target.host) if is_public(target.host) else ""
+        return public_prefix(target.host)
 
     def end(self, target: BootstrapAddress) -> tuple[Purpose, list[Dial]]:
         """Note that a dial of ``target`` has ended, one way or the other.

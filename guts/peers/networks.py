@@ -67,6 +67,11 @@ class Surroundings:
         return str(address) if self.is_local(address.ip) else prefix(address.ip)
 
 
+def public_prefix(host: str) -> str:
+    """Return the /24 or /48 of the internet that ``host`` is in; "": a name, or nearby, where many share a range."""
+    return prefix(host) if is_public(host) else ""
+
+
 def means_the_same(there: str, ip: str) -> bool:
     """Tell whether ``ip`` names the same node for somebody at ``there`` as it does here."""
     return is_public(ip) or neighbours(there, ip)

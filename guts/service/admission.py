@@ -14,7 +14,6 @@ A message that has passed the first three is an ``Admitted``. Handlers in this p
 else makes one, so what has not passed does not get there: the type checker says so.
 """
 
-import ipaddress
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, Generic, TypeVar, final
 
@@ -23,6 +22,7 @@ from guts.effects import Effect, Withhold
 from guts.errors import PeerFault, Severity
 from guts.events import ConnectionId, MessageReceived, UnknownMessageReceived
 from guts.limits import Limits
+from guts.peers.networks import public_prefix
 from guts.peers.rates import MessageClass, Rates, class_of
 from guts.peers.state import PeerConnection
 from guts.wire.messages import Goodbye, Hello, HelloAck, Message, Ping, Pong
@@ -143,7 +143,7 @@ class Admission:
 
     def begin_git(self, connection: ConnectionId, address: Address) -> bool:
         """Count a GitService in; ``False`` where the peer, its network or everybody has too many under way."""
-        network = network_of(address)
+        network = public_prefix(address.ip)
         neighbours = sum(network == other for _, other in self._git) if network else 0
         room = (
             self._has_room(connection)
@@ -188,12 +188,6 @@ class Admission:
             return False
         self._limits.used(name, count + 1)
         return True
-
-
-def network_of(address: Address) -> str:
-    """Return the /24 or /48 of a global address; of others "": in a LAN, or on one machine, many share a range."""
-    ip = ipaddress.ip_address(address.ip)
-    return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 48), strict=False)) if ip.is_global else ""
 
 
 def _begin(counts: dict[ConnectionId, int], connection: ConnectionId) -> bool:

@@ -7,8 +7,9 @@ from guts.effects import Effect, LoadRefs, ResetStream, Send, Serve, ServeGit
 from guts.events import ConnectionId, Known
 from guts.ids import RepositoryId
 from guts.peers.manager import PeerManager
+from guts.peers.networks import public_prefix
 from guts.peers.state import PeerConnection
-from guts.service.admission import BUSY_RETRY_AFTER, Admission, Admitted, network_of
+from guts.service.admission import BUSY_RETRY_AFTER, Admission, Admitted
 from guts.service.serve_queue import ServeQueue
 from guts.sync.receipts import Receipts
 from guts.sync.reposync import RepoSync
@@ -61,7 +62,7 @@ class Serving:
     def get_objects(self, connection: PeerConnection, admitted: Admitted[GetObjects], now: float) -> list[Effect]:
         """Have a pack made: at once, or when there is a place, or when what was told of is committed here."""
         message = admitted.message
-        network = network_of(connection.address) or str(connection.id)
+        network = public_prefix(connection.address.ip) or str(connection.id)
         if message.slices != ALL_SLICES or message.filter:
             return _refused(connection.id, message, ObjectsStatus.UNSUPPORTED)
         if not self._sync.holds(message.repository):
