@@ -127,6 +127,7 @@ class Dialling:
         self, doors: tuple[BootstrapAddress, ...], book: AddressBook, surroundings: Surroundings, rng: random.Random
     ) -> None:
         self._doors = doors
+        self._door_places = {(door.host, door.port) for door in doors}
         self._book = book
         self._surroundings = surroundings
         self._rng = rng
@@ -149,10 +150,9 @@ class Dialling:
         return DOOR in state.capabilities or self._named(state)
 
     def _named(self, state: PeerState) -> bool:
-        where = {(address.ip, address.port) for address in state.addresses}
-        return any(
-            state.id in (door.peer, self._behind.get(door)) or (door.host, door.port) in where for door in self._doors
-        )
+        if any((address.ip, address.port) in self._door_places for address in state.addresses):
+            return True
+        return any(state.id in (door.peer, self._behind.get(door)) for door in self._doors)
 
     @property
     def room(self) -> int:
@@ -318,30 +318,36 @@ class Dialling:
             for backoff in self._backoffs.values():
                 backoff.spread(now, self._rng, DOOR_SPREAD)
         dials: list[Dial] = []
-        following = math.inf
-        if peers > 0 or holders > 0:
-            places = around.places.copy()
-            for purpose, place, dial, not_before in self._candidates(around, holders > 0):
-                if dial.target in self.under_way or dial.target in self._waiting:
-                    continue
-                if not_before > now:
-                    following = min(following, not_before)
-                    continue
-                left = holders if purpose is Purpose.HOLDER else peers
-                if left <= 0 or (place and places[place] >= MAX_OUTBOUND_PER_PLACE):
-                    continue
-                places[place] += 1
-                if purpose is Purpose.HOLDER:
-                    holders -= 1
-                else:
-                    peers -= 1
-                self.plan(dial.target, purpose)
-                dials.append(dial)
+        if peers <= 0 and holders <= 0:
+            return dials, math.inf
+        idle, following = self._idle(around, now)
+        doors = []
+        for door in self._closed_doors(around):
+            if (not_before := self._backoffs[door].not_before) <= now:
+                doors.append(door)
+            else:
+                following = min(following, not_before)
+        places = around.places.copy()
+        for purpose, place, dial in self._candidates(around, idle, doors, holders > 0):
+            left = holders if purpose is Purpose.HOLDER else peers
+            if left <= 0 or (place and places[place] >= MAX_OUTBOUND_PER_PLACE):
+                continue
+            if dial.target in self.under_way or dial.target in self._waiting:
+                continue
+            places[place] += 1
+            if purpose is Purpose.HOLDER:
+                holders -= 1
+            else:
+                peers -= 1
+            self.plan(dial.target, purpose)
+            dials.append(dial)
+            if peers <= 0 and holders <= 0:
+                break
         return dials, following
 
     def feeler(self, around: Around, now: float) -> list[Dial]:
         """Return the dial of a claim that nobody here has reached yet, of whichever source, where there is one."""
-        claims = [s for s in self._idle(around) if not s.reached and s.backoff.not_before <= now]
+        claims = [state for state in self._idle(around, now)[0] if not state.reached]
         if not claims:
             return []
         source = self._rng.choice(sorted({state.source for state in claims}))
@@ -351,48 +357,59 @@ class Dialling:
         self.plan(dial.target, Purpose.FEELER)
         return [dial]
 
-    def _candidates(self, around: Around, holders: bool) -> Iterable[tuple[Purpose, str, Dial, float]]:
-        """Yield whom we could dial, the most wanted first: purpose, network ("" where it doesn't count), due when."""
-        idle = self._idle(around)
+    def _candidates(
+        self, around: Around, idle: list[PeerState], doors: list[BootstrapAddress], holders: bool
+    ) -> Iterable[tuple[Purpose, str, Dial]]:
+        """Yield whom we could dial, the most wanted first: purpose, network ("" where it doesn't count), dial."""
         if holders:
             for state in idle:
                 if not state.repositories.isdisjoint(around.scarce) and (dial := self._dial(state, around)):
-                    yield Purpose.HOLDER, "", dial, state.backoff.not_before
-        doors = [
-            (Purpose.PEER, "", Dial(door), self._backoffs[door].not_before)
-            for door in self._doors
-            if door not in around.open_targets
-            and not _taken(door.peer or self._behind.get(door), around)
-            and not self._is_shut(door, around)
-        ]
+                    yield Purpose.HOLDER, "", dial
+        knocks = [(Purpose.PEER, "", Dial(door)) for door in doors]
         # A door that the config names has its own time; of the others the nodes that everybody dials come last.
         reached = [state for state in idle if state.reached and not self._named(state)]
         reached.sort(key=lambda s: (s.misses, DOOR in s.capabilities, -s.last_seen))
         anchors = [state for anchor in self._book.anchors for state in reached if state.id == anchor]
         yield from self._peers(anchors, around)
         if around.lonely:
-            yield from doors
+            yield from knocks
         yield from self._peers(
             diversely((state for state in reached if state not in anchors), self._book.place), around
         )
         if not around.lonely:
-            yield from doors
+            yield from knocks
         claims = [state for state in idle if not (state.reached or self._named(state))]
         self._rng.shuffle(claims)
         yield from self._peers(diversely(claims, lambda state: state.source), around)
 
-    def _peers(self, states: Iterable[PeerState], around: Around) -> Iterable[tuple[Purpose, str, Dial, float]]:
+    def _peers(self, states: Iterable[PeerState], around: Around) -> Iterable[tuple[Purpose, str, Dial]]:
         for state in states:
             dial = self._dial(state, around)
             if dial is not None:
                 local = self._surroundings.is_local(dial.target.host)
                 place = "" if local else self._surroundings.place(Address(dial.target.host, dial.target.port))
-                yield Purpose.PEER, place, dial, state.backoff.not_before
+                yield Purpose.PEER, place, dial
 
-    def _idle(self, around: Around) -> list[PeerState]:
+    def _idle(self, around: Around, now: float) -> tuple[list[PeerState], float]:
+        """Return who may be dialled now, and when the next one has waited long enough (monotonic seconds)."""
         dialled = {target.peer for target in (*self.under_way, *self._waiting)}
+        idle, following = [], math.inf
+        for state in self._book.peers.values():
+            # What costs least first: a book has a thousand peers, and most have to wait.
+            if state.backoff.not_before > now:
+                following = min(following, state.backoff.not_before)
+            elif state.addresses and state.id not in dialled and not _taken(state.id, around):
+                idle.append(state)
+        return idle, following
+
+    def _closed_doors(self, around: Around) -> list[BootstrapAddress]:
+        """Return the doors behind which nobody is connected."""
         return [
-            s for s in self._book.peers.values() if s.addresses and s.id not in dialled and not _taken(s.id, around)
+            door
+            for door in self._doors
+            if door not in around.open_targets
+            and not _taken(door.peer or self._behind.get(door), around)
+            and not self._is_shut(door, around)
         ]
 
     def _is_shut(self, door: BootstrapAddress, around: Around) -> bool:

@@ -169,7 +169,7 @@ class Scores:
 
     def ban_left(self, peer: PeerId, now: float) -> float:
         """Return the seconds until ``peer`` is let in; 0.0 where it is, infinity where it never is."""
-        return self.standing(peer, now).left
+        return self._bar(peer, now)[1]
 
     def refuses(self, address: Address, now: float) -> bool:
         """Tell whether the operator lets nobody in from ``address``."""
@@ -189,24 +189,30 @@ class Scores:
 
     def standing(self, peer: PeerId, now: float) -> Standing:
         """Return how this node sees ``peer``."""
-        fault, trusted = self._faults.get(peer, _Fault()), peer in self.trusted
-        bar, left = None, 0.0
-        if not trusted:
-            if fault.barred_until > now:
-                bar, left = Bar.BANNED if fault.banned else Bar.SHUT_OUT, fault.barred_until - now
-            ban = self.bans.get(peer, now)
-            if ban is not None and ban.until - now > left:
-                bar, left = Bar.BY_OPERATOR, ban.until - now
+        fault, (bar, left) = self._faults.get(peer, _Fault()), self._bar(peer, now)
         repeats = now < fault.repeats_until
         return Standing(
             fault.at_time(now),
             self.grey(peer, now),
-            trusted,
+            peer in self.trusted,
             bar,
             left,
             fault.shut_outs if repeats else 0,
             fault.bans if repeats else 0,
         )
+
+    def _bar(self, peer: PeerId, now: float) -> tuple[Bar | None, float]:
+        """Return what keeps ``peer`` out the longest, and for how many seconds yet."""
+        bar, left = None, 0.0
+        if peer in self.trusted:
+            return bar, left
+        fault = self._faults.get(peer)
+        if fault is not None and fault.barred_until > now:
+            bar, left = Bar.BANNED if fault.banned else Bar.SHUT_OUT, fault.barred_until - now
+        ban = self.bans.get(peer, now)
+        if ban is not None and ban.until - now > left:
+            bar, left = Bar.BY_OPERATOR, ban.until - now
+        return bar, left
 
     def barred(self, now: float) -> Iterator[tuple[PeerId, Bar, float]]:
         """Yield who is shut out or banned for faults, and for how many seconds yet."""
