@@ -136,7 +136,7 @@ class NetworkConfig:
         bootstrap_nodes: doors to the network; also any peer.
         max_connections: peers connected at a time, both directions.
         connection_timeout: seconds for connect, handshake and hello together.
-        keepalive_interval: seconds between pings.
+        keepalive_interval: seconds of silence before a ping.
         advertise: addresses told to others; empty: those of the interfaces.
         trusted_peers: nodes of the operator's own, or of friends: their faults are counted and never shut them out.
         network_name: nodes of different names never talk to each other.

@@ -1,4 +1,9 @@
-"""Keep-alive: Pings at their time, and the end of those who are silent or never said hello."""
+"""Keep-alive: Pings for those who are silent, and the end of those who stay so or never said hello.
+
+Whoever has just said something is alive, so no Ping goes there, but for the first, which measures the round trip. Of
+two idle nodes the one whose time comes first pings, and the other puts its own Ping off: half of what it costs when
+both do it by the clock, with a thousand peers most of what an idle node does.
+"""
 
 import heapq
 import math
@@ -29,7 +34,7 @@ class KeepAlive:
     """
 
     def __init__(self, connections: Mapping[ConnectionId, PeerConnection], interval: float, rng: random.Random) -> None:
-        """Args: ``connections``: a live view; ``interval``: seconds between two Pings, ± a fifth."""
+        """Args: ``connections``: a live view; ``interval``: seconds of silence before a Ping, ± a fifth."""
         self._connections = connections
         self._interval = interval
         self._rng = rng
@@ -38,7 +43,7 @@ class KeepAlive:
     def opened(self, connection: PeerConnection, now: float) -> None:
         """Begin with ``connection``, which has just been opened."""
         self._plan_ping(connection, now)
-        heapq.heappush(self._due, (min(connection.next_ping, self._due_at(connection)), connection.id))
+        heapq.heappush(self._due, (min(now + connection.ping_after, self._due_at(connection)), connection.id))
 
     def deadline(self) -> float:
         """Return when ``tick`` is due next; infinity for never."""
@@ -72,10 +77,14 @@ class KeepAlive:
         return effects
 
     def _plan_ping(self, connection: PeerConnection, now: float) -> None:
-        connection.next_ping = now + self._interval * self._rng.uniform(1 - PING_JITTER, 1 + PING_JITTER)
+        connection.pinged_at = now
+        connection.ping_after = self._interval * self._rng.uniform(1 - PING_JITTER, 1 + PING_JITTER)
 
     def _due_at(self, connection: PeerConnection) -> float:
-        due = connection.next_ping if connection.ready else connection.opened_at + HELLO_TIMEOUT
+        due = connection.opened_at + HELLO_TIMEOUT
+        if connection.ready:
+            heard = connection.last_heard if connection.rtt is not None else -math.inf
+            due = max(connection.pinged_at, heard) + connection.ping_after
         return min(due, connection.last_heard + DEAD_AFTER * self._interval)
 
 

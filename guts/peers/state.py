@@ -81,7 +81,8 @@ class PeerConnection:
         farewell: why it was closed on purpose, and by whom.
         start_nonce: of the peer's process; another one later means that it restarted.
         clock_at_zero: what the peer's clock showed, by its hello, when our monotonic clock was at 0; Unix ms.
-        next_ping: monotonic seconds.
+        pinged_at: monotonic seconds, of the last Ping; of the opening, where there was none.
+        ping_after: seconds that it may be silent, drawn anew for each Ping.
         ping: nonce and send time of the Ping that has not been answered yet.
         rtt: seconds, of the last answered Ping.
     """
@@ -102,7 +103,8 @@ class PeerConnection:
     start_nonce: bytes = b""
     clock_at_zero: int = 0
     software: str = ""
-    next_ping: float = 0.0
+    pinged_at: float = 0.0
+    ping_after: float = 0.0
     ping: tuple[int, float] | None = None
     rtt: float | None = None
 

@@ -110,3 +110,42 @@ def test_who_has_said_hello_is_pinged_at_its_time_and_not_at_the_end_of_the_time
     assert 24.0 <= keepalive.deadline() <= 36.0
     (effect,) = keepalive.tick(keepalive.deadline())
     assert isinstance(effect, Send)
+
+
+def test_who_says_something_is_not_pinged_once_the_round_trip_is_known() -> None:
+    connections, keepalive = kept(1)
+    connection = connections[ConnectionId(0)]
+    # The first Ping comes whatever is said: nobody knows yet how far the peer is.
+    connection.last_heard = keepalive.deadline()
+    (effect,) = keepalive.tick(connection.last_heard)
+    assert isinstance(effect, Send)
+    connection.rtt = 0.05
+    for heard in range(40, 400, 20):
+        connection.last_heard = float(heard)
+        assert keepalive.tick(heard + 19.9) == []
+    silent = keepalive.deadline() - connection.last_heard
+    assert 24.0 <= silent <= 36.0
+    (effect,) = keepalive.tick(keepalive.deadline())
+    assert isinstance(effect, Send)
+    # Not answered: the next one comes after as long, and the end when three intervals have passed.
+    assert 24.0 <= keepalive.deadline() - connection.pinged_at <= 36.0
+
+
+def test_of_two_idle_nodes_one_pings_and_both_do_so_in_turn() -> None:
+    """Two ends of one connection, 50 ms apart; what one sends the other has heard."""
+    ends = [kept(1) for _ in range(2)]
+    for number, (_, keepalive) in enumerate(ends):
+        keepalive._rng.seed(number)
+    sides = [connections[ConnectionId(0)] for connections, _ in ends]
+    for side in sides:
+        side.rtt = 0.05
+    pings = [0, 0]
+    while min(keepalive.deadline() for _, keepalive in ends) < 3600.0:
+        turn = min((0, 1), key=lambda number: ends[number][1].deadline())
+        now = ends[turn][1].deadline()
+        (effect,) = ends[turn][1].tick(now)
+        assert isinstance(effect, Send)
+        pings[turn] += 1
+        sides[1 - turn].last_heard, sides[turn].last_heard = now + 0.025, now + 0.05
+    assert 100 <= sum(pings) <= 150
+    assert min(pings) >= 10

@@ -387,12 +387,12 @@ def test_goodbye_of_the_peer_is_kept_as_the_reason() -> None:
 # --- keep-alive ---------------------------------------------------------------------------------------------
 
 
-def test_pings_come_every_thirty_seconds_give_or_take_a_fifth() -> None:
+def test_silent_peer_is_pinged_every_thirty_seconds_give_or_take_a_fifth() -> None:
     peers = manager()
     connection = accept(peers, 1, 2)
     peers.tick(at(0))
     for _ in range(50):
-        due = connection.next_ping
+        due = connection.pinged_at + connection.ping_after
         assert peers.deadline(connection.last_heard) <= due
         assert 24.0 <= due - connection.last_heard <= 36.0
         assert peers.tick(at(due - 0.001)) == []
@@ -406,7 +406,7 @@ def test_pong_to_the_last_ping_tells_the_round_trip_and_others_nothing() -> None
     peers = manager()
     connection = accept(peers, 1, 2)
     pong(connection, Pong(0), 1.0)
-    due = connection.next_ping
+    due = connection.ping_after
     peers.tick(at(due))
     assert connection.ping is not None
     pong(connection, Pong(connection.ping[0] ^ 1), due + 0.1)
@@ -419,7 +419,7 @@ def test_pong_to_the_last_ping_tells_the_round_trip_and_others_nothing() -> None
 def test_silent_peer_is_dead_after_ninety_seconds() -> None:
     peers = manager()
     connection = accept(peers, 1, 2)
-    connection.next_ping = math.inf
+    connection.ping_after = math.inf
     peers.tick(at(0))
     assert peers.tick(at(89.9)) == []
     assert peers.deadline(89.9) == 90.0
