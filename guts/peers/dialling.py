@@ -25,7 +25,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.peers.backoff import MAX_DELAY, MAX_DELAY_FOR_HOLDER, Backoff
 from guts.peers.bans import ALL_BITS, network_around
 from guts.peers.book import DOOR, AddressBook
-from guts.peers.networks import Surroundings, diversely, public_prefix
+from guts.peers.networks import Surroundings, diversely, prefix, public_prefix
 from guts.peers.state import PeerState
 
 STABLE_AFTER: Final = 60.0
@@ -386,9 +386,8 @@ class Dialling:
         for state in states:
             dial = self._dial(state, around)
             if dial is not None:
-                local = self._surroundings.is_local(dial.target.host)
-                place = "" if local else self._surroundings.place(Address(dial.target.host, dial.target.port))
-                yield Purpose.PEER, place, dial
+                ip = dial.target.host
+                yield Purpose.PEER, "" if self._surroundings.is_local(ip) else prefix(ip), dial
 
     def _idle(self, around: Around, now: float) -> tuple[list[PeerState], float]:
         """Return who may be dialled now, and when the next one has waited long enough (monotonic seconds)."""

@@ -54,6 +54,11 @@ class Slots:
         self._secret = secret
 
     @property
+    def outbound_target(self) -> int:
+        """How many to dial of our own accord; of a small table half: whoever dials takes a place of somebody else."""
+        return max(1, min(TARGET_OUTBOUND, self._maximum // 2))
+
+    @property
     def inbound_maximum(self) -> int:
         """How many may come in; a small table keeps half."""
         return self._maximum - min(TARGET_OUTBOUND, self._maximum // 2)

@@ -1,8 +1,9 @@
 """Upkeep: how many connections are missing, for what, and the dials that follow from it.
 
-Eight are dialled of our own accord. Up to sixteen are dialled in all where followed repositories have fewer than three
-connected holders. While nothing is missing a feeler goes out every two minutes to an address that was only claimed, so
-that claims become addresses that are known to work before they are needed (Bitcoin Core does so).
+Eight are dialled of our own accord, or as many as half of the places. Up to sixteen are dialled in all where followed
+repositories have fewer than three connected holders. While nothing is missing a feeler goes out every two minutes to an
+address that was only claimed, so that claims become addresses that are known to work before they are needed (Bitcoin
+Core does so).
 """
 
 import math
@@ -18,7 +19,7 @@ from guts.peers.book import MAX_ANCHORS, AddressBook
 from guts.peers.dialling import LONELY_BELOW, OF_OUR_OWN_ACCORD, Around, Dialling
 from guts.peers.networks import Surroundings
 from guts.peers.score import Scores
-from guts.peers.slots import MAX_OUTBOUND, TARGET_OUTBOUND, Slots
+from guts.peers.slots import MAX_OUTBOUND, Slots
 from guts.peers.state import PeerConnection, PeerState
 from guts.wire.secure import Direction
 
@@ -88,7 +89,9 @@ class Upkeep:
     def missing(self) -> int:
         """Return how many more connections to dial of our own accord; below 0 where there are more than wanted."""
         have = sum(1 for connection in self.dialled() if not (connection.extra or connection.feeler))
-        return TARGET_OUTBOUND - have - sum(p in OF_OUR_OWN_ACCORD for p in self._dialling.under_way.values())
+        return (
+            self._slots.outbound_target - have - sum(p in OF_OUR_OWN_ACCORD for p in self._dialling.under_way.values())
+        )
 
     def surplus(self, newest: PeerConnection) -> PeerConnection | None:
         """Return who goes where more are dialled than should be: who was dialled for what it holds, longest ago."""
@@ -147,7 +150,7 @@ class Upkeep:
         )
 
     def _missing_holders(self) -> int:
-        return MAX_OUTBOUND - max(len(self.dialled()), TARGET_OUTBOUND) - len(self._dialling.under_way)
+        return MAX_OUTBOUND - max(len(self.dialled()), self._slots.outbound_target) - len(self._dialling.under_way)
 
     def _free(self) -> int:
         return self._slots.free(sum(1 for _ in self.opened())) - len(self._dialling.under_way)

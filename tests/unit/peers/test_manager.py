@@ -475,10 +475,17 @@ def test_node_that_knows_nobody_dials_its_doors_at_once() -> None:
     assert run(peers, peers.tick(at(0))) == [Dial(target(20)), Dial(target(21))]
 
 
-def test_dials_no_more_than_there_is_room_for() -> None:
-    peers = manager(maximum=3, stored=tuple(_stored(n) for n in range(5)))
+@pytest.mark.parametrize(("maximum", "dials"), [(1, 1), (2, 1), (3, 1), (4, 2), (15, 7), (16, 8), (17, 8)])
+def test_eight_are_dialled_or_as_many_as_half_of_a_small_table(maximum: int, dials: int) -> None:
+    # Else who has few places would knock everywhere for ever: everybody dials more than there are places to let in.
+    peers = manager(maximum=maximum, stored=tuple(_stored(n) for n in range(12)))
+    assert len(run(peers, peers.tick(at(0)))) == dials
+
+
+def test_who_came_in_leaves_no_room_to_dial_where_there_is_one_place() -> None:
+    peers = manager(maximum=1, stored=(_stored(0),))
     accept(peers, 1, 9)
-    assert run(peers, peers.tick(at(0))) == [_dial(0), _dial(1)]
+    assert run(peers, peers.tick(at(0))) == []
 
 
 def test_two_of_one_network_are_dialled_and_not_three() -> None:
