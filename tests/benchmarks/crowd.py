@@ -38,7 +38,7 @@ class IdlePeer:
     def __init__(self, key: SigningKey, connection: TcpConnection) -> None:
         self._key = key
         self._connection = connection
-        self._heard_at = time.monotonic()
+        self._heard = asyncio.Event()
         self.greeted = asyncio.Event()
 
     async def run(self) -> None:
@@ -56,7 +56,7 @@ class IdlePeer:
         self._connection.send(Hello(version, version, "crowd/1", ("seed",), record, now, os.urandom(8)))
 
     def _on_message(self, message: Message | UnknownMessage) -> None:
-        self._heard_at = time.monotonic()
+        self._heard.set()
         match message:
             case Ping(nonce=nonce):
                 self._connection.send(Pong(nonce))
@@ -68,10 +68,12 @@ class IdlePeer:
     async def _ping(self) -> None:
         """Send a Ping where the node was silent for so long, as ``guts.peers.keepalive`` does."""
         while True:
-            pinged_at, wait = time.monotonic(), PING_SECONDS * random.uniform(0.8, 1.2)
-            while (left := max(pinged_at, self._heard_at) + wait - time.monotonic()) > 0:
-                await asyncio.sleep(left)
-            self._connection.send(Ping(random.getrandbits(64)))
+            self._heard.clear()
+            try:
+                async with asyncio.timeout(PING_SECONDS * random.uniform(0.8, 1.2)):
+                    await self._heard.wait()
+            except TimeoutError:
+                self._connection.send(Ping(random.getrandbits(64)))
 
 
 async def crowd(address: Address, network: str, count: int) -> None:

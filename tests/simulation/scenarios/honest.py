@@ -37,16 +37,16 @@ def honest(run: Run) -> None:
     Nobody's fault reaches 20, in anybody's eyes, at any time. Each node seeds a repository of ten holders, with
     a push every ten minutes.
 
-    Options: hours (24).
+    Options: hours (24), connections (that a node has at most, 8; a door 200).
     """
-    hours = run.option("hours", 24)
+    hours, connections = run.option("hours", 24), int(run.option("connections", 8))
     world = World(0, run.seed, LinkProfile(LATENCY), running=False)
     for number in range(run.nodes):
         host = world.add_host(access=KINDS[number % len(KINDS)][1])
         host.skew_ms = (number % 2 * 2 - 1) * HOUR_MS if _kind(host) == "clock 1 h off" else 0
     doors = tuple(world.target(number * len(KINDS)) for number in range(DOORS))
     for host in world.hosts:
-        host.settings = Settings(doors=doors, max_connections=200 if host.target in doors else 50)
+        host.settings = Settings(doors=doors, max_connections=200 if host.target in doors else connections)
     homes = _repositories(world)
     for host in world.hosts:
         world.start(host)
@@ -62,6 +62,11 @@ def honest(run: Run) -> None:
                 world.publish(home, project)
                 pushes += 1
             world.run(BETWEEN_PUSHES / len(homes))
+        faults = [fault for host in world.hosts for _, _, _, fault in host.disk.ledger]
+        print(
+            f"  {world.now / 3600:.1f} hours: {len(faults)} faults, the highest {max(faults, default=0.0):g}",
+            flush=True,
+        )
     _judge(run, world)
     behind = sum(
         len(project.versions) - project.version(host.disk.copies[project.id].replica) > 1

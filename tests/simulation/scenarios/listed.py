@@ -16,7 +16,7 @@ SCENARIOS = {
         Scenario("leave", leave, 1000, 10, {"share": (0, 0.5), "minutes": (1, MOST)}),
         Scenario("churn", churn, 300, 10, {"share": (0, 0.5), "minutes": (1, MOST)}),
         Scenario("cost", cost, 3000, 300, {"minutes": (1, MOST), "sizes": (1, 4)}),
-        Scenario("honest", honest, 1000, 21, {"hours": (0.01, MOST)}),
+        Scenario("honest", honest, 1000, 21, {"hours": (0.01, MOST), "connections": (4, MOST)}),
         Scenario("partition", partition, 50, 10, {"parts": (2, 5), "pushes": (1, MOST), "seconds": (0.01, MOST)}),
     )
 }
