@@ -11,7 +11,7 @@ from guts.errors import ExitStatus
 from guts.ids import RepositoryId
 from tests.containers.conftest import ARRIVAL_TIMEOUT, NODES, REPLICAS, ROOT, Cluster
 from tests.containers.engine import Docker
-from tests.e2e.conftest import Guts, commit
+from tests.e2e.conftest import Guts, commit, two_commits
 from tests.support.repositories import git
 
 pytestmark = pytest.mark.containers
@@ -23,13 +23,7 @@ STOP_SECONDS = 20.0
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """A repository with two commits and a tag."""
-    path = tmp_path / "tool"
-    path.mkdir()
-    git(path, "init", "-q", "-b", "main")
-    for name in ("one", "two"):
-        commit(path, name)
-    git(path, "tag", "v1")
-    return path
+    return two_commits(tmp_path / "tool")
 
 
 def publish(publisher: Guts, work: Path) -> tuple[str, str]:

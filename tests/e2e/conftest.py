@@ -92,7 +92,11 @@ def node(cluster: LocalCluster) -> Callable[[int], Guts]:
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """A repository with two commits and a tag."""
-    path = tmp_path / "tool"
+    return two_commits(tmp_path / "tool")
+
+
+def two_commits(path: Path) -> Path:
+    """Make a repository with two commits and a tag, and return its path."""
     path.mkdir()
     git(path, "init", "-q", "-b", "main")
     for name in ("one", "two"):

@@ -11,7 +11,7 @@ from guts.config import Paths
 from guts.ids import ObjectId
 from guts.node import evidence as module
 from guts.trust.identity_document import AuthorPoint
-from tests.integration.test_maintainers import pair
+from tests.integration.test_maintainers import publish_apart
 from tests.integration.test_publishing import newest
 from tests.integration.test_split_histories import Split, all_show, split
 from tests.support.nodes import Maintainer, RunningNode, World, eventually
@@ -83,18 +83,7 @@ async def test_older_record_that_had_a_ref_is_found(world: World) -> None:
 @pytest.mark.parametrize("contained", [True, False], ids=["one contains the other", "apart"])
 async def test_what_two_maintainers_signed_is_joined_by_who_judges_for_himself(world: World, contained: bool) -> None:
     adas, bos, reader = await world.node("adas"), await world.node("bos"), await world.node("reader")
-    ada, bo = await pair(adas, world)
-    await bos.seed(ada.repository, adas.hint)
-    await bos.stop()
-    ada.commit("hers")
-    await ada.publish(adas)
-    await adas.stop()
-    if contained:
-        git(bo.path, "pull", "-q", str(ada.path), "main")
-    bo.commit("his")
-    await bos.start()
-    await bo.publish(bos)
-    await adas.start()
+    ada, bo = await publish_apart(world, adas, bos, contained=contained)
     await adas.node.control.connect(bos.hint, 20)
     conflict = f"refs/guts/conflict/{bo.key.author_id}/{MAIN}"
     shown = {MAIN: bo.tip()} if contained else {MAIN: ada.tip(), conflict: bo.tip()}

@@ -51,6 +51,29 @@ async def pair(node: RunningNode, world: World) -> tuple[Maintainer, Maintainer]
     return ada, bo
 
 
+async def publish_apart(
+    world: World, adas: RunningNode, bos: RunningNode, *, contained: bool
+) -> tuple[Maintainer, Maintainer]:
+    """Have two maintainers publish at nodes that have not heard of each other's records; leave both running.
+
+    Args:
+        contained: what the second one publishes has the first one's commit in it, passed on by other ways.
+    """
+    ada, bo = await pair(adas, world)
+    await bos.seed(ada.repository, adas.hint)
+    await bos.stop()
+    ada.commit("hers")
+    await ada.publish(adas)
+    await adas.stop()
+    if contained:
+        git(bo.path, "pull", "-q", str(ada.path), "main")
+    bo.commit("his")
+    await bos.start()
+    await bo.publish(bos)
+    await adas.start()
+    return ada, bo
+
+
 async def refs(node: RunningNode, maintainer: Maintainer) -> dict[str, str]:
     return {ref: str(oid) for ref, oid in (await node.canonical(maintainer.repository)).items()}
 

@@ -10,7 +10,7 @@ from guts.ids import RepositoryId
 from guts.node.reader import NoSuchRef
 from guts.sync.goal import NoProviders, ProvidersUnreachable
 from guts.trust.chain import IdentityChain
-from tests.integration.test_maintainers import pair
+from tests.integration.test_maintainers import publish_apart
 from tests.support.nodes import SOON, RunningNode, World
 from tests.support.repositories import git
 
@@ -114,19 +114,7 @@ async def test_annotated_tags_are_peeled_though_nothing_is_held(world: World) ->
 @pytest.mark.parametrize("contained", [True, False], ids=["one contains the other", "apart"])
 async def test_refs_of_two_maintainers_are_joined_as_their_holders_do(world: World, contained: bool) -> None:
     adas, bos, reader = await world.node("adas"), await world.node("bos"), await world.node("reader")
-    ada, bo = await pair(adas, world)
-    await bos.seed(ada.repository, adas.hint)
-    await bos.stop()
-    ada.commit("hers")
-    await ada.publish(adas)
-    await adas.stop()
-    # As where the two pass commits on by other ways, and their nodes have not heard of each other's records.
-    if contained:
-        git(bo.path, "pull", "-q", str(ada.path), "main")
-    bo.commit("his")
-    await bos.start()
-    await bo.publish(bos)
-    await adas.start()
+    ada, bo = await publish_apart(world, adas, bos, contained=contained)
     told = await reader.node.control.refs(ada.repository, (adas.hint, bos.hint), SOON)
 
     conflict = f"refs/guts/conflict/{bo.key.author_id}/refs/heads/main"
