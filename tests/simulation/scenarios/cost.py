@@ -2,6 +2,7 @@
 
 from tests.simulation.scenarios.news import LATENCY
 from tests.simulation.scenarios.scenario import Run
+from tests.support.simulator.host import Settings
 from tests.support.simulator.links import LinkProfile
 from tests.support.simulator.project import Project
 from tests.support.simulator.statistics import Traffic
@@ -34,7 +35,8 @@ def cost(run: Run) -> None:
 
 
 def _measured(run: Run, size: int, minutes: float) -> Traffic:
-    world = World(size, run.seed, LinkProfile(LATENCY, loss=0.01), running=False)
+    # One place more than the mean degree that is wanted, as in ``news``.
+    world = World(size, run.seed, LinkProfile(LATENCY, loss=0.01), Settings(max_connections=9), running=False)
     homes: list[tuple[Project, int]] = []
     for _ in range(REPOSITORIES):
         numbers = list(range(size))

@@ -16,8 +16,13 @@ BETWEEN_PUSHES = 15.0
 NEVER = 1e9
 
 
-def gathered(run: Run, links: LinkProfile, settings: Settings, degree: float = 8.0) -> tuple[World, Project]:
-    """Return a world in which all hosts hold one repository, connected at random."""
+def gathered(run: Run, links: LinkProfile, degree: float, ask_interval: float) -> tuple[World, Project]:
+    """Return a world in which all hosts hold one repository, connected at random.
+
+    Each host has places for one more than ``degree``, and dials half: with the usual fifty the mean would become
+    16, as peers tell each other of peers; with none to spare a host would sometimes find no place at all.
+    """
+    settings = Settings(ask_interval=ask_interval, max_connections=round(degree) + 1)
     world = World(run.nodes, run.seed, links, settings, running=False)
     project = world.project(MAINTAINERS)
     world.place(project, range(run.nodes))
@@ -55,8 +60,7 @@ def news(run: Run) -> None:
 
 
 def _spread(run: Run, links: LinkProfile, degree: float, pushes: int, name: str, maintainers: int) -> None:
-    # Full at the degree: else peers tell each other of peers, and it becomes 16.
-    world, project = gathered(run, links, Settings(ask_interval=NEVER, max_connections=round(degree)), degree)
+    world, project = gathered(run, links, degree, ask_interval=NEVER)
     spread, traffic = Spread(project.id), Traffic()
     world.observe(spread, traffic)
     push(world, project, spread, pushes, maintainers)
@@ -103,7 +107,7 @@ def _shortest(world: World, maintainers: int) -> list[float]:
 
 def _certain(run: Run, degree: float) -> None:
     """Half of all gossip is lost for good: anti-entropy makes up for it."""
-    world, project = gathered(run, LinkProfile(LATENCY, loss=0.05), Settings(max_connections=round(degree)), degree)
+    world, project = gathered(run, LinkProfile(LATENCY, loss=0.05), degree, ask_interval=60.0)
     spread = Spread(project.id)
     world.observe(spread)
     world.wires.lose = lambda source, to, message: "Gossip" in type(message).__name__ and world.rng.random() < 0.5
