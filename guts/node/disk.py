@@ -10,7 +10,7 @@ from typing import Final
 from guts.git.files import disk_faults
 from guts.ids import RepositoryId
 from guts.node.repositories import Repositories
-from guts.sync.policy import DiskLow, Quotas, Space, Usage
+from guts.sync.quotas import DiskLow, Quotas, Space, Usage
 
 log = logging.getLogger(__name__)
 

@@ -63,7 +63,7 @@ from guts.store import peers as peer_table
 from guts.store import scores as score_table
 from guts.store.database import Database
 from guts.store.seeding import DROPPED
-from guts.sync.policy import Quotas, Space
+from guts.sync.quotas import Quotas, Space
 from guts.sync.reposync import RepoSync
 
 PORT_TRIES: Final = 16

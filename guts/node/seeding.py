@@ -26,7 +26,8 @@ from guts.store import repositories as repository_table
 from guts.store import seeding as table
 from guts.store.database import Database
 from guts.store.repositories import NotHeld, RepositorySummary
-from guts.sync.policy import MAX_BLOCKED, MAX_FOLLOWED, Blockable, Blocked, Choices, DiskLow, NotTaken, Policy, judge
+from guts.sync.policy import MAX_BLOCKED, MAX_FOLLOWED, Blockable, Blocked, Choices, NotTaken, Policy, judge
+from guts.sync.quotas import DiskLow
 from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
 
 Json = dict[str, object]

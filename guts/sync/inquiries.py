@@ -21,8 +21,9 @@ from guts.sync.agenda import Agenda
 from guts.sync.fetches import MAX_FETCHES, Fetches, RunningFetch, pause
 from guts.sync.goal import NOT_HELD, Goal, Waiter
 from guts.sync.pages import Pages
-from guts.sync.policy import NotTaken, QuotaExceeded
+from guts.sync.policy import NotTaken
 from guts.sync.questions import Questions
+from guts.sync.quotas import QuotaExceeded
 from guts.sync.rounds import Batch
 from guts.sync.search import Search
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SPLITS

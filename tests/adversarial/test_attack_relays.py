@@ -10,7 +10,7 @@ from guts.ids import ObjectId
 from guts.node.acceptance import Held, MissingContext, NotYet, verify
 from guts.records import Signed
 from guts.store.history import IdentityFork
-from guts.sync.policy import QuotaExceeded
+from guts.sync.quotas import QuotaExceeded
 from guts.trust.acceptance import NotMaintainer
 from guts.trust.authoring import prepare_refs
 from guts.trust.chain import IdentityChain, IdentityDiverged

@@ -19,7 +19,8 @@ from guts.store import repositories as repository_table
 from guts.store import seeding as seeding_table
 from guts.store.schema import repositories
 from guts.sync.goal import NoProviders, ProvidersUnreachable
-from guts.sync.policy import Blocked, DiskLow, QuotaExceeded, Space
+from guts.sync.policy import Blocked
+from guts.sync.quotas import DiskLow, QuotaExceeded, Space
 from tests.support.nodes import Maintainer, RunningNode, World, eventually, files
 
 GIB = 1 << 30

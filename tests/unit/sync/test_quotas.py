@@ -1,0 +1,47 @@
+"""How much a node seeds, and how full its disk may get."""
+
+import pytest
+
+from guts.sync.quotas import MIN_FREE_BYTES, DiskLow, QuotaExceeded, Quotas, Space, Usage
+
+GIB = 1 << 30
+ROOMY = Space(1 << 40, 1 << 41)
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_as_much_as_a_quota_allows_may_come_and_not_a_byte_more(claimed: bool) -> None:
+    quotas = Quotas(repo_max=1_000, disk=5_000)
+    quotas.check(Usage(400, 400, ROOMY), 600, claimed=claimed)
+    with pytest.raises(QuotaExceeded) as refused:
+        quotas.check(Usage(400, 400, ROOMY), 601, claimed=claimed)
+    assert (refused.value.limit, refused.value.value, refused.value.claimed) == ("seeding.repo_max", 1_000, claimed)
+    quotas.check(Usage(0, 4_400, ROOMY), 600, claimed=claimed)
+    with pytest.raises(QuotaExceeded) as refused:
+        quotas.check(Usage(0, 4_400, ROOMY), 601, claimed=claimed)
+    assert (refused.value.limit, refused.value.value) == ("seeding.disk", 5_000)
+    said = ", and it takes 601 bytes, as its holder says" if claimed else ""
+    assert str(refused.value) == (
+        f"all repositories together take 4400 bytes{said}, where seeding.disk allows 5000 bytes"
+    )
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith('disk = "1MiB" or more under [seeding] in config.toml')
+    text = str(QuotaExceeded("seeding.repo_max", 1_000_000, 1_808_904, claimed=True))
+    assert text == "it takes 1.73 MiB, as its holder says, where seeding.repo_max allows 0.95 MiB"
+
+
+def test_floor_is_a_gibibyte_or_a_twentieth_or_what_the_operator_says() -> None:
+    quotas = Quotas(1 << 40, 1 << 40)
+    assert quotas.floor(Space(0, 10 * GIB)) == MIN_FREE_BYTES
+    assert quotas.floor(Space(0, 100 * GIB)) == 5 * GIB
+    assert Quotas(1, 1, min_free=7).floor(Space(0, 100 * GIB)) == 7
+
+
+def test_nothing_comes_below_the_floor_and_no_claim_may_lead_there() -> None:
+    quotas = Quotas(1 << 40, 1 << 40, min_free=1_000)
+    quotas.check(Usage(0, 0, Space(1_000, 9_999)), 0)
+    with pytest.raises(DiskLow, match="999 bytes are free"):
+        quotas.check(Usage(0, 0, Space(999, 9_999)), 0)
+    quotas.check(Usage(0, 0, Space(1_500, 9_999)), 500, claimed=True)
+    with pytest.raises(QuotaExceeded) as refused:
+        quotas.check(Usage(0, 0, Space(1_500, 9_999)), 501, claimed=True)
+    assert refused.value.limit == "seeding.min_free"
