@@ -254,7 +254,7 @@ async def _start(
     async def renewed(peer_record: bytes) -> None:
         await driver.post(AddressesChanged(peer_record))
 
-    publishing = Publishing(repositories, clock, config.seeding.repo_max, patience, policy, disk)
+    publishing = Publishing(repositories, clock, patience, policy, disk)
     stack.push_async_callback(publishing.close)
 
     contacts = await dht_state.restore(discovery, database, now.wall)

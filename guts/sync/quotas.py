@@ -16,6 +16,7 @@ MIN_FREE_SHARE: Final = 0.05
 programs share the disk, and file systems grow slow when they are nearly full."""
 
 _MIB: Final = 1 << 20
+_RESTART: Final = "guts node stop && guts node start"
 
 
 class QuotaExceeded(NotTaken):
@@ -36,16 +37,18 @@ class QuotaExceeded(NotTaken):
         takes = f"it takes {_amount(needed)}{said}"
         if total:
             takes = f"all repositories together take {_amount(total)}" + (f", and {takes}" if claimed else "")
-        section, _, key = limit.partition(".")
-        hint = f"change {key} under [{section}] in config.toml, then guts node stop && guts node start"
+        hint = f"change min_free under [seeding] in config.toml, then {_RESTART}"
         if limit != "seeding.min_free":
-            least = -(-(total + needed if claimed or not total else total) // _MIB)
-            hint = (
-                f'{key} = "{least}MiB" or more under [{section}] in config.toml, then guts node stop && guts node start'
-            )
+            hint = _raise(limit, total + needed if claimed or not total else total)
         verb = "keeps free" if limit == "seeding.min_free" else "allows"
         super().__init__(f"{takes}, where {limit} {verb} {_amount(value)}", hint=hint)
         self.limit, self.value, self.claimed = limit, value, claimed
+
+
+def _raise(limit: str, needed: int) -> str:
+    """Return what makes room for ``needed`` bytes under the setting ``limit``."""
+    section, _, key = limit.partition(".")
+    return f'{key} = "{-(-needed // _MIB)}MiB" or more under [{section}] in config.toml, then {_RESTART}'
 
 
 def _amount(size: int) -> str:
@@ -91,6 +94,21 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """A limit that what is here is past, with what follows from it.
+
+    Attributes:
+        limit: the setting.
+        message: how far, and what this node does no more.
+        hint: what helps.
+    """
+
+    limit: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Quotas:
     """The operator's limits; sizes in bytes. See ``SeedingConfig``.
 
@@ -126,3 +144,27 @@ class Quotas:
         if usage.total + more > self.disk:
             size = usage.repository + more
             raise QuotaExceeded("seeding.disk", self.disk, size, claimed=claimed, total=usage.total)
+
+    def passed(self, usage: Usage) -> tuple[Passed, ...]:
+        """Return the limits that a publication has led past: they refuse nobody's own work, and all that others have.
+
+        They follow from the same comparisons as in ``check``, so that what is told here is what is refused there.
+        """
+        passed = []
+        if usage.repository > self.repo_max:
+            text = (
+                f"it takes {_amount(usage.repository)} on this node, where seeding.repo_max allows "
+                f"{_amount(self.repo_max)}: it is published, and what others publish of it is not taken here"
+            )
+            passed.append(Passed("seeding.repo_max", text, _raise("seeding.repo_max", usage.repository)))
+        if usage.total > self.disk:
+            text = (
+                f"all repositories together take {_amount(usage.total)} on this node, where seeding.disk allows "
+                f"{_amount(self.disk)}: this one is published, and nothing is taken from others"
+            )
+            passed.append(Passed("seeding.disk", text, _raise("seeding.disk", usage.total)))
+        floor = self.floor(usage.space)
+        if usage.space.free < floor:
+            low = DiskLow(usage.space.free, floor)
+            passed.append(Passed("seeding.min_free", str(low), low.hint or ""))
+        return tuple(passed)

@@ -45,3 +45,19 @@ def test_nothing_comes_below_the_floor_and_no_claim_may_lead_there() -> None:
     with pytest.raises(QuotaExceeded) as refused:
         quotas.check(Usage(0, 0, Space(1_500, 9_999)), 501, claimed=True)
     assert refused.value.limit == "seeding.min_free"
+
+
+def test_limits_are_passed_by_a_byte_more_and_not_by_all_of_them() -> None:
+    quotas = Quotas(repo_max=1_000, disk=5_000, min_free=1_000)
+    assert quotas.passed(Usage(1_000, 5_000, Space(1_000, 9_999))) == ()
+    passed = quotas.passed(Usage(1_001, 5_001, Space(999, 9_999)))
+    assert [one.limit for one in passed] == ["seeding.repo_max", "seeding.disk", "seeding.min_free"]
+
+
+@pytest.mark.parametrize("usage", [Usage(1_001, 0, ROOMY), Usage(0, 5_001, ROOMY), Usage(0, 0, Space(999, 9_999))])
+def test_what_a_warning_says_is_true_of_what_comes_next(usage: Usage) -> None:
+    """Whoever is told that nothing more is taken would be refused it."""
+    quotas = Quotas(repo_max=1_000, disk=5_000, min_free=1_000)
+    assert len(quotas.passed(usage)) == 1
+    with pytest.raises((QuotaExceeded, DiskLow)):
+        quotas.check(usage, 0)
