@@ -25,8 +25,9 @@ class SeedingControl(Protocol):
     - ``block``: ``blocked``, ``new``, ``repositories`` [as ``unseed``]; ``unblock``: ``unblocked``, ``was_blocked``.
     - ``policy``: ``topic``, ``taken``, ``max_repositories``, ``refused`` (counts), ``repo_max_bytes``, ``grace_s``,
       ``disk`` (as in ``status``), ``owners`` [{``author``, ``since_ms``}], ``blocked`` [{``id``, ``since_ms``}],
-      ``declined`` [id], ``repositories`` [{``id``, ``name``, ``reason``, ``owners`` [id], ``size_bytes``,
-      ``removed_in_s``?}].
+      ``declined`` [id], ``refusals`` [{``repository``, ``reason``, ``owners`` [id], ``error``, ``message``, ``hint``?,
+      ``at_ms``}] (what was not taken, the newest first), ``repositories`` [{``id``, ``name``, ``reason``, ``owners``
+      [id], ``size_bytes``, ``removed_in_s``?}].
     """
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...

@@ -1,7 +1,7 @@
 """``guts seed``, ``unseed``, ``follow``, ``unfollow``, ``block``, ``unblock``, ``seeding``: what is kept, and why."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
 import click
@@ -13,6 +13,7 @@ from guts.cli.answer import Answer
 from guts.cli.repositories import path_of, resolve
 from guts.cli.session import (
     Session,
+    age_text,
     emit,
     json_option,
     pass_session,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:  # as in guts.cli.session
     from click.shell_completion import CompletionItem
 
     from guts.cli.client import ControlClient
+
+MAX_SHOWN: Final = 10
+"""Refusals that people are shown, three lines each; ``--json`` has all that the node keeps."""
 
 Subject = RepositoryUrl | AuthorId
 
@@ -270,7 +274,7 @@ def _blockable(text: str) -> RepositoryId | AuthorId | PeerId:
 @json_option
 @pass_session
 def seeding(session: Session, as_json: bool) -> None:
-    """Show what this node seeds and why, whom it follows, what it blocks, and its quotas."""
+    """Show what this node seeds and why, whom it follows, what it blocks, its quotas, and what it did not take."""
     answer = Answer.of(session.client().get("/v1/seeding"))
     emit(as_json, answer.json, _policy_lines(answer))
 
@@ -302,7 +306,23 @@ def _policy_lines(answer: Answer) -> list[str]:
         )
         for one in answer.objects("repositories")
     ]
-    return [*lines, "", *table(("ID", "NAME", "SIZE", "WHY"), repositories)] if repositories else lines
+    if repositories:
+        lines += ["", *table(("ID", "NAME", "SIZE", "WHY"), repositories)]
+    return lines + _refusal_lines(answer.objects("refusals"))
+
+
+def _refusal_lines(refusals: Sequence[Answer]) -> list[str]:
+    """Return what was not taken, and what helps; no more than fits on a screen."""
+    if not refusals:
+        return []
+    lines = ["", "NOT TAKEN"]
+    for refusal in refusals[:MAX_SHOWN]:
+        lines.append(f"{refusal.text('repository')}  {age_text(refusal.number('at_ms'))}; {_why(refusal)}")
+        lines.append(f"  {refusal.text('message')}")
+        if hint := refusal.text("hint", ""):
+            lines.append(f"  hint: {hint}")
+    more = len(refusals) - MAX_SHOWN
+    return [*lines, *([f"and {more} more: guts seeding --json"] if more > 0 else [])]
 
 
 def free_text(disk: Answer) -> str:

@@ -28,6 +28,7 @@ from guts.store.database import Database
 from guts.store.repositories import NotHeld, RepositorySummary
 from guts.sync.policy import MAX_BLOCKED, MAX_FOLLOWED, Blockable, Blocked, Choices, NotTaken, Policy, judge
 from guts.sync.quotas import DiskLow
+from guts.sync.refusals import Refusal
 from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
 
 Json = dict[str, object]
@@ -314,6 +315,7 @@ class Seeding:
             "taken": self._policy.taken,
             "max_repositories": settings.max_repositories,
             "refused": self._policy.refused,
+            "refusals": [_refusal(refusal) for refusal in self._policy.refusals],
             "repo_max_bytes": settings.repo_max,
             "grace_s": settings.grace,
             "disk": self.disk(),
@@ -344,6 +346,18 @@ class Seeding:
         if not documents:
             return ()
         return await asyncio.to_thread(_maintainers, documents[-1].encoded)
+
+
+def _refusal(refusal: Refusal) -> Json:
+    return {
+        "repository": str(refusal.repository),
+        "reason": refusal.reason.value,
+        "owners": [str(author) for author in sorted(refusal.owners)],
+        "error": refusal.error.code,
+        "message": str(refusal.error),
+        "hint": refusal.error.hint,
+        "at_ms": refusal.at_ms,
+    }
 
 
 def _maintainers(encoded: bytes) -> tuple[AuthorId, ...]:

@@ -30,7 +30,7 @@ gossip is lost; one peer that lies, stalls or knows nothing costs one attempt. W
 ``guts.trust`` in the worker that runs the Fetch: nothing here believes a peer.
 
 ``Policy`` says what is seeded and why; what a peer tells of and nobody asked for is a *prospect*: a goal like others,
-of which nobody is told until its identity documents have decided that it stays.
+of which nobody is told until its identity documents have decided that it stays. ``Refusals`` keeps why one did not.
 
 Not promised: slices from several providers at once; that every repository of a followed author is found.
 """

@@ -16,15 +16,16 @@ they come counts too: what runs is judged again then, at the commit, and when th
 What strangers announce evicts nothing: where there is no place the newcomer is refused.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from guts.effects import Terms
-from guts.errors import ExitStatus, UsageError
+from guts.errors import ExitStatus, GutsError, UsageError
 from guts.events import Reason
 from guts.ids import AuthorId, RepositoryId
-from guts.sync.goal import Prospect
+from guts.sync.goal import Goal, Prospect
+from guts.sync.refusals import Refusal, Refusals
 
 MAX_FOLLOWED: Final = 1_000
 """Authors that are followed; each is looked for among the maintainers of all that is met."""
@@ -62,8 +63,11 @@ class Blocked(NotTaken):
 class NoPlace(NotTaken):
     """As many repositories are here that nobody asked for as may be."""
 
-    def __init__(self) -> None:
-        super().__init__("as many repositories are here by policy as seeding.max_repositories allows")
+    def __init__(self, repository: RepositoryId) -> None:
+        super().__init__(
+            "as many repositories are here by policy as seeding.max_repositories allows",
+            hint=f"guts seed {repository}, which needs no such place",
+        )
 
 
 def judge(terms: Terms, repository: RepositoryId, maintainers: Iterable[AuthorId]) -> Reason:
@@ -80,7 +84,7 @@ def judge(terms: Terms, repository: RepositoryId, maintainers: Iterable[AuthorId
     if not (names & terms.owners or terms.topic):
         raise NotWanted
     if not terms.room:
-        raise NoPlace
+        raise NoPlace(repository)
     return Reason.OWNER if names & terms.owners else Reason.TOPIC
 
 
@@ -111,6 +115,7 @@ class Policy:
         max_repositories: how many repositories are taken for another reason than an explicit wish.
         owners: authors who are followed.
         refused: how many repositories were announced for which there was no place.
+        refusals: the newest of what was not taken, and why.
     """
 
     def __init__(self, choices: Choices = NO_CHOICES, *, topic: bool = False, max_repositories: int = 0) -> None:
@@ -118,6 +123,7 @@ class Policy:
         self.max_repositories = max_repositories
         self.owners = choices.owners
         self.refused = 0
+        self.refusals = Refusals()
         self._reasons = dict(choices.reasons)
         self._declined = set(choices.declined)
         self._repositories = {blocked for blocked in choices.blocked if isinstance(blocked, RepositoryId)}
@@ -152,10 +158,11 @@ class Policy:
             case AuthorId():
                 return who in self._authors
 
-    def considers(self, repository: RepositoryId, *, announced: bool) -> bool:
+    def considers(self, repository: RepositoryId, now_ms: int, *, announced: bool) -> bool:
         """Tell whether ``repository``, which is not followed, is worth a look.
 
         Args:
+            now_ms: Unix milliseconds.
             announced: on the topic; else it was met as what a peer follows.
         """
         if repository in self._repositories or repository in self._declined:
@@ -165,7 +172,29 @@ class Policy:
         if self.places:
             return True
         self.refused += announced
+        if self.topic and announced:
+            self.refusals.note(Refusal(repository, NoPlace(repository), Reason.TOPIC, frozenset(), now_ms))
         return False
+
+    def not_taken(self, goal: Goal, error: GutsError, maintainers: Collection[AuthorId], now_ms: int) -> None:
+        """Note why ``goal`` is not here, or nothing newer of it, where the operator has not been told.
+
+        Args:
+            maintainers: of its newest identity document, as far as that was verified.
+        """
+        owners = self.owners & set(maintainers)
+        if goal.held:
+            reason = self.reason(goal.repository)
+        elif goal.prospect is None:
+            # Somebody waits, and is told.
+            return
+        elif owners:
+            reason = Reason.OWNER
+        elif self.topic and goal.prospect.identity_hash is not None:
+            reason = Reason.TOPIC
+        else:
+            return
+        self.refusals.note(Refusal(goal.repository, error, reason, owners, now_ms))
 
     def terms(self, repository: RepositoryId, prospect: Prospect | None) -> Terms:
         """Return on which terms ``repository`` is taken now."""
@@ -179,12 +208,14 @@ class Policy:
     def took(self, repository: RepositoryId, reason: Reason) -> None:
         """Note that ``repository`` is seeded, and why."""
         self._declined.discard(repository)
+        self.refusals.forget(repository)
         self._reasons.pop(repository, None)
         if reason is not Reason.EXPLICIT:
             self._reasons[repository] = reason
 
     def dropped(self, repository: RepositoryId, *, declined: bool) -> None:
         """Note that ``repository`` is not seeded any more; ``declined``: the operator does not want it."""
+        self.refusals.forget(repository)
         self._reasons.pop(repository, None)
         if declined:
             self._declined.add(repository)
@@ -196,12 +227,14 @@ class Policy:
     def unfollow(self, author: AuthorId) -> None:
         """Take them no longer; what is here stays until it is dropped."""
         self.owners -= {author}
+        self.refusals.unfollowed(self.owners)
 
     def block(self, who: Blockable) -> None:
         """Put ``who`` on the block list."""
         match who:
             case RepositoryId():
                 self._repositories.add(who)
+                self.refusals.forget(who)
             case AuthorId():
                 self._authors |= {who}
 

@@ -86,6 +86,8 @@ class ScriptedControl:
         """Why bans are suspended."""
         self.banned: list[Json] = []
         """What ``guts peer bans`` shows."""
+        self.refusals: list[Json] = []
+        """What ``guts seeding`` says was not taken."""
         self.held: set[RepositoryId] = set()
         """Repositories that git can fetch."""
         self.lie: dict[str, str] = {}
@@ -335,6 +337,7 @@ class ScriptedControl:
             "owners": [],
             "blocked": [],
             "declined": [],
+            "refusals": self.refusals,
             "repositories": [{**held, "removed_in_s": None}],
         }
 

@@ -50,32 +50,32 @@ def test_a_block_outranks_a_wish_which_outranks_an_owner_who_outranks_the_topic(
 
 
 def test_policy_considers_what_it_may_want_and_nothing_else() -> None:
-    assert not Policy().considers(R, announced=True)
+    assert not Policy().considers(R, 0, announced=True)
     assert not Policy().takes_more
     topic = Policy(topic=True, max_repositories=1)
-    assert topic.considers(R, announced=True)
-    assert not topic.considers(R, announced=False)
+    assert topic.considers(R, 0, announced=True)
+    assert not topic.considers(R, 0, announced=False)
     follows = Policy(Choices({}, owners=frozenset({ADA})), max_repositories=1)
-    assert follows.considers(R, announced=False)
+    assert follows.considers(R, 0, announced=False)
     follows.unfollow(ADA)
-    assert not follows.considers(R, announced=True)
+    assert not follows.considers(R, 0, announced=True)
 
     topic.block(R)
-    assert not topic.considers(R, announced=True)
+    assert not topic.considers(R, 0, announced=True)
     topic.unblock(R)
     topic.dropped(R, declined=True)
-    assert not topic.considers(R, announced=True)
+    assert not topic.considers(R, 0, announced=True)
     topic.took(R, Reason.EXPLICIT)
-    assert topic.considers(R, announced=True)
+    assert topic.considers(R, 0, announced=True)
 
 
 def test_places_are_for_what_nobody_asked_for_and_the_newcomer_is_refused() -> None:
     policy = Policy(topic=True, max_repositories=1)
     policy.took(R, Reason.TOPIC)
-    assert not policy.considers(S, announced=True)
+    assert not policy.considers(S, 0, announced=True)
     assert (policy.taken, policy.refused) == (1, 1)
     policy.took(R, Reason.EXPLICIT)
-    assert policy.considers(S, announced=True)
+    assert policy.considers(S, 0, announced=True)
     assert (policy.taken, policy.reason(R)) == (0, Reason.EXPLICIT)
 
 
