@@ -64,18 +64,20 @@ class Disk:
         """Return the file system as it is. Raises: ``DiskFault``."""
         return self._space(self._repositories.root)
 
-    def check(self, repository: RepositoryId, claim: int = 0) -> None:
+    def check(self, repository: RepositoryId, claim: int = 0, besides: int = 0) -> None:
         """Check that something of ``repository`` may come.
 
         Args:
             claim: bytes that it would be, as its holder says; 0: it does not say.
+            besides: bytes of others that would have come before it.
 
         Raises:
             QuotaExceeded: it may not.
             DiskLow: nothing may.
             DiskFault: the disk can't be looked at.
         """
-        self._check(repository, 0, self.space(), claim)
+        space = self.space()
+        self._check(repository, 0, Space(space.free - besides, space.capacity), claim, besides)
 
     def check_floor(self) -> None:
         """Check that anything may be written at all: the quotas are not for the operator's own publications.
@@ -115,10 +117,10 @@ class Disk:
         space = self.space() if look else ROOMY
         self._check(repository, received, space, 0)
 
-    def _check(self, repository: RepositoryId, received: int, space: Space, claim: int) -> None:
+    def _check(self, repository: RepositoryId, received: int, space: Space, claim: int, besides: int = 0) -> None:
         here = 0 if self._repositories.is_lost(repository) else self._repositories.sizes.get(repository, 0)
         try:
-            self.quotas.check(Usage(here + received, self.used, space), claim, claimed=bool(claim))
+            self.quotas.check(Usage(here + received, self.used + besides, space), claim, claimed=bool(claim))
         except DiskLow as error:
             now = self._monotonic()
             if self._told_at is None or now >= self._told_at + TELL_EVERY:

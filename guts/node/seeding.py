@@ -22,6 +22,7 @@ from guts.node.removal import Removals
 from guts.node.repositories import Repositories
 from guts.records import Signed
 from guts.service.commands import NotFollowed
+from guts.sizes import rough_size
 from guts.store import repositories as repository_table
 from guts.store import seeding as table
 from guts.store.database import Database
@@ -149,10 +150,19 @@ class Seeding:
             known = await self._repositories.known(summary.id)
             await self._driver.post(Published(summary.id, Accepted(known, ())))
 
-    async def dry_run(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109
+    async def dry_run(
+        self,
+        repository: RepositoryId,
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (told to the service)
+        besides: int = 0,
+    ) -> Json:
         """Return what ``seed`` would take, and leave, without fetching an object.
 
         The size of what is not here is what its holders say, and no more than that.
+
+        Args:
+            besides: bytes of others that would be seeded before it; what would be left is left after all of them.
 
         Raises:
             HoldsNone, Blocked: this node does not take it.
@@ -170,11 +180,12 @@ class Seeding:
         judge(self._policy.terms(repository, None), repository, maintainers)
         refusal: GutsError | None = None
         try:
-            self._disk.check(repository, 0 if here is not None else size)
+            self._disk.check(repository, 0 if here is not None else size, besides)
         except (UsageError, DiskLow) as error:
             refusal = error
-        more = 0 if here is not None else size
+        more = besides + (0 if here is not None else size)
         space = self._disk.space()
+        before = f"with {rough_size(besides)} of those before it, " if besides else ""
         return {
             "repository": str(repository),
             "here": here is not None,
@@ -187,7 +198,7 @@ class Seeding:
             "used_after_bytes": self._disk.used + more,
             "disk_bytes": self._disk.quotas.disk,
             "allowed": refusal is None,
-            "refusal": str(refusal) if refusal else None,
+            "refusal": f"{before}{refusal}" if refusal else None,
             "hint": refusal.hint if refusal else None,
         }
 

@@ -594,6 +594,51 @@ async def test_dry_run_tells_the_size_and_what_would_be_left_and_fetches_nothing
     assert "seeding.repo_max" in str(answer["refusal"])
 
 
+async def test_dry_run_of_several_judges_them_together_and_adds_up(world: World) -> None:
+    """As ``guts seed`` would take them: what is allowed counts for the next, and what is not takes nothing."""
+    publisher = await world.node("publisher")
+    maintainers = [world.maintainer(name) for name in ("one", "large", "two", "three")]
+    for maintainer, noise in zip(maintainers, (400_000, 900_000, 300_000, 400_000), strict=True):
+        maintainer.commit("noise", os.urandom(noise))
+        await maintainer.publish(publisher)
+    sizes = [publisher.node.repositories.sizes[maintainer.repository] for maintainer in maintainers]
+    one, large, two, three = sizes
+    disk = one + two + three - 1
+    space = Space(10 * GIB, 100 * GIB)
+    replica = await world.node("replica", space=lambda path: space, seeding__min_free="1GiB", seeding__disk=str(disk))
+    async with control_server(replica.node.control, replica.config.paths.control_socket):
+        ids = [str(maintainer.repository) for maintainer in maintainers]
+        shown = {}
+        for flag in ("--json", "--"):
+            # The first is named twice, and counts once.
+            command = [sys.executable, "-m", "guts", "seed", "--dry-run", "--from", str(publisher.hint), flag]
+            environ = {**os.environ, "GUTS_HOME": str(replica.home)}
+            ran = await asyncio.to_thread(
+                subprocess.run, [*command, ids[0], *ids], env=environ, capture_output=True, text=True, check=False
+            )
+            assert ran.returncode == ExitStatus.QUOTA, ran.stderr
+            shown[flag] = ran.stdout
+    answer = json.loads(shown["--json"])
+    assert [told["allowed"] for told in answer["seeded"]] == [True, False, True, False]
+    assert [told["used_after_bytes"] for told in answer["seeded"]] == [one, one + large, one + two, one + two + three]
+    assert answer["seeded"][3]["refusal"].startswith("with 6")
+    assert answer["total"] == {
+        "asked": 4,
+        "allowed": 2,
+        "size_bytes": one + two,
+        "untold": 0,
+        "free_after_bytes": 10 * GIB - one - two,
+        "used_after_bytes": one + two,
+    }
+    assert "together      2 of 4 allowed, " in shown["--"]
+    assert list(replica.repositories.iterdir()) == []
+    # And so it is: the third one that fits by itself does not fit with the others.
+    await replica.seed(maintainers[0].repository, publisher.hint)
+    await replica.seed(maintainers[2].repository, publisher.hint)
+    with pytest.raises(QuotaExceeded):
+        await replica.seed(maintainers[3].repository, publisher.hint)
+
+
 # --- the disk floor -----------------------------------------------------------------------------------------
 
 

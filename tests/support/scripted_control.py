@@ -284,8 +284,10 @@ class ScriptedControl:
     def seeding(self) -> "ScriptedControl":
         return self
 
-    async def dry_run(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:
-        self.calls.append(("dry_run", repository, tuple(hints), timeout))
+    async def dry_run(
+        self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float, besides: int = 0
+    ) -> Json:
+        self.calls.append(("dry_run", repository, tuple(hints), timeout, besides))
         return {
             "repository": str(repository),
             "here": False,

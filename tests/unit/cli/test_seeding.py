@@ -26,7 +26,7 @@ def test_dry_run_shows_a_claim_as_a_claim(guts: Guts, control: ScriptedControl) 
         "seeded        1.0 MiB now, 4.0 MiB after, of 50.0 GiB that seeding.disk allows",
         "allowed       yes",
     ]
-    assert control.calls == [("dry_run", REPOSITORY, (), 600.0)]
+    assert control.calls == [("dry_run", REPOSITORY, (), 600.0, 0)]
 
 
 def test_dry_run_of_what_no_quota_allows_exits_with_the_quota(guts: Guts, control: ScriptedControl) -> None:
