@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from guts.errors import ExitStatus, StorageFault
+from guts.sizes import compared_sizes, rough_size
 from guts.sync.policy import NotTaken
 
 MIN_FREE_BYTES: Final = 1 << 30
@@ -34,14 +35,18 @@ class QuotaExceeded(NotTaken):
     def __init__(self, limit: str, value: int, needed: int, *, claimed: bool = False, total: int = 0) -> None:
         """Args: ``needed``: bytes of the repository; ``total``: of all that is here, where ``limit`` is for that."""
         said = ", as its holder says" if claimed else ""
-        takes = f"it takes {_amount(needed)}{said}"
         if total:
-            takes = f"all repositories together take {_amount(total)}" + (f", and {takes}" if claimed else "")
+            all_of_them, allowed = compared_sizes(total, value)
+            takes = f"all repositories together take {all_of_them}"
+            takes += f", and it takes {rough_size(needed)}{said}" if claimed else ""
+        else:
+            size, allowed = compared_sizes(needed, value)
+            takes = f"it takes {size}{said}"
         hint = f"change min_free under [seeding] in config.toml, then {_RESTART}"
         if limit != "seeding.min_free":
             hint = _raise(limit, total + needed if claimed or not total else total)
         verb = "keeps free" if limit == "seeding.min_free" else "allows"
-        super().__init__(f"{takes}, where {limit} {verb} {_amount(value)}", hint=hint)
+        super().__init__(f"{takes}, where {limit} {verb} {allowed}", hint=hint)
         self.limit, self.value, self.claimed = limit, value, claimed
 
 
@@ -51,11 +56,6 @@ def _raise(limit: str, needed: int) -> str:
     return f'{key} = "{-(-needed // _MIB)}MiB" or more under [{section}] in config.toml, then {_RESTART}'
 
 
-def _amount(size: int) -> str:
-    """Return bytes as people read them, and small numbers of them as they are."""
-    return f"{size} bytes" if size < _MIB // 10 else f"{size / _MIB:.2f} MiB"
-
-
 class DiskLow(StorageFault):
     """Too little space is left on the disk for anything to be fetched."""
 
@@ -63,8 +63,10 @@ class DiskLow(StorageFault):
     exit_status: ClassVar[ExitStatus] = ExitStatus.QUOTA
 
     def __init__(self, free: int, floor: int) -> None:
+        """Args: ``free``, ``floor``: bytes."""
+        left, kept = compared_sizes(free, floor)
         super().__init__(
-            f"{free} bytes are free on the disk, and {floor} are to stay free: "
+            f"{left} are free on the disk, and {kept} are to stay free: "
             "nothing is fetched or published until there is more",
             hint="guts unseed REPOSITORY --now; guts ls shows what each takes. Or lower seeding.min_free in the config",
         )
@@ -152,15 +154,17 @@ class Quotas:
         """
         passed = []
         if usage.repository > self.repo_max:
+            size, allowed = compared_sizes(usage.repository, self.repo_max)
             text = (
-                f"it takes {_amount(usage.repository)} on this node, where seeding.repo_max allows "
-                f"{_amount(self.repo_max)}: it is published, and what others publish of it is not taken here"
+                f"it takes {size} on this node, where seeding.repo_max allows {allowed}: "
+                "it is published, and what others publish of it is not taken here"
             )
             passed.append(Passed("seeding.repo_max", text, _raise("seeding.repo_max", usage.repository)))
         if usage.total > self.disk:
+            size, allowed = compared_sizes(usage.total, self.disk)
             text = (
-                f"all repositories together take {_amount(usage.total)} on this node, where seeding.disk allows "
-                f"{_amount(self.disk)}: this one is published, and nothing is taken from others"
+                f"all repositories together take {size} on this node, where seeding.disk allows {allowed}: "
+                "this one is published, and nothing is taken from others"
             )
             passed.append(Passed("seeding.disk", text, _raise("seeding.disk", usage.total)))
         floor = self.floor(usage.space)
