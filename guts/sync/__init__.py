@@ -13,6 +13,7 @@ under way, the rest in line here, and one repository at most once. An overdue qu
 peer's answer is used and not taken for an unasked one; a peer that owes two is asked nothing more. When no transfer
 can start, only the fact is kept that a peer has something newer, and it is asked again when there is room.
 ``Pages`` puts an answer together that was cut. Whose news came to nothing is not listened to for a while.
+``Invitations`` has those asked again, ``Setbacks`` says for how long a peer that failed is left alone.
 
 ``Readings`` ends in an answer instead of a copy: what holders tell of a repository that is not followed is verified
 without its objects, until two of them have been compared. The lookups, dials, questions and transfers of both are the

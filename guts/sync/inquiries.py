@@ -5,50 +5,34 @@ reads its refs (``Readings``): lookups, dials, questions, answers in pages, one 
 or failed, commands that wait. What an answer means is for the subclass.
 """
 
-import math
 import random
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Final, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from guts.addresses import Address, BootstrapAddress
 from guts.effects import Candidate, Effect, Reply
-from guts.errors import GutsError, PeerFault, Severity, StorageFault, Unavailable
+from guts.errors import GutsError, PeerFault, StorageFault, Unavailable
 from guts.events import CommandId, ConnectionId, FetchFinished, FetchId, LookFinished, LookupFinished
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.agenda import Agenda
 from guts.sync.fetches import MAX_FETCHES, Fetches, RunningFetch, pause
 from guts.sync.goal import NOT_HELD, Goal, Waiter
+from guts.sync.invitations import Invitations
 from guts.sync.pages import Pages
 from guts.sync.policy import NotTaken
-from guts.sync.questions import Questions
+from guts.sync.questions import Questions, refs_query
 from guts.sync.quotas import QuotaExceeded
 from guts.sync.rounds import Batch
 from guts.sync.search import Search
-from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SPLITS
-from guts.wire.messages import Error, ErrorCode, KnownHead, KnownSplit, Refs, RefsAnswer, RefsQuery, RefsStatus
-
-RETRY_AFTER_TROUBLE: Final = 15.0
-"""Seconds, ± half, before a peer whose transfer failed is asked again for that repository."""
-
-MAX_INVITED: Final = 2
-"""Peers whose answer is awaited before no more of those who offered something are asked: one of them may be silent."""
-
-FAILED_WITH_CONNECTION: Final = 2.0
-"""Seconds before the end of a connection in which what failed over it failed with it: streams end first, by a hair."""
-MAX_FAILURES: Final = 3
-"""Transfers from one peer that failed, one after the other, before it is demoted for that repository: as long as
-another holder may be asked, it is left alone as after a fault. Who announces what it has not got gets no more."""
-
-MAX_FAILED_PEERS: Final = 256
-"""Peers per goal whose failures are counted; the one that failed the longest ago is forgotten first."""
-
-RETRY_AFTER_FAULT: Final = 600.0
-RETRY_AFTER_STORAGE: Final = 60.0
-RETRY_AFTER_REFUSAL: Final = 600.0
-"""Seconds before what this node's own limits refused is tried again: something may have been removed by then."""
-
+from guts.sync.setbacks import (
+    RETRY_AFTER_FAULT,
+    RETRY_AFTER_REFUSAL,
+    RETRY_AFTER_STORAGE,
+    RETRY_AFTER_TROUBLE,
+    Setbacks,
+)
+from guts.wire.messages import Error, ErrorCode, Refs, RefsAnswer, RefsQuery, RefsStatus
 
 G = TypeVar("G", bound=Goal)
 
@@ -58,13 +42,6 @@ Preference = Callable[[PeerId, float], float]
 def nobody_first(peer: PeerId, now: float) -> float:
     """Prefer nobody."""
     return 0.0
-
-
-class UnsolicitedAnswer(PeerFault):
-    """An answer to a question that was not asked, or about something that was not asked for."""
-
-    code: ClassVar[str] = "UNSOLICITED_ANSWER"
-    severity: ClassVar[Severity] = Severity.SERIOUS
 
 
 class DoesNotConnect(Unavailable):
@@ -106,6 +83,8 @@ class Inquiries(ABC, Generic[G]):
         self._pages = Pages()
         self._agenda = Agenda()
         self._search = Search(rng)
+        self._setbacks = Setbacks(holders, rng)
+        self._invitations = Invitations(self.goals, self.fetches, preference, self.ask, self._settle)
 
     # --- what differs ---------------------------------------------------------------------------------------
 
@@ -173,9 +152,8 @@ class Inquiries(ABC, Generic[G]):
                 goal.resting.pop(peer, None)
                 goal.note(peer, "disconnected")
                 effects += self._settle(goal, now)
-            if now - goal.failed.pop(peer, -math.inf) <= FAILED_WITH_CONNECTION:
-                goal.retry_after.pop(peer, None)
-        return effects + self._invite(now)
+            self._setbacks.connection_ended(goal, peer, now)
+        return effects + self._invitations.invite(now)
 
     def ask(self, peer: PeerId, repositories: Iterable[RepositoryId], now: float) -> list[Effect]:
         """Ask ``peer`` what it has that is newer, of those ``repositories`` that are goals."""
@@ -200,11 +178,7 @@ class Inquiries(ABC, Generic[G]):
         goal = self.goals.get(repository)
         if goal is None:
             return None
-        known = self._pages.known(peer, repository, goal.known)
-        # An author who is left out is only told again.
-        heads = tuple(KnownHead(author, head.seq, head.hash) for author, head in known.heads[:MAX_KNOWN_HEADS])
-        splits = tuple(KnownSplit(author, seq) for author, seq in known.splits[:MAX_SPLITS])
-        return RefsQuery(repository, known.epoch + 1, known.identity_hash, heads, splits, known.fork)
+        return refs_query(repository, self._pages.known(peer, repository, goal.known))
 
     def _dial_hints(self, goal: G, hints: Iterable[BootstrapAddress]) -> list[Effect]:
         # Who is connected is asked as it is: a second connection would take the place of one that is in use.
@@ -230,12 +204,8 @@ class Inquiries(ABC, Generic[G]):
         Raises:
             UnsolicitedAnswer: nothing was asked under that id, or something else was.
         """
-        question = self._questions.find(connection, refs.request)
-        if question is None:
-            raise UnsolicitedAnswer("Refs for a request that is not open")
+        question = self._questions.answered(connection, refs)
         answered = {answer.repository for answer in refs.answers}
-        if len(answered) != len(refs.answers) or not answered <= set(question.repositories):
-            raise UnsolicitedAnswer("Refs about a repository that was not asked for")
         peer = question.peer
         self._close(peer, refs.request, question.repositories)
         effects: list[Effect] = []
@@ -248,7 +218,9 @@ class Inquiries(ABC, Generic[G]):
         if refs.cursor and answered:
             effects += self.ask(peer, unanswered, now)
         else:
-            self._excuse(peer, unanswered, "did not answer about it", now + self._jittered(RETRY_AFTER_TROUBLE))
+            self._excuse(
+                peer, unanswered, "did not answer about it", now + self._setbacks.jittered(RETRY_AFTER_TROUBLE)
+            )
         return effects + self._answered(peer, question.repositories, now)
 
     def _answer(self, goal: G, peer: PeerId, answer: RefsAnswer, partial: bool, now: float) -> list[Effect]:
@@ -281,7 +253,7 @@ class Inquiries(ABC, Generic[G]):
         if error.code is ErrorCode.BUSY:
             self._rest(peer, repositories, "is busy", now + pause(error.retry_after_s))
         else:
-            until = now + self._jittered(RETRY_AFTER_TROUBLE)
+            until = now + self._setbacks.jittered(RETRY_AFTER_TROUBLE)
             self._excuse(peer, repositories, f"refused: {error.code.name.lower()}", until)
         return self._answered(peer, repositories, now)
 
@@ -320,7 +292,7 @@ class Inquiries(ABC, Generic[G]):
         for repository in repositories:
             if (goal := self.goals.get(repository)) is not None:
                 effects += self._settle(goal, now)
-        return effects + self._invite(now)
+        return effects + self._invitations.invite(now)
 
     # --- transfers ------------------------------------------------------------------------------------------
 
@@ -374,14 +346,14 @@ class Inquiries(ABC, Generic[G]):
                 goal.fetch = None
             effects += self._finished(goal, transfer, event, now)
             effects += self._settle(goal, now)
-        return goal, effects + self._invite(now)
+        return goal, effects + self._invitations.invite(now)
 
     def _failed(self, goal: G, transfer: RunningFetch, error: GutsError, now: float) -> list[Effect]:
         peer, repositories = transfer.peer, [goal.repository]
         if isinstance(error, QuotaExceeded):
             # Another holder may say otherwise, or send less: nobody can see yet who is right.
             goal.refusal = error
-            self._excuse(peer, repositories, str(error), now + self._jittered(RETRY_AFTER_REFUSAL))
+            self._excuse(peer, repositories, str(error), now + self._setbacks.jittered(RETRY_AFTER_REFUSAL))
             return self._ask_holders(goal, now)
         if isinstance(error, StorageFault | NotTaken):
             goal.paused_until = now + (RETRY_AFTER_STORAGE if isinstance(error, StorageFault) else RETRY_AFTER_REFUSAL)
@@ -392,15 +364,13 @@ class Inquiries(ABC, Generic[G]):
             replies = [Reply(waiter.command_id, error) for waiter in waiters]
             return [*replies, *self._give_up(goal)]
         if isinstance(error, PeerFault):
-            self._excuse(peer, repositories, str(error), now + self._jittered(RETRY_AFTER_FAULT))
+            self._excuse(peer, repositories, str(error), now + self._setbacks.jittered(RETRY_AFTER_FAULT))
         else:
-            pause = self._pause_of(goal, peer, now) if transfer.pause is None else transfer.pause
+            pause = self._setbacks.failed(goal, peer, now) if transfer.pause is None else transfer.pause
             self._rest(peer, repositories, str(error), now + pause)
             if self._questions.connection(peer) != transfer.connection:
-                # The connection broke, and not the peer: over another one it is asked as if nothing had been.
-                goal.retry_after.pop(peer, None)
-                goal.resting.pop(peer, None)
-                goal.failures.pop(peer, None)
+                # The connection broke, and not the peer.
+                self._setbacks.connection_broke(goal, peer)
             elif transfer.pause is None:
                 goal.failed[peer] = now
         return self._ask_holders(goal, now)
@@ -409,35 +379,6 @@ class Inquiries(ABC, Generic[G]):
         effects: list[Effect] = []
         for holder in sorted(self._holders(goal.repository), key=lambda holder: -self._preference(holder, now)):
             effects += self.ask(holder, [goal.repository], now)
-        return effects
-
-    def _pause_of(self, goal: G, peer: PeerId, now: float) -> float:
-        """Count a failure of ``peer``, which may be nobody's fault; return for how many seconds it is left alone."""
-        failures = goal.failures.pop(peer, 0) + 1
-        goal.failures[peer] = failures
-        if len(goal.failures) > MAX_FAILED_PEERS:
-            del goal.failures[next(iter(goal.failures))]
-        others = (other for other in self._holders(goal.repository) if other != peer)
-        demoted = failures >= MAX_FAILURES and any(goal.willing(other, now) for other in others)
-        return self._jittered(RETRY_AFTER_FAULT if demoted else RETRY_AFTER_TROUBLE)
-
-    def _invite(self, now: float) -> list[Effect]:
-        """Ask for what was offered when there was no room, as far as there is room now."""
-        effects: list[Effect] = []
-        invited: Counter[PeerId] = Counter()
-
-        def invitable(repository: RepositoryId) -> list[PeerId]:
-            offers = self.goals[repository].offers if repository in self.goals else ()
-            return [peer for peer in offers if self.fetches.room_from(peer, invited[peer])]
-
-        for repository in self.fetches.invited(lambda offered: bool(invitable(offered))):
-            goal = self.goals[repository]
-            while (peers := invitable(repository)) and len(goal.asking) < MAX_INVITED:
-                peer = max(peers, key=lambda offering: self._preference(offering, now))
-                del goal.offers[peer]
-                effects += self.ask(peer, [repository], now)
-                invited[peer] += peer in goal.asking
-            effects += self._settle(goal, now)
         return effects
 
     # --- lookups and dials ----------------------------------------------------------------------------------
@@ -500,20 +441,6 @@ class Inquiries(ABC, Generic[G]):
                 effects += self._expire(goal, command_id, now)
         return effects
 
-    def _rested(self, goal: G, now: float) -> list[PeerId]:
-        """Return the peers that have rested long enough; what was noted of others ends with its time."""
-        goal.retry_after = {peer: time for peer, time in goal.retry_after.items() if time > now}
-        goal.failed = {peer: time for peer, time in goal.failed.items() if peer in goal.retry_after}
-        rested = [peer for peer in goal.resting if goal.willing(peer, now)]
-        for peer in rested:
-            del goal.resting[peer]
-        return rested
-
-    def _stand_in_line(self, goal: G) -> None:
-        """Have those asked who offered something when there was no room, as soon as there is."""
-        if goal.offers and goal.fetch is None and len(goal.asking) < MAX_INVITED:
-            self.fetches.offer(goal)
-
     def _wait(self, goal: G, waiter: Waiter) -> None:
         goal.waiters.append(waiter)
         self._agenda.wait(goal, waiter)
@@ -523,6 +450,3 @@ class Inquiries(ABC, Generic[G]):
         del self.goals[goal.repository]
         self._pages.forget(goal.repository)
         self.fetches.withdraw(goal.repository)
-
-    def _jittered(self, seconds: float) -> float:
-        return seconds * self._rng.uniform(0.5, 1.5)
