@@ -17,7 +17,7 @@ can start, only the fact is kept that a peer has something newer, and it is aske
 
 ``Readings`` ends in an answer instead of a copy: what holders tell of a repository that is not followed is verified
 without its objects, until two of them have been compared. The lookups, dials, questions and transfers of both are the
-same (``Inquiries``); each has its own.
+same (``Inquiries``, on ``Asking``); each has its own.
 
 ``Receipts`` keeps who has confirmed which record, and what is owed to whom; it knows of no goal, and decides nothing.
 

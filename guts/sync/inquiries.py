@@ -1,47 +1,32 @@
 """``Inquiries``: who may have a repository is found, dialled, asked and listened to; see the package's docstring.
 
 What is the same for every repository that this node wants something of, whether it follows it (``RepoSync``) or only
-reads its refs (``Readings``): lookups, dials, questions, answers in pages, one transfer at a time, peers that are busy
-or failed, commands that wait. What an answer means is for the subclass.
+reads its refs (``Readings``): answers in pages, one transfer at a time, lookups, dials, rounds and commands that wait;
+who is asked is in ``Asking``. What an answer means is for the subclass.
 """
 
-import random
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import ClassVar, Generic, TypeVar
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar
 
 from guts.addresses import Address, BootstrapAddress
 from guts.effects import Candidate, Effect, Reply
 from guts.errors import GutsError, PeerFault, StorageFault, Unavailable
 from guts.events import CommandId, ConnectionId, FetchFinished, FetchId, LookFinished, LookupFinished
 from guts.ids import AuthorId, PeerId, RepositoryId
-from guts.sync.agenda import Agenda
-from guts.sync.fetches import MAX_FETCHES, Fetches, RunningFetch, pause
-from guts.sync.goal import NOT_HELD, Goal, Waiter
-from guts.sync.invitations import Invitations
-from guts.sync.pages import Pages
+from guts.sync.asking import Asking, G
+from guts.sync.fetches import RunningFetch, pause
+from guts.sync.goal import NOT_HELD
 from guts.sync.policy import NotTaken
-from guts.sync.questions import Questions, refs_query
 from guts.sync.quotas import QuotaExceeded
 from guts.sync.rounds import Batch
-from guts.sync.search import Search
 from guts.sync.setbacks import (
     RETRY_AFTER_FAULT,
     RETRY_AFTER_REFUSAL,
     RETRY_AFTER_STORAGE,
     RETRY_AFTER_TROUBLE,
-    Setbacks,
 )
-from guts.wire.messages import Error, ErrorCode, Refs, RefsAnswer, RefsQuery, RefsStatus
-
-G = TypeVar("G", bound=Goal)
-
-Preference = Callable[[PeerId, float], float]
-
-
-def nobody_first(peer: PeerId, now: float) -> float:
-    """Prefer nobody."""
-    return 0.0
+from guts.wire.messages import Error, ErrorCode, Refs, RefsAnswer, RefsStatus
 
 
 class DoesNotConnect(Unavailable):
@@ -50,41 +35,8 @@ class DoesNotConnect(Unavailable):
     code: ClassVar[str] = "DOES_NOT_CONNECT"
 
 
-class Inquiries(ABC, Generic[G]):
-    """Goals, and what is under way for them.
-
-    Args:
-        holders: names the ready peers known to hold a repository.
-        next_request: returns an id for a request, one that is not under way with any peer.
-        preference: says how gladly a peer is asked at a time (monotonic seconds), more than others or less; below 0:
-            only where nobody else holds what is wanted.
-
-    Attributes:
-        goals: by repository.
-        fetches: the running transfers.
-    """
-
-    transfers_per_peer: ClassVar[int] = MAX_FETCHES
-
-    def __init__(
-        self,
-        holders: Callable[[RepositoryId], Iterable[PeerId]],
-        rng: random.Random,
-        next_request: Callable[[], int],
-        preference: Preference = nobody_first,
-    ) -> None:
-        self.goals: dict[RepositoryId, G] = {}
-        self.fetches = Fetches(self.transfers_per_peer)
-        self._holders = holders
-        self._rng = rng
-        self._next_request = next_request
-        self._preference = preference
-        self._questions = Questions(self._query, next_request)
-        self._pages = Pages()
-        self._agenda = Agenda()
-        self._search = Search(rng)
-        self._setbacks = Setbacks(holders, rng)
-        self._invitations = Invitations(self.goals, self.fetches, preference, self.ask, self._settle)
+class Inquiries(Asking[G]):
+    """Goals, and what is under way for them; see ``Asking`` for the arguments."""
 
     # --- what differs ---------------------------------------------------------------------------------------
 
@@ -111,10 +63,6 @@ class Inquiries(ABC, Generic[G]):
         """Do what is due for ``goal``, and schedule what is due next; whom ``batch`` chose is asked after that."""
 
     @abstractmethod
-    def _settle(self, goal: G, now: float) -> list[Effect]:
-        """Answer the waiters of ``goal`` where it is decided; stand in line where something was offered."""
-
-    @abstractmethod
     def _expire(self, goal: G, command_id: CommandId, now: float) -> list[Effect]:
         """Answer a command, if it still waits: its time is over."""
 
@@ -125,78 +73,7 @@ class Inquiries(ABC, Generic[G]):
     def _claimed(self, goal: G, peer: PeerId, size: int) -> None:
         """Take the word of ``peer`` that the repository takes ``size`` bytes; 0: it does not say."""
 
-    # --- peers ----------------------------------------------------------------------------------------------
-
-    def deadline(self) -> float:
-        """Return when ``tick`` is due next (monotonic seconds); infinity for never."""
-        return min(self._questions.deadline(), self._agenda.deadline())
-
-    def _greet(self, peer: PeerId, connection: ConnectionId, now: float) -> list[Effect]:
-        """Take in a peer that is ready, in the place of an earlier connection to it."""
-        effects: list[Effect] = []
-        if (replaced := self._questions.connection(peer)) is not None:
-            effects += self.peer_gone(peer, replaced, now)
-        self._questions.begin(peer, connection)
-        return effects
-
-    def peer_gone(self, peer: PeerId, connection: ConnectionId, now: float) -> list[Effect]:
-        """Give up what was asked of a peer whose connection is gone."""
-        if not self._questions.end(peer, connection):
-            return []
-        effects: list[Effect] = []
-        for goal in list(self.goals.values()):
-            self._pages.drop(peer, goal.repository)
-            if peer in goal.asking or peer in goal.offers or peer in goal.resting:
-                goal.asking.discard(peer)
-                goal.offers.pop(peer, None)
-                goal.resting.pop(peer, None)
-                goal.note(peer, "disconnected")
-                effects += self._settle(goal, now)
-            self._setbacks.connection_ended(goal, peer, now)
-        return effects + self._invitations.invite(now)
-
-    def ask(self, peer: PeerId, repositories: Iterable[RepositoryId], now: float) -> list[Effect]:
-        """Ask ``peer`` what it has that is newer, of those ``repositories`` that are goals."""
-        for repository in repositories:
-            if (goal := self.goals.get(repository)) is not None:
-                self._put(goal, peer, now)
-        return [*self._questions.send(peer, now)]
-
-    def _put(self, goal: G, peer: PeerId, now: float) -> None:
-        """Put a question to ``peer`` about ``goal`` in line, where it may be asked."""
-        if peer in goal.asking or not goal.willing(peer, now):
-            return
-        if self._preference(peer, now) < 0.0 and self._better_known(goal.repository, now):
-            return
-        if self._questions.add(peer, goal.repository):
-            goal.asking.add(peer)
-
-    def _better_known(self, repository: RepositoryId, now: float) -> bool:
-        return any(self._preference(holder, now) >= 0.0 for holder in self._holders(repository))
-
-    def _query(self, peer: PeerId, repository: RepositoryId) -> RefsQuery | None:
-        goal = self.goals.get(repository)
-        if goal is None:
-            return None
-        return refs_query(repository, self._pages.known(peer, repository, goal.known))
-
-    def _dial_hints(self, goal: G, hints: Iterable[BootstrapAddress]) -> list[Effect]:
-        # Who is connected is asked as it is: a second connection would take the place of one that is in use.
-        return self._search.dial(
-            goal, [hint for hint in hints if hint.peer is None or not self._questions.ready(hint.peer)], None
-        )
-
-    def _ask_everybody(self, goal: G, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for peer in self._questions.peers():
-            effects += self.ask(peer, [goal.repository], now)
-        return effects
-
     # --- answers --------------------------------------------------------------------------------------------
-
-    def asked(self, connection: ConnectionId, request: int) -> bool:
-        """Tell whether ``request`` is the id of a question of these."""
-        return self._questions.find(connection, request) is not None
 
     def refs(self, connection: ConnectionId, refs: Refs, now: float) -> list[Effect]:
         """Take the answer to a GetRefs.
@@ -257,34 +134,11 @@ class Inquiries(ABC, Generic[G]):
             self._excuse(peer, repositories, f"refused: {error.code.name.lower()}", until)
         return self._answered(peer, repositories, now)
 
-    def _ask_afresh(self, goal: G, peer: PeerId, now: float) -> list[Effect]:
-        if peer in goal.asking:
-            # What it is asked already it may have answered already, before this was new.
-            goal.offers[peer] = None
-            return []
-        return self.ask(peer, [goal.repository], now)
-
     def _close(self, peer: PeerId, request: int, repositories: Iterable[RepositoryId]) -> None:
         self._questions.close(peer, request)
         for repository in repositories:
             if (goal := self.goals.get(repository)) is not None:
                 goal.asking.discard(peer)
-
-    def _excuse(self, peer: PeerId, repositories: Iterable[RepositoryId], why: str, until: float) -> None:
-        for repository in repositories:
-            self._pages.drop(peer, repository)
-            if (goal := self.goals.get(repository)) is not None:
-                goal.note(peer, why)
-                goal.retry_after[peer] = until
-
-    def _rest(self, peer: PeerId, repositories: Iterable[RepositoryId], why: str, until: float) -> None:
-        """Ask ``peer`` again at ``until``; a command goes on waiting for that."""
-        self._excuse(peer, repositories, why, until)
-        for repository in repositories:
-            goal = self.goals.get(repository)
-            if goal is not None and self._questions.ready(peer):
-                goal.resting[peer] = None
-                self._agenda.schedule(goal, min(goal.next_ask, until))
 
     def _answered(self, peer: PeerId, repositories: Iterable[RepositoryId], now: float) -> list[Effect]:
         """Go on after a question has ended, one way or the other."""
@@ -375,13 +229,13 @@ class Inquiries(ABC, Generic[G]):
                 goal.failed[peer] = now
         return self._ask_holders(goal, now)
 
-    def _ask_holders(self, goal: G, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for holder in sorted(self._holders(goal.repository), key=lambda holder: -self._preference(holder, now)):
-            effects += self.ask(holder, [goal.repository], now)
-        return effects
-
     # --- lookups and dials ----------------------------------------------------------------------------------
+
+    def _dial_hints(self, goal: G, hints: Iterable[BootstrapAddress]) -> list[Effect]:
+        # Who is connected is asked as it is: a second connection would take the place of one that is in use.
+        return self._search.dial(
+            goal, [hint for hint in hints if hint.peer is None or not self._questions.ready(hint.peer)], None
+        )
 
     def holder_found(
         self, repository: RepositoryId, peer: PeerId, addresses: Iterable[Address], now: float, teller: str = ""
@@ -421,6 +275,10 @@ class Inquiries(ABC, Generic[G]):
 
     # --- time -----------------------------------------------------------------------------------------------
 
+    def deadline(self) -> float:
+        """Return when ``tick`` is due next (monotonic seconds); infinity for never."""
+        return min(self._questions.deadline(), self._agenda.deadline())
+
     def tick(self, now: float) -> list[Effect]:
         """Do what is due: rounds of anti-entropy, lookups, answers that did not come, commands out of time."""
         effects: list[Effect] = []
@@ -440,13 +298,3 @@ class Inquiries(ABC, Generic[G]):
             if (goal := self.goals.get(repository)) is not None:
                 effects += self._expire(goal, command_id, now)
         return effects
-
-    def _wait(self, goal: G, waiter: Waiter) -> None:
-        goal.waiters.append(waiter)
-        self._agenda.wait(goal, waiter)
-
-    def _forget(self, goal: G) -> None:
-        """Let ``goal`` be one no more."""
-        del self.goals[goal.repository]
-        self._pages.forget(goal.repository)
-        self.fetches.withdraw(goal.repository)

@@ -22,9 +22,10 @@ from guts.events import (
     Reason,
 )
 from guts.ids import AuthorId, PeerId, RepositoryId
+from guts.sync.asking import Preference, nobody_first
 from guts.sync.fetches import MAX_FETCHES_PER_PEER, RunningFetch
 from guts.sync.goal import Goal, NoLongerFollowed, Prospect, Waiter
-from guts.sync.inquiries import DoesNotConnect, Inquiries, Preference, nobody_first
+from guts.sync.inquiries import DoesNotConnect, Inquiries
 from guts.sync.policy import Policy
 from guts.sync.questions import RequestIds
 from guts.sync.readings import Readings
@@ -82,7 +83,7 @@ class RepoSync(Inquiries[Goal]):
             policy: without one, what is asked for explicitly and nothing else.
             holders: names the ready peers known to hold a repository.
             ask_interval: seconds between two rounds of anti-entropy for one repository, ± half.
-            preference: as for ``Inquiries``.
+            preference: as for ``Asking``.
         """
         self.requests = requests = RequestIds()
         super().__init__(holders, rng, requests.next, preference)
