@@ -194,9 +194,14 @@ class Incomplete:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The transfer failed; the kind of the error says whose fault it was."""
+    """The transfer failed; the kind of the error says whose fault it was.
+
+    Attributes:
+        maintainers: of its newest identity document, where this node itself did not take what they had signed.
+    """
 
     error: GutsError
+    maintainers: tuple[AuthorId, ...] = ()
 
 
 FetchOutcome = Accepted | NothingNew | Incomplete | Failed

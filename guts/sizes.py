@@ -39,3 +39,11 @@ def rough_size(size: float) -> str:
     """Return ``size`` with six digits, in the largest unit of 1024 that it fills."""
     unit, length = next(each for each in _LARGEST_FIRST if each[0] == "B" or ("i" in each[0] and size >= each[1]))
     return f"{size / length:.6g}{unit}"
+
+
+def compared_sizes(size: int, other: int) -> tuple[str, str]:
+    """Return both as ``rough_size`` does; as ``exact_size`` where they are not equal and would read so."""
+    rough = rough_size(size), rough_size(other)
+    if size != other and parse_size(rough[0]) == parse_size(rough[1]):
+        return exact_size(size), exact_size(other)
+    return rough

@@ -14,6 +14,9 @@ DEFAULT_TIMEOUT: Final = 60.0
 MAX_TIMEOUT: Final = 86_400.0
 """Seconds. A first copy over a slow line takes hours; nobody waits for more than a day."""
 
+MAX_SIZE_DIGITS: Final = 18
+"""Of a number of bytes: an exbibyte and less."""
+
 Json = dict[str, object]
 
 
@@ -46,6 +49,14 @@ def text_of(value: object, name: str) -> str:
 def search_of(request: web.Request) -> tuple[list[BootstrapAddress], float]:
     """Return where to look for holders beside the DHT, and how long, from ``?hint=HOST:PORT…&timeout=SECONDS``."""
     return addresses_of(request.query.getall("hint", [])), timeout_of(request.query.get("timeout"))
+
+
+def bytes_of(request: web.Request, name: str) -> int:
+    """Return a number of bytes from the query, 0 where it is missing. Raises: ``BadRequest``."""
+    text = request.query.get(name, "0")
+    if not (text.isascii() and text.isdecimal()) or len(text) > MAX_SIZE_DIGITS:
+        raise BadRequest(f"{name} is no number of bytes")
+    return int(text)
 
 
 def addresses_of(hints: object) -> list[BootstrapAddress]:

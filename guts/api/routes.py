@@ -84,7 +84,7 @@ class Control(Protocol):
       ``seq``, ``unchanged``, ``records`` [{``header``, ``entries``: base64}] and ``ancestors`` [{``ancestor``,
       ``descendant``}] (what it was made from, so that the author can make it again);
       ``commit``: ``repository``, ``seq``, ``refs``, ``objects``, ``conflicts``, ``followers`` (counts),
-      ``seconds``.
+      ``warnings`` [{``limit``, ``message``, ``hint``}] (limits of the node that it has led past), ``seconds``.
     - ``apply_identity``: ``repository``, ``epoch``, ``identity_hash``, ``maintainers`` [id], ``threshold``,
       ``unchanged``.
     """

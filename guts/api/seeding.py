@@ -9,7 +9,7 @@ from aiohttp import web
 
 from guts.addresses import BootstrapAddress
 from guts.api.errors import BadRequest
-from guts.api.requests import Json, addresses_of, body_of, repository_of, search_of, timeout_of
+from guts.api.requests import Json, addresses_of, body_of, bytes_of, repository_of, search_of, timeout_of
 from guts.ids import AuthorId, RepositoryId
 
 
@@ -19,18 +19,21 @@ class SeedingControl(Protocol):
     - ``seed``: ``repository``, ``seconds``.
     - ``dry_run``: ``repository``, ``here``, ``size_bytes``?, ``claimed`` (it is what holders say), ``sources`` (count),
       ``free_bytes``, ``free_after_bytes``, ``used_bytes``, ``used_after_bytes``, ``disk_bytes``, ``allowed``,
-      ``refusal``?, ``hint``?.
+      ``refusal``?, ``hint``?; ``?besides=BYTES`` are of others that would have come before it.
     - ``unseed``: ``repository``, ``removed``, ``removed_in_s``?.
     - ``follow``: ``author``, ``new``; ``unfollow``: ``author``, ``was_followed``, ``stopped`` [id].
     - ``block``: ``blocked``, ``new``, ``repositories`` [as ``unseed``]; ``unblock``: ``unblocked``, ``was_blocked``.
     - ``policy``: ``topic``, ``taken``, ``max_repositories``, ``refused`` (counts), ``repo_max_bytes``, ``grace_s``,
       ``disk`` (as in ``status``), ``owners`` [{``author``, ``since_ms``}], ``blocked`` [{``id``, ``since_ms``}],
-      ``declined`` [id], ``repositories`` [{``id``, ``name``, ``reason``, ``owners`` [id], ``size_bytes``,
-      ``removed_in_s``?}].
+      ``declined`` [id], ``refusals`` [{``repository``, ``reason``, ``owners`` [id], ``error``, ``message``, ``hint``?,
+      ``at_ms``}] (what was not taken, the newest first), ``repositories`` [{``id``, ``name``, ``reason``, ``owners``
+      [id], ``size_bytes``, ``removed_in_s``?}].
     """
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
-    async def dry_run(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...
+    async def dry_run(
+        self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float, besides: int = 0
+    ) -> Json: ...
     async def unseed(self, repository: RepositoryId, *, at_once: bool = False) -> Json: ...
     async def follow(self, author: AuthorId) -> Json: ...
     async def unfollow(self, author: AuthorId) -> Json: ...
@@ -65,7 +68,8 @@ class SeedingHandlers:
 
     async def dry_run(self, request: web.Request) -> web.Response:
         """Tell what seeding would take."""
-        return web.json_response(await self._control.dry_run(repository_of(request), *search_of(request)))
+        besides = bytes_of(request, "besides")
+        return web.json_response(await self._control.dry_run(repository_of(request), *search_of(request), besides))
 
     async def seed(self, request: web.Request) -> web.Response:
         """Hold a repository."""

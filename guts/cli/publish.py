@@ -225,9 +225,12 @@ class _Publisher:
             with waiting(lambda: "the node stores it"):
                 committed = Answer.of(self._client.send("POST", path, body, self._timeout))
             self._note(signed.header)
+            for warning in committed.objects("warnings"):
+                say(f"warning: {warning.text('message')}\nhint: {warning.text('hint')}")
             result["objects"] = committed.number("objects", 0)
             result["conflicts"] = committed.number("conflicts", 0)
             result["followers"] = committed.number("followers", 0)
+            result["warnings"] = [warning.json for warning in committed.objects("warnings")]
             result["updates"] = [_update_json(update) for update in updates]
             if self._replicas:
                 result["wanted_replicas"] = self._replicas

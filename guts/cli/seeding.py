@@ -1,7 +1,7 @@
 """``guts seed``, ``unseed``, ``follow``, ``unfollow``, ``block``, ``unblock``, ``seeding``: what is kept, and why."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
 import click
@@ -10,9 +10,11 @@ from guts.addresses import RepositoryUrl
 from guts.api.errors import ReportedError
 from guts.cli import completing
 from guts.cli.answer import Answer
+from guts.cli.dry_run import DryRun
 from guts.cli.repositories import path_of, resolve
 from guts.cli.session import (
     Session,
+    age_text,
     emit,
     json_option,
     pass_session,
@@ -31,6 +33,9 @@ if TYPE_CHECKING:  # as in guts.cli.session
     from click.shell_completion import CompletionItem
 
     from guts.cli.client import ControlClient
+
+MAX_SHOWN: Final = 10
+"""Refusals that people are shown, three lines each; ``--json`` has all that the node keeps."""
 
 Subject = RepositoryUrl | AuthorId
 
@@ -68,26 +73,39 @@ def seed(
     Of an author (auth1…), keep every repository that the author maintains, as this node meets it: guts follow.
     """
     client = session.client()
-    asked = [_subject(text) for text in subjects]
-    done = [_seeded(client, subject, hints, dry_run, timeout, alone=len(asked) == 1) for subject in asked]
-    value = done[0][0] if len(done) == 1 else {"seeded": [one for one, _, _ in done]}
-    emit(as_json, value, [line for _, lines, _ in done for line in lines])
+    asked = list(dict.fromkeys(_subject(text) for text in subjects))
+    dry = DryRun(client, hints, timeout) if dry_run else None
+    done = [_seeded(client, subject, hints, dry, timeout, alone=len(asked) == 1) for subject in asked]
+    value, lines = done[0][0], [line for _, lines, _ in done for line in lines]
+    if len(done) > 1:
+        several: dict[str, object] = {"seeded": [one for one, _, _ in done]}
+        if dry is not None:
+            several["total"], added = dry.total(sum(not isinstance(subject, AuthorId) for subject in asked))
+            lines += added
+        value = several
+    emit(as_json, value, lines)
     statuses = {status for _, _, status in done} - {ExitStatus.OK}
     return statuses.pop() if len(statuses) == 1 else ExitStatus.FAILED if statuses else ExitStatus.OK
 
 
 def _seeded(
-    client: "ControlClient", subject: Subject, hints: Sequence[str], dry_run: bool, timeout: float, *, alone: bool
+    client: "ControlClient",
+    subject: Subject,
+    hints: Sequence[str],
+    dry_run: DryRun | None,
+    timeout: float,
+    *,
+    alone: bool,
 ) -> tuple[object, list[str], ExitStatus]:
     """Return what came of one subject; where it is the only one, an error is raised as it is."""
     try:
         if isinstance(subject, AuthorId):
-            if dry_run:
+            if dry_run is not None:
                 text = "an author's repositories are met as they come: their size is not known before"
                 return {"author": str(subject), "size_bytes": None}, [f"{subject}: {text}"], ExitStatus.OK
             return *_follow(client, subject), ExitStatus.OK
-        if dry_run:
-            return _dry_run(client, subject, hints, timeout)
+        if dry_run is not None:
+            return dry_run.judge(subject)
         return _copied(client, subject, hints, timeout)
     except ReportedError as error:
         if alone:
@@ -111,36 +129,6 @@ def _copied(
         raise
     line = f"seeding {url.repository}; copied in {answer.seconds('seconds', 0.0):.2f} s"
     return answer.json, [line], ExitStatus.OK
-
-
-def _dry_run(
-    client: "ControlClient", url: RepositoryUrl, hints: Sequence[str], timeout: float
-) -> tuple[object, list[str], ExitStatus]:
-    addresses = [*hints, *([str(url.hint)] if url.hint else [])]
-    query = urlencode([("timeout", timeout), *(("hint", address) for address in addresses)])
-    with waiting(lambda: f"asking for the size of {url.repository.short}…"):
-        answer = Answer.of(client.get(f"{path_of(url.repository)}/seeding?{query}", timeout))
-    size = size_text(answer.number("size_bytes")) if answer.json.get("size_bytes") is not None else "not told"
-    if answer.flag("claimed"):
-        sources = answer.number("sources", 0)
-        size += f", as {sources} of its holders {'says' if sources == 1 else 'say'}: nobody has checked that"
-    else:
-        size += "; it is here already"
-    rows = [
-        ("repository", str(url.repository)),
-        ("size", size),
-        ("free", f"{_size(answer, 'free_bytes')} now, {_size(answer, 'free_after_bytes')} after"),
-        (
-            "seeded",
-            f"{_size(answer, 'used_bytes')} now, {_size(answer, 'used_after_bytes')} after, "
-            f"of {_size(answer, 'disk_bytes')} that seeding.disk allows",
-        ),
-        ("allowed", "yes" if answer.flag("allowed") else f"no: {answer.text('refusal', '')}"),
-    ]
-    lines = [f"{name:<13} {value}" for name, value in rows]
-    if not answer.flag("allowed"):
-        lines.append(f"hint: {answer.text('hint', '')}")
-    return answer.json, lines, ExitStatus.OK if answer.flag("allowed") else ExitStatus.QUOTA
 
 
 def _size(answer: Answer, name: str) -> str:
@@ -270,7 +258,7 @@ def _blockable(text: str) -> RepositoryId | AuthorId | PeerId:
 @json_option
 @pass_session
 def seeding(session: Session, as_json: bool) -> None:
-    """Show what this node seeds and why, whom it follows, what it blocks, and its quotas."""
+    """Show what this node seeds and why, whom it follows, what it blocks, its quotas, and what it did not take."""
     answer = Answer.of(session.client().get("/v1/seeding"))
     emit(as_json, answer.json, _policy_lines(answer))
 
@@ -302,7 +290,23 @@ def _policy_lines(answer: Answer) -> list[str]:
         )
         for one in answer.objects("repositories")
     ]
-    return [*lines, "", *table(("ID", "NAME", "SIZE", "WHY"), repositories)] if repositories else lines
+    if repositories:
+        lines += ["", *table(("ID", "NAME", "SIZE", "WHY"), repositories)]
+    return lines + _refusal_lines(answer.objects("refusals"))
+
+
+def _refusal_lines(refusals: Sequence[Answer]) -> list[str]:
+    """Return what was not taken, and what helps; no more than fits on a screen."""
+    if not refusals:
+        return []
+    lines = ["", "NOT TAKEN"]
+    for refusal in refusals[:MAX_SHOWN]:
+        lines.append(f"{refusal.text('repository')}  {age_text(refusal.number('at_ms'))}; {_why(refusal)}")
+        lines.append(f"  {refusal.text('message')}")
+        if hint := refusal.text("hint", ""):
+            lines.append(f"  hint: {hint}")
+    more = len(refusals) - MAX_SHOWN
+    return [*lines, *([f"and {more} more: guts seeding --json"] if more > 0 else [])]
 
 
 def free_text(disk: Answer) -> str:

@@ -4,8 +4,7 @@ from typing import ClassVar
 
 from guts.errors import PeerFault, Severity
 from guts.ids import ObjectId
-
-_MIB = 1 << 20
+from guts.sizes import compared_sizes
 
 
 class BadPack(PeerFault):
@@ -41,9 +40,8 @@ class ObjectTooLarge(TooLarge):
     """One object is longer than any may be."""
 
     def __init__(self, object_id: ObjectId, size: int, allowed: int) -> None:
-        # Rounded up: what is too long by a byte is not as long as is allowed.
-        text = f"{-(-size * 10 // _MIB) / 10:.1f}"
-        super().__init__(f"object {object_id} has {text} MiB; an object may have {allowed / _MIB:g}")
+        has, may_have = compared_sizes(size, allowed)
+        super().__init__(f"object {object_id} has {has}; an object may have {may_have}")
         self.object_id = object_id
 
 

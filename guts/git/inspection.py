@@ -41,6 +41,7 @@ from guts.git.objects import (
 from guts.git.pack_index import MAX_IDS, held_among
 from guts.git.trees import PLAIN_ANSWERS, TreeScan, check_link, check_modules
 from guts.ids import ObjectId
+from guts.sizes import exact_size, rough_size
 
 # Of lines of type, size and id, from git itself: nothing else in them looks like this.
 _SIZES: Final = re.compile(rb" (\d+) ")
@@ -184,7 +185,7 @@ class Inspection:
                         raise _too_large(block, max(sizes), self._limits.object_bytes)
                     self._check_inflated(inflated)
                     if max(map(int, _TREE_SIZES.findall(block)), default=0) > self._limits.tree_bytes:
-                        raise TooLarge(f"a tree of more than {self._limits.tree_bytes} bytes")
+                        raise TooLarge(f"a tree of more than {exact_size(self._limits.tree_bytes)}")
                     trees.write(b"".join(_TREES.findall(block)))
                     if keep_ids:
                         ids.write(b"".join(_IDS.findall(block)))
@@ -193,7 +194,7 @@ class Inspection:
 
     def _check_inflated(self, inflated: int) -> None:
         if inflated > self._inflated_allowed:
-            raise TooLarge(f"the pack inflates to more than {self._inflated_allowed} bytes")
+            raise TooLarge(f"the pack inflates to more than {rough_size(self._inflated_allowed)}")
 
     async def _scan_trees(self, ids: IO[bytes]) -> TreeScan:
         scan = TreeScan()

@@ -38,6 +38,7 @@ from guts.git.files import disk_faults, sync_directory, sync_file
 from guts.git.inspection import Inspection
 from guts.git.objects import ObjectInfo
 from guts.ids import ObjectId
+from guts.sizes import exact_size
 
 PREFIX: Final = "incoming-"
 
@@ -269,7 +270,7 @@ class _Bounded:
         async for chunk in self._chunks:
             self.received += len(chunk)
             if self.received > self._limit:
-                raise OverLimit(f"a pack of more than {self._limit} bytes")
+                raise OverLimit(f"a pack of more than {exact_size(self._limit)}")
             yield chunk
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -103,6 +104,7 @@ class Control:
         self._persistence = persistence
         self.seeding = Seeding(config, driver, repositories, self._reader, removals, persistence, disk, clock)
         self._peers = PeerDesk(driver, repositories.database, persistence, clock)
+        self._disk = disk
         self._clock = clock
         self._listening = listening
         self._stop = stop
@@ -365,6 +367,7 @@ class Control:
             "objects": objects,
             "conflicts": _conflicts(await self._repositories.database.read(repository_table.load_canonical, id_)),
             "followers": len(self._service.peers.subscribers(id_)),
+            "warnings": [dataclasses.asdict(passed) for passed in self._disk.passed(id_)],
             "told_nodes": await _told(provided) if provided is not None else None,
             "seconds": round(self._clock().mono - begun, 3),
         }

@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from guts.errors import StorageFault
 from guts.git.files import disk_faults
 from guts.ids import RepositoryId
 from guts.node.repositories import Repositories
-from guts.sync.policy import DiskLow, Quotas, Space, Usage
+from guts.sync.quotas import DiskLow, Passed, Quotas, Space, Usage
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,10 @@ LOOK_EVERY: Final = 4 << 20
 
 TELL_EVERY: Final = 3600.0
 """Seconds between two warnings that the disk is low: near the limit it may be so again and again."""
+
+
+ROOMY: Final = Space(1 << 62, 1 << 62)
+"""In the place of a file system that is not looked at."""
 
 
 def space_of(path: Path) -> Space:
@@ -59,18 +64,20 @@ class Disk:
         """Return the file system as it is. Raises: ``DiskFault``."""
         return self._space(self._repositories.root)
 
-    def check(self, repository: RepositoryId, claim: int = 0) -> None:
+    def check(self, repository: RepositoryId, claim: int = 0, besides: int = 0) -> None:
         """Check that something of ``repository`` may come.
 
         Args:
             claim: bytes that it would be, as its holder says; 0: it does not say.
+            besides: bytes of others that would have come before it.
 
         Raises:
             QuotaExceeded: it may not.
             DiskLow: nothing may.
             DiskFault: the disk can't be looked at.
         """
-        self._check(repository, 0, self.space(), claim)
+        space = self.space()
+        self._check(repository, 0, Space(space.free - besides, space.capacity), claim, besides)
 
     def check_floor(self) -> None:
         """Check that anything may be written at all: the quotas are not for the operator's own publications.
@@ -84,6 +91,17 @@ class Disk:
         if space.free < floor:
             raise DiskLow(space.free, floor)
 
+    def passed(self, repository: RepositoryId) -> tuple[Passed, ...]:
+        """Return the limits that are passed, now that ``repository`` was published here.
+
+        It was: where the disk can't be looked at, only what is known without it is told.
+        """
+        try:
+            space = self.space()
+        except StorageFault:
+            space = ROOMY
+        return self.quotas.passed(Usage(self._repositories.sizes.get(repository, 0), self.used, space))
+
     @contextlib.contextmanager
     def receiving(self, repository: RepositoryId) -> "Iterator[Receiving]":
         """Enter with what counts the bytes of ``repository`` that come; they count until the context is left."""
@@ -96,13 +114,13 @@ class Disk:
     def arrived(self, repository: RepositoryId, count: int, received: int, *, look: bool) -> None:
         """Count ``count`` bytes in, of ``received`` in all. Raises: as ``check``."""
         self._incoming += count
-        space = self.space() if look else Space(1 << 62, 1 << 62)
+        space = self.space() if look else ROOMY
         self._check(repository, received, space, 0)
 
-    def _check(self, repository: RepositoryId, received: int, space: Space, claim: int) -> None:
+    def _check(self, repository: RepositoryId, received: int, space: Space, claim: int, besides: int = 0) -> None:
         here = 0 if self._repositories.is_lost(repository) else self._repositories.sizes.get(repository, 0)
         try:
-            self.quotas.check(Usage(here + received, self.used, space), claim, claimed=bool(claim))
+            self.quotas.check(Usage(here + received, self.used + besides, space), claim, claimed=bool(claim))
         except DiskLow as error:
             now = self._monotonic()
             if self._told_at is None or now >= self._told_at + TELL_EVERY:

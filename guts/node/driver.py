@@ -76,7 +76,7 @@ from guts.node.refs_reader import RefsReader
 from guts.node.repositories import Repositories
 from guts.node.transfers import Transfers
 from guts.service.service import Service
-from guts.sync.policy import DiskLow
+from guts.sync.quotas import DiskLow
 from guts.wire.codec import UnknownMessage
 from guts.wire.messages import Goodbye, Message, Receipt, RefsAnswer
 

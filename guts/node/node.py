@@ -63,7 +63,7 @@ from guts.store import peers as peer_table
 from guts.store import scores as score_table
 from guts.store.database import Database
 from guts.store.seeding import DROPPED
-from guts.sync.policy import Quotas, Space
+from guts.sync.quotas import Quotas, Space
 from guts.sync.reposync import RepoSync
 
 PORT_TRIES: Final = 16
@@ -254,7 +254,7 @@ async def _start(
     async def renewed(peer_record: bytes) -> None:
         await driver.post(AddressesChanged(peer_record))
 
-    publishing = Publishing(repositories, clock, config.seeding.repo_max, patience, policy, disk)
+    publishing = Publishing(repositories, clock, patience, policy, disk)
     stack.push_async_callback(publishing.close)
 
     contacts = await dht_state.restore(discovery, database, now.wall)

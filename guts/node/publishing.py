@@ -126,7 +126,6 @@ class Publishing:
         self,
         repositories: Repositories,
         clock: Callable[[], Now],
-        max_pack_bytes: int,
         patience: Patience,
         policy: Policy,
         disk: Disk,
@@ -135,7 +134,6 @@ class Publishing:
         self._clock = clock
         self._policy = policy
         self._disk = disk
-        self._max_pack_bytes = max_pack_bytes
         self._patience = patience
         self._sessions: dict[str, _Session] = {}
         self._preparing = 0
@@ -230,7 +228,7 @@ class Publishing:
     async def _take_in(self, draft: Draft, quarantine: Quarantine, pack: AsyncIterator[bytes]) -> int:
         first = await anext(pack, b"")
         try:
-            indexed = await quarantine.index(_prepend(first, pack), self._max_pack_bytes) if first else None
+            indexed = await quarantine.index(_prepend(first, pack)) if first else None
             await quarantine.check(draft.intent.tips)
         except UnsafeTree as error:
             hint = "git log --all --find-object=OBJECT shows where it is; a replica would refuse it too"
@@ -239,7 +237,7 @@ class Publishing:
             hint = f"git rev-list --objects --all | grep {error.object_id} says which file it is; no replica takes it"
             raise BadPublication(f"the repository's objects are refused: {error}", hint=hint) from error
         except OverLimit as error:
-            hint = "push the history in parts; or, where it is this node's own limit, raise seeding.repo_max"
+            hint = "publish the history in parts, older commits first; no replica takes more at once"
             raise BadPublication(f"the repository's objects are refused: {error}", hint=hint) from error
         except TooLarge as error:
             raise BadPublication(f"the repository's objects are refused: {error}", hint=_LARGEST) from error

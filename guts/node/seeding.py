@@ -22,11 +22,14 @@ from guts.node.removal import Removals
 from guts.node.repositories import Repositories
 from guts.records import Signed
 from guts.service.commands import NotFollowed
+from guts.sizes import rough_size
 from guts.store import repositories as repository_table
 from guts.store import seeding as table
 from guts.store.database import Database
 from guts.store.repositories import NotHeld, RepositorySummary
-from guts.sync.policy import MAX_BLOCKED, MAX_FOLLOWED, Blockable, Blocked, Choices, DiskLow, NotTaken, Policy, judge
+from guts.sync.policy import MAX_BLOCKED, MAX_FOLLOWED, Blockable, Blocked, Choices, NotTaken, Policy, judge
+from guts.sync.quotas import DiskLow
+from guts.sync.refusals import Refusal
 from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
 
 Json = dict[str, object]
@@ -147,10 +150,19 @@ class Seeding:
             known = await self._repositories.known(summary.id)
             await self._driver.post(Published(summary.id, Accepted(known, ())))
 
-    async def dry_run(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:  # noqa: ASYNC109
+    async def dry_run(
+        self,
+        repository: RepositoryId,
+        hints: Sequence[BootstrapAddress],
+        timeout: float,  # noqa: ASYNC109 (told to the service)
+        besides: int = 0,
+    ) -> Json:
         """Return what ``seed`` would take, and leave, without fetching an object.
 
         The size of what is not here is what its holders say, and no more than that.
+
+        Args:
+            besides: bytes of others that would be seeded before it; what would be left is left after all of them.
 
         Raises:
             HoldsNone, Blocked: this node does not take it.
@@ -168,11 +180,12 @@ class Seeding:
         judge(self._policy.terms(repository, None), repository, maintainers)
         refusal: GutsError | None = None
         try:
-            self._disk.check(repository, 0 if here is not None else size)
+            self._disk.check(repository, 0 if here is not None else size, besides)
         except (UsageError, DiskLow) as error:
             refusal = error
-        more = 0 if here is not None else size
+        more = besides + (0 if here is not None else size)
         space = self._disk.space()
+        before = f"with {rough_size(besides)} of those before it, " if besides else ""
         return {
             "repository": str(repository),
             "here": here is not None,
@@ -185,7 +198,7 @@ class Seeding:
             "used_after_bytes": self._disk.used + more,
             "disk_bytes": self._disk.quotas.disk,
             "allowed": refusal is None,
-            "refusal": str(refusal) if refusal else None,
+            "refusal": f"{before}{refusal}" if refusal else None,
             "hint": refusal.hint if refusal else None,
         }
 
@@ -313,6 +326,7 @@ class Seeding:
             "taken": self._policy.taken,
             "max_repositories": settings.max_repositories,
             "refused": self._policy.refused,
+            "refusals": [_refusal(refusal) for refusal in self._policy.refusals],
             "repo_max_bytes": settings.repo_max,
             "grace_s": settings.grace,
             "disk": self.disk(),
@@ -343,6 +357,18 @@ class Seeding:
         if not documents:
             return ()
         return await asyncio.to_thread(_maintainers, documents[-1].encoded)
+
+
+def _refusal(refusal: Refusal) -> Json:
+    return {
+        "repository": str(refusal.repository),
+        "reason": refusal.reason.value,
+        "owners": [str(author) for author in sorted(refusal.owners)],
+        "error": refusal.error.code,
+        "message": str(refusal.error),
+        "hint": refusal.error.hint,
+        "at_ms": refusal.at_ms,
+    }
 
 
 def _maintainers(encoded: bytes) -> tuple[AuthorId, ...]:

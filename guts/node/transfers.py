@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 
 from guts.clock import Now
 from guts.effects import Candidate, Fetch, Terms
-from guts.errors import GutsError, PeerFault, Severity, Unavailable
+from guts.errors import GutsError, PeerFault, Severity, StorageFault, Unavailable
 from guts.events import Accepted, Failed, FetchOutcome, Head, Incomplete, Known, NothingNew, Reason, VettedRecord
 from guts.git.ancestry import NotHeld
 from guts.git.command import GitTimedOut
@@ -24,7 +24,7 @@ from guts.node.limits import Patience
 from guts.node.pace import Pace, TransferStalled, received
 from guts.node.repositories import Removed, Repositories
 from guts.store.repositories import Conflict
-from guts.sync.policy import judge
+from guts.sync.policy import NotTaken, judge
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.limits import MAX_OBJECT_IDS, SLICES_BYTES
 from guts.wire.messages import (
@@ -128,7 +128,6 @@ class Transfers:
     async def _fetch(self, effect: Fetch, connection: TcpConnection, vetted: OnVetted, pace: Pace) -> FetchOutcome:
         repository = effect.repository
         stored = await self._repositories.stored(repository)
-        self._disk.check(repository, effect.claim if stored is None else 0)
         held = await asyncio.to_thread(Held.of, stored) if stored is not None else None
         if held is not None and held.proofs:
             held = await with_headers(self._repositories.database, held)
@@ -139,8 +138,26 @@ class Transfers:
             return await self._revived(repository, held)
         if verified is None:
             return NothingNew(await self._repositories.known(repository) if stored is not None else Known())
-        maintainers = verified.chain.current.maintainers
+        try:
+            return await self._receive(effect, connection, vetted, pace, held, verified)
+        except Conflict:
+            raise
+        except (NotTaken, StorageFault) as error:
+            return Failed(error, verified.chain.current.maintainers)
+
+    async def _receive(
+        self,
+        effect: Fetch,
+        connection: TcpConnection,
+        vetted: OnVetted,
+        pace: Pace,
+        held: Held | None,
+        verified: Verified,
+    ) -> Accepted:
+        """Get and commit what is verified, where this node takes it. Raises: ``GutsError``: why it does not."""
+        repository, maintainers = effect.repository, verified.chain.current.maintainers
         self._judge(repository, maintainers)
+        self._disk.check(repository, effect.claim if held is None else 0)
         verified = await settle(self._repositories.database, held, verified)
         if verified.new:
             await vetted(tuple(_vetted(new.record) for new in verified.new))

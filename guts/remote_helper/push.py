@@ -226,6 +226,9 @@ class Push:
             note_published(self._session.paths.author_key, signed.header)
         except StorageFault as error:
             reporter.warning(f"it could not be noted that this is published: {error}")
+        for warning in committed.objects("warnings"):
+            reporter.warning(warning.text("message"))
+            reporter.hint(warning.text("hint"))
         return committed
 
     @contextlib.contextmanager

@@ -59,13 +59,13 @@ class Repositories:
         before = goal.known.epoch if goal is not None and goal.held else None
         event, effects = self._seeding.judged(event)
         match event.outcome:
-            case Failed(error=error):
+            case Failed(error=error) as failed:
                 log.debug("fetch of %s from %s failed: %s", event.repository.short, peer.short, error)
                 if not isinstance(error, StorageFault):
                     self._peers.state(peer).usefulness.failed()
                 if isinstance(error, PeerFault):
                     effects += self._peers.fault(peer, error, now)
-                effects += self._seeding.refused(event.repository, error, now)
+                effects += self._seeding.refused(event.repository, failed, now)
             case Accepted(pack_bytes=pack_bytes, pack_seconds=seconds) if goal is not None:
                 self._peers.state(peer).holds(event.repository)
                 self._peers.state(peer).usefulness.served(pack_bytes, seconds)

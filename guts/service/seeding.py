@@ -8,7 +8,7 @@ from typing import Final
 
 from guts.clock import Now
 from guts.effects import Effect, Persist, Reply, SeedingStopped, Withdraw
-from guts.errors import GutsError
+from guts.errors import DiskFull
 from guts.events import Accepted, Block, CommandId, Failed, FetchFinished, Follow, Unblock, Unfollow
 from guts.gossip.protocol import WANTS_REPOSITORIES, GossipProtocol
 from guts.ids import PeerId, RepositoryId
@@ -16,6 +16,7 @@ from guts.peers.manager import PeerManager
 from guts.peers.networks import prefix
 from guts.records import PeerRecord
 from guts.sync.policy import Blocked, NoPlace, NotTaken, judge
+from guts.sync.quotas import DiskLow
 from guts.sync.reposync import RepoSync
 
 MAX_WAITING_PER_PEER: Final = 1_024
@@ -66,7 +67,7 @@ class Seeding:
         judged, seen = self._judged.get(repository, (0.0, b""))
         if seen and now.mono < judged + JUDGED_SECONDS and identity_hash in (None, seen):
             return False
-        return self._policy.considers(repository, announced=identity_hash is not None)
+        return self._policy.considers(repository, now.wall, announced=identity_hash is not None)
 
     def announced(
         self, peer: PeerId, repository: RepositoryId, identity_hash: bytes, holder: PeerRecord, now: Now
@@ -135,13 +136,17 @@ class Seeding:
         except NotTaken as error:
             # What was held before is stopped as soon as this is known to be refused.
             taken_back: list[Effect] = [] if goal.held else [Persist(SeedingStopped(event.repository))]
-            return dataclasses.replace(event, outcome=Failed(error)), taken_back
+            return dataclasses.replace(event, outcome=Failed(error, event.outcome.maintainers)), taken_back
         return event, []
 
-    def refused(self, repository: RepositoryId, error: GutsError, now: Now) -> list[Effect]:
+    def refused(self, repository: RepositoryId, failed: Failed, now: Now) -> list[Effect]:
         """Note that a repository was not taken, by this node's own choice; stop where it is blocked."""
-        goal = self._sync.goals.get(repository)
-        if not isinstance(error, NotTaken) or goal is None:
+        goal, error = self._sync.goals.get(repository), failed.error
+        if goal is None:
+            return []
+        if isinstance(error, NotTaken | DiskLow | DiskFull):
+            self._policy.not_taken(goal, error, failed.maintainers, now.wall)
+        if not isinstance(error, NotTaken):
             return []
         if isinstance(error, NoPlace):
             # Worth a look as soon as there is a place.

@@ -13,10 +13,11 @@ under way, the rest in line here, and one repository at most once. An overdue qu
 peer's answer is used and not taken for an unasked one; a peer that owes two is asked nothing more. When no transfer
 can start, only the fact is kept that a peer has something newer, and it is asked again when there is room.
 ``Pages`` puts an answer together that was cut. Whose news came to nothing is not listened to for a while.
+``Invitations`` has those asked again, ``Setbacks`` says for how long a peer that failed is left alone.
 
 ``Readings`` ends in an answer instead of a copy: what holders tell of a repository that is not followed is verified
 without its objects, until two of them have been compared. The lookups, dials, questions and transfers of both are the
-same (``Inquiries``); each has its own.
+same (``Inquiries``, on ``Asking``); each has its own.
 
 ``Receipts`` keeps who has confirmed which record, and what is owed to whom; it knows of no goal, and decides nothing.
 
@@ -30,7 +31,7 @@ gossip is lost; one peer that lies, stalls or knows nothing costs one attempt. W
 ``guts.trust`` in the worker that runs the Fetch: nothing here believes a peer.
 
 ``Policy`` says what is seeded and why; what a peer tells of and nobody asked for is a *prospect*: a goal like others,
-of which nobody is told until its identity documents have decided that it stays.
+of which nobody is told until its identity documents have decided that it stays. ``Refusals`` keeps why one did not.
 
 Not promised: slices from several providers at once; that every repository of a followed author is found.
 """

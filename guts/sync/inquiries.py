@@ -1,69 +1,32 @@
 """``Inquiries``: who may have a repository is found, dialled, asked and listened to; see the package's docstring.
 
 What is the same for every repository that this node wants something of, whether it follows it (``RepoSync``) or only
-reads its refs (``Readings``): lookups, dials, questions, answers in pages, one transfer at a time, peers that are busy
-or failed, commands that wait. What an answer means is for the subclass.
+reads its refs (``Readings``): answers in pages, one transfer at a time, lookups, dials, rounds and commands that wait;
+who is asked is in ``Asking``. What an answer means is for the subclass.
 """
 
-import math
-import random
-from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import ClassVar, Final, Generic, TypeVar
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar
 
 from guts.addresses import Address, BootstrapAddress
 from guts.effects import Candidate, Effect, Reply
-from guts.errors import GutsError, PeerFault, Severity, StorageFault, Unavailable
+from guts.errors import GutsError, PeerFault, StorageFault, Unavailable
 from guts.events import CommandId, ConnectionId, FetchFinished, FetchId, LookFinished, LookupFinished
 from guts.ids import AuthorId, PeerId, RepositoryId
-from guts.sync.agenda import Agenda
-from guts.sync.fetches import MAX_FETCHES, Fetches, RunningFetch, pause
-from guts.sync.goal import NOT_HELD, Goal, Waiter
-from guts.sync.pages import Pages
-from guts.sync.policy import NotTaken, QuotaExceeded
-from guts.sync.questions import Questions
+from guts.sync.asking import Asking, G
+from guts.sync.fetches import RunningFetch, pause
+from guts.sync.goal import NOT_HELD
+from guts.sync.policy import NotTaken
+from guts.sync.quotas import QuotaExceeded
 from guts.sync.rounds import Batch
-from guts.sync.search import Search
-from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SPLITS
-from guts.wire.messages import Error, ErrorCode, KnownHead, KnownSplit, Refs, RefsAnswer, RefsQuery, RefsStatus
-
-RETRY_AFTER_TROUBLE: Final = 15.0
-"""Seconds, ± half, before a peer whose transfer failed is asked again for that repository."""
-
-MAX_INVITED: Final = 2
-"""Peers whose answer is awaited before no more of those who offered something are asked: one of them may be silent."""
-
-FAILED_WITH_CONNECTION: Final = 2.0
-"""Seconds before the end of a connection in which what failed over it failed with it: streams end first, by a hair."""
-MAX_FAILURES: Final = 3
-"""Transfers from one peer that failed, one after the other, before it is demoted for that repository: as long as
-another holder may be asked, it is left alone as after a fault. Who announces what it has not got gets no more."""
-
-MAX_FAILED_PEERS: Final = 256
-"""Peers per goal whose failures are counted; the one that failed the longest ago is forgotten first."""
-
-RETRY_AFTER_FAULT: Final = 600.0
-RETRY_AFTER_STORAGE: Final = 60.0
-RETRY_AFTER_REFUSAL: Final = 600.0
-"""Seconds before what this node's own limits refused is tried again: something may have been removed by then."""
-
-
-G = TypeVar("G", bound=Goal)
-
-Preference = Callable[[PeerId, float], float]
-
-
-def nobody_first(peer: PeerId, now: float) -> float:
-    """Prefer nobody."""
-    return 0.0
-
-
-class UnsolicitedAnswer(PeerFault):
-    """An answer to a question that was not asked, or about something that was not asked for."""
-
-    code: ClassVar[str] = "UNSOLICITED_ANSWER"
-    severity: ClassVar[Severity] = Severity.SERIOUS
+from guts.sync.setbacks import (
+    RETRY_AFTER_FAULT,
+    RETRY_AFTER_REFUSAL,
+    RETRY_AFTER_STORAGE,
+    RETRY_AFTER_TROUBLE,
+)
+from guts.wire.messages import Error, ErrorCode, Refs, RefsAnswer, RefsStatus
 
 
 class DoesNotConnect(Unavailable):
@@ -72,39 +35,8 @@ class DoesNotConnect(Unavailable):
     code: ClassVar[str] = "DOES_NOT_CONNECT"
 
 
-class Inquiries(ABC, Generic[G]):
-    """Goals, and what is under way for them.
-
-    Args:
-        holders: names the ready peers known to hold a repository.
-        next_request: returns an id for a request, one that is not under way with any peer.
-        preference: says how gladly a peer is asked at a time (monotonic seconds), more than others or less; below 0:
-            only where nobody else holds what is wanted.
-
-    Attributes:
-        goals: by repository.
-        fetches: the running transfers.
-    """
-
-    transfers_per_peer: ClassVar[int] = MAX_FETCHES
-
-    def __init__(
-        self,
-        holders: Callable[[RepositoryId], Iterable[PeerId]],
-        rng: random.Random,
-        next_request: Callable[[], int],
-        preference: Preference = nobody_first,
-    ) -> None:
-        self.goals: dict[RepositoryId, G] = {}
-        self.fetches = Fetches(self.transfers_per_peer)
-        self._holders = holders
-        self._rng = rng
-        self._next_request = next_request
-        self._preference = preference
-        self._questions = Questions(self._query, next_request)
-        self._pages = Pages()
-        self._agenda = Agenda()
-        self._search = Search(rng)
+class Inquiries(Asking[G]):
+    """Goals, and what is under way for them; see ``Asking`` for the arguments."""
 
     # --- what differs ---------------------------------------------------------------------------------------
 
@@ -131,10 +63,6 @@ class Inquiries(ABC, Generic[G]):
         """Do what is due for ``goal``, and schedule what is due next; whom ``batch`` chose is asked after that."""
 
     @abstractmethod
-    def _settle(self, goal: G, now: float) -> list[Effect]:
-        """Answer the waiters of ``goal`` where it is decided; stand in line where something was offered."""
-
-    @abstractmethod
     def _expire(self, goal: G, command_id: CommandId, now: float) -> list[Effect]:
         """Answer a command, if it still waits: its time is over."""
 
@@ -145,83 +73,7 @@ class Inquiries(ABC, Generic[G]):
     def _claimed(self, goal: G, peer: PeerId, size: int) -> None:
         """Take the word of ``peer`` that the repository takes ``size`` bytes; 0: it does not say."""
 
-    # --- peers ----------------------------------------------------------------------------------------------
-
-    def deadline(self) -> float:
-        """Return when ``tick`` is due next (monotonic seconds); infinity for never."""
-        return min(self._questions.deadline(), self._agenda.deadline())
-
-    def _greet(self, peer: PeerId, connection: ConnectionId, now: float) -> list[Effect]:
-        """Take in a peer that is ready, in the place of an earlier connection to it."""
-        effects: list[Effect] = []
-        if (replaced := self._questions.connection(peer)) is not None:
-            effects += self.peer_gone(peer, replaced, now)
-        self._questions.begin(peer, connection)
-        return effects
-
-    def peer_gone(self, peer: PeerId, connection: ConnectionId, now: float) -> list[Effect]:
-        """Give up what was asked of a peer whose connection is gone."""
-        if not self._questions.end(peer, connection):
-            return []
-        effects: list[Effect] = []
-        for goal in list(self.goals.values()):
-            self._pages.drop(peer, goal.repository)
-            if peer in goal.asking or peer in goal.offers or peer in goal.resting:
-                goal.asking.discard(peer)
-                goal.offers.pop(peer, None)
-                goal.resting.pop(peer, None)
-                goal.note(peer, "disconnected")
-                effects += self._settle(goal, now)
-            if now - goal.failed.pop(peer, -math.inf) <= FAILED_WITH_CONNECTION:
-                goal.retry_after.pop(peer, None)
-        return effects + self._invite(now)
-
-    def ask(self, peer: PeerId, repositories: Iterable[RepositoryId], now: float) -> list[Effect]:
-        """Ask ``peer`` what it has that is newer, of those ``repositories`` that are goals."""
-        for repository in repositories:
-            if (goal := self.goals.get(repository)) is not None:
-                self._put(goal, peer, now)
-        return [*self._questions.send(peer, now)]
-
-    def _put(self, goal: G, peer: PeerId, now: float) -> None:
-        """Put a question to ``peer`` about ``goal`` in line, where it may be asked."""
-        if peer in goal.asking or not goal.willing(peer, now):
-            return
-        if self._preference(peer, now) < 0.0 and self._better_known(goal.repository, now):
-            return
-        if self._questions.add(peer, goal.repository):
-            goal.asking.add(peer)
-
-    def _better_known(self, repository: RepositoryId, now: float) -> bool:
-        return any(self._preference(holder, now) >= 0.0 for holder in self._holders(repository))
-
-    def _query(self, peer: PeerId, repository: RepositoryId) -> RefsQuery | None:
-        goal = self.goals.get(repository)
-        if goal is None:
-            return None
-        known = self._pages.known(peer, repository, goal.known)
-        # An author who is left out is only told again.
-        heads = tuple(KnownHead(author, head.seq, head.hash) for author, head in known.heads[:MAX_KNOWN_HEADS])
-        splits = tuple(KnownSplit(author, seq) for author, seq in known.splits[:MAX_SPLITS])
-        return RefsQuery(repository, known.epoch + 1, known.identity_hash, heads, splits, known.fork)
-
-    def _dial_hints(self, goal: G, hints: Iterable[BootstrapAddress]) -> list[Effect]:
-        # Who is connected is asked as it is: a second connection would take the place of one that is in use.
-        return self._search.dial(
-            goal, [hint for hint in hints if hint.peer is None or not self._questions.ready(hint.peer)], None
-        )
-
-    def _ask_everybody(self, goal: G, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for peer in self._questions.peers():
-            effects += self.ask(peer, [goal.repository], now)
-        return effects
-
     # --- answers --------------------------------------------------------------------------------------------
-
-    def asked(self, connection: ConnectionId, request: int) -> bool:
-        """Tell whether ``request`` is the id of a question of these."""
-        return self._questions.find(connection, request) is not None
 
     def refs(self, connection: ConnectionId, refs: Refs, now: float) -> list[Effect]:
         """Take the answer to a GetRefs.
@@ -229,12 +81,8 @@ class Inquiries(ABC, Generic[G]):
         Raises:
             UnsolicitedAnswer: nothing was asked under that id, or something else was.
         """
-        question = self._questions.find(connection, refs.request)
-        if question is None:
-            raise UnsolicitedAnswer("Refs for a request that is not open")
+        question = self._questions.answered(connection, refs)
         answered = {answer.repository for answer in refs.answers}
-        if len(answered) != len(refs.answers) or not answered <= set(question.repositories):
-            raise UnsolicitedAnswer("Refs about a repository that was not asked for")
         peer = question.peer
         self._close(peer, refs.request, question.repositories)
         effects: list[Effect] = []
@@ -247,7 +95,9 @@ class Inquiries(ABC, Generic[G]):
         if refs.cursor and answered:
             effects += self.ask(peer, unanswered, now)
         else:
-            self._excuse(peer, unanswered, "did not answer about it", now + self._jittered(RETRY_AFTER_TROUBLE))
+            self._excuse(
+                peer, unanswered, "did not answer about it", now + self._setbacks.jittered(RETRY_AFTER_TROUBLE)
+            )
         return effects + self._answered(peer, question.repositories, now)
 
     def _answer(self, goal: G, peer: PeerId, answer: RefsAnswer, partial: bool, now: float) -> list[Effect]:
@@ -280,16 +130,9 @@ class Inquiries(ABC, Generic[G]):
         if error.code is ErrorCode.BUSY:
             self._rest(peer, repositories, "is busy", now + pause(error.retry_after_s))
         else:
-            until = now + self._jittered(RETRY_AFTER_TROUBLE)
+            until = now + self._setbacks.jittered(RETRY_AFTER_TROUBLE)
             self._excuse(peer, repositories, f"refused: {error.code.name.lower()}", until)
         return self._answered(peer, repositories, now)
-
-    def _ask_afresh(self, goal: G, peer: PeerId, now: float) -> list[Effect]:
-        if peer in goal.asking:
-            # What it is asked already it may have answered already, before this was new.
-            goal.offers[peer] = None
-            return []
-        return self.ask(peer, [goal.repository], now)
 
     def _close(self, peer: PeerId, request: int, repositories: Iterable[RepositoryId]) -> None:
         self._questions.close(peer, request)
@@ -297,29 +140,13 @@ class Inquiries(ABC, Generic[G]):
             if (goal := self.goals.get(repository)) is not None:
                 goal.asking.discard(peer)
 
-    def _excuse(self, peer: PeerId, repositories: Iterable[RepositoryId], why: str, until: float) -> None:
-        for repository in repositories:
-            self._pages.drop(peer, repository)
-            if (goal := self.goals.get(repository)) is not None:
-                goal.note(peer, why)
-                goal.retry_after[peer] = until
-
-    def _rest(self, peer: PeerId, repositories: Iterable[RepositoryId], why: str, until: float) -> None:
-        """Ask ``peer`` again at ``until``; a command goes on waiting for that."""
-        self._excuse(peer, repositories, why, until)
-        for repository in repositories:
-            goal = self.goals.get(repository)
-            if goal is not None and self._questions.ready(peer):
-                goal.resting[peer] = None
-                self._agenda.schedule(goal, min(goal.next_ask, until))
-
     def _answered(self, peer: PeerId, repositories: Iterable[RepositoryId], now: float) -> list[Effect]:
         """Go on after a question has ended, one way or the other."""
         effects: list[Effect] = [*self._questions.send(peer, now)]
         for repository in repositories:
             if (goal := self.goals.get(repository)) is not None:
                 effects += self._settle(goal, now)
-        return effects + self._invite(now)
+        return effects + self._invitations.invite(now)
 
     # --- transfers ------------------------------------------------------------------------------------------
 
@@ -373,14 +200,14 @@ class Inquiries(ABC, Generic[G]):
                 goal.fetch = None
             effects += self._finished(goal, transfer, event, now)
             effects += self._settle(goal, now)
-        return goal, effects + self._invite(now)
+        return goal, effects + self._invitations.invite(now)
 
     def _failed(self, goal: G, transfer: RunningFetch, error: GutsError, now: float) -> list[Effect]:
         peer, repositories = transfer.peer, [goal.repository]
         if isinstance(error, QuotaExceeded):
             # Another holder may say otherwise, or send less: nobody can see yet who is right.
             goal.refusal = error
-            self._excuse(peer, repositories, str(error), now + self._jittered(RETRY_AFTER_REFUSAL))
+            self._excuse(peer, repositories, str(error), now + self._setbacks.jittered(RETRY_AFTER_REFUSAL))
             return self._ask_holders(goal, now)
         if isinstance(error, StorageFault | NotTaken):
             goal.paused_until = now + (RETRY_AFTER_STORAGE if isinstance(error, StorageFault) else RETRY_AFTER_REFUSAL)
@@ -391,55 +218,24 @@ class Inquiries(ABC, Generic[G]):
             replies = [Reply(waiter.command_id, error) for waiter in waiters]
             return [*replies, *self._give_up(goal)]
         if isinstance(error, PeerFault):
-            self._excuse(peer, repositories, str(error), now + self._jittered(RETRY_AFTER_FAULT))
+            self._excuse(peer, repositories, str(error), now + self._setbacks.jittered(RETRY_AFTER_FAULT))
         else:
-            pause = self._pause_of(goal, peer, now) if transfer.pause is None else transfer.pause
+            pause = self._setbacks.failed(goal, peer, now) if transfer.pause is None else transfer.pause
             self._rest(peer, repositories, str(error), now + pause)
             if self._questions.connection(peer) != transfer.connection:
-                # The connection broke, and not the peer: over another one it is asked as if nothing had been.
-                goal.retry_after.pop(peer, None)
-                goal.resting.pop(peer, None)
-                goal.failures.pop(peer, None)
+                # The connection broke, and not the peer.
+                self._setbacks.connection_broke(goal, peer)
             elif transfer.pause is None:
                 goal.failed[peer] = now
         return self._ask_holders(goal, now)
 
-    def _ask_holders(self, goal: G, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for holder in sorted(self._holders(goal.repository), key=lambda holder: -self._preference(holder, now)):
-            effects += self.ask(holder, [goal.repository], now)
-        return effects
-
-    def _pause_of(self, goal: G, peer: PeerId, now: float) -> float:
-        """Count a failure of ``peer``, which may be nobody's fault; return for how many seconds it is left alone."""
-        failures = goal.failures.pop(peer, 0) + 1
-        goal.failures[peer] = failures
-        if len(goal.failures) > MAX_FAILED_PEERS:
-            del goal.failures[next(iter(goal.failures))]
-        others = (other for other in self._holders(goal.repository) if other != peer)
-        demoted = failures >= MAX_FAILURES and any(goal.willing(other, now) for other in others)
-        return self._jittered(RETRY_AFTER_FAULT if demoted else RETRY_AFTER_TROUBLE)
-
-    def _invite(self, now: float) -> list[Effect]:
-        """Ask for what was offered when there was no room, as far as there is room now."""
-        effects: list[Effect] = []
-        invited: Counter[PeerId] = Counter()
-
-        def invitable(repository: RepositoryId) -> list[PeerId]:
-            offers = self.goals[repository].offers if repository in self.goals else ()
-            return [peer for peer in offers if self.fetches.room_from(peer, invited[peer])]
-
-        for repository in self.fetches.invited(lambda offered: bool(invitable(offered))):
-            goal = self.goals[repository]
-            while (peers := invitable(repository)) and len(goal.asking) < MAX_INVITED:
-                peer = max(peers, key=lambda offering: self._preference(offering, now))
-                del goal.offers[peer]
-                effects += self.ask(peer, [repository], now)
-                invited[peer] += peer in goal.asking
-            effects += self._settle(goal, now)
-        return effects
-
     # --- lookups and dials ----------------------------------------------------------------------------------
+
+    def _dial_hints(self, goal: G, hints: Iterable[BootstrapAddress]) -> list[Effect]:
+        # Who is connected is asked as it is: a second connection would take the place of one that is in use.
+        return self._search.dial(
+            goal, [hint for hint in hints if hint.peer is None or not self._questions.ready(hint.peer)], None
+        )
 
     def holder_found(
         self, repository: RepositoryId, peer: PeerId, addresses: Iterable[Address], now: float, teller: str = ""
@@ -479,6 +275,10 @@ class Inquiries(ABC, Generic[G]):
 
     # --- time -----------------------------------------------------------------------------------------------
 
+    def deadline(self) -> float:
+        """Return when ``tick`` is due next (monotonic seconds); infinity for never."""
+        return min(self._questions.deadline(), self._agenda.deadline())
+
     def tick(self, now: float) -> list[Effect]:
         """Do what is due: rounds of anti-entropy, lookups, answers that did not come, commands out of time."""
         effects: list[Effect] = []
@@ -498,30 +298,3 @@ class Inquiries(ABC, Generic[G]):
             if (goal := self.goals.get(repository)) is not None:
                 effects += self._expire(goal, command_id, now)
         return effects
-
-    def _rested(self, goal: G, now: float) -> list[PeerId]:
-        """Return the peers that have rested long enough; what was noted of others ends with its time."""
-        goal.retry_after = {peer: time for peer, time in goal.retry_after.items() if time > now}
-        goal.failed = {peer: time for peer, time in goal.failed.items() if peer in goal.retry_after}
-        rested = [peer for peer in goal.resting if goal.willing(peer, now)]
-        for peer in rested:
-            del goal.resting[peer]
-        return rested
-
-    def _stand_in_line(self, goal: G) -> None:
-        """Have those asked who offered something when there was no room, as soon as there is."""
-        if goal.offers and goal.fetch is None and len(goal.asking) < MAX_INVITED:
-            self.fetches.offer(goal)
-
-    def _wait(self, goal: G, waiter: Waiter) -> None:
-        goal.waiters.append(waiter)
-        self._agenda.wait(goal, waiter)
-
-    def _forget(self, goal: G) -> None:
-        """Let ``goal`` be one no more."""
-        del self.goals[goal.repository]
-        self._pages.forget(goal.repository)
-        self.fetches.withdraw(goal.repository)
-
-    def _jittered(self, seconds: float) -> float:
-        return seconds * self._rng.uniform(0.5, 1.5)

@@ -1,4 +1,4 @@
-"""``Policy``: what this node seeds, and why; ``Quotas``: how much of it.
+"""``Policy``: what this node seeds, and why; how much of it is for ``guts.sync.quotas``.
 
 What decides, the strongest first:
 
@@ -13,32 +13,25 @@ before its identity document is here. So what is met is looked at first, as a *p
 one of all, and ``judge`` decides when the document is verified and before any object is asked for. What is chosen while
 they come counts too: what runs is judged again then, at the commit, and when the service is told of it.
 
-Quotas are judged twice: by what a holder claims, before anything is fetched, and by the bytes that come. What strangers
-announce evicts nothing: where there is no room the newcomer is refused.
+What strangers announce evicts nothing: where there is no place the newcomer is refused.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from guts.effects import Terms
-from guts.errors import ExitStatus, StorageFault, UsageError
+from guts.errors import ExitStatus, GutsError, UsageError
 from guts.events import Reason
 from guts.ids import AuthorId, RepositoryId
-from guts.sync.goal import Prospect
+from guts.sync.goal import Goal, Prospect
+from guts.sync.refusals import Refusal, Refusals
 
 MAX_FOLLOWED: Final = 1_000
 """Authors that are followed; each is looked for among the maintainers of all that is met."""
 
 MAX_BLOCKED: Final = 100_000
 """Ids on the block list, 32 bytes each: a shared list of a large community fits, a mistake does not fill the memory."""
-
-MIN_FREE_BYTES: Final = 1 << 30
-MIN_FREE_SHARE: Final = 0.05
-"""Of a file system: what stays free where the operator says nothing, whichever is more. Databases, logs and other
-programs share the disk, and file systems grow slow when they are nearly full."""
-
-_MIB: Final = 1 << 20
 
 Blockable = RepositoryId | AuthorId
 
@@ -70,118 +63,11 @@ class Blocked(NotTaken):
 class NoPlace(NotTaken):
     """As many repositories are here that nobody asked for as may be."""
 
-    def __init__(self) -> None:
-        super().__init__("as many repositories are here by policy as seeding.max_repositories allows")
-
-
-class QuotaExceeded(NotTaken):
-    """There is room for no more, by the operator's own limits.
-
-    Attributes:
-        limit: the setting.
-        value: what it is.
-        claimed: nothing has come yet; a holder says how much it would be.
-    """
-
-    code: ClassVar[str] = "QUOTA"
-    exit_status: ClassVar[ExitStatus] = ExitStatus.QUOTA
-
-    def __init__(self, limit: str, value: int, needed: int, *, claimed: bool = False, total: int = 0) -> None:
-        """Args: ``needed``: bytes of the repository; ``total``: of all that is here, where ``limit`` is for that."""
-        said = ", as its holder says" if claimed else ""
-        takes = f"it takes {_amount(needed)}{said}"
-        if total:
-            takes = f"all repositories together take {_amount(total)}" + (f", and {takes}" if claimed else "")
-        section, _, key = limit.partition(".")
-        hint = f"change {key} under [{section}] in config.toml, then guts node stop && guts node start"
-        if limit != "seeding.min_free":
-            least = -(-(total + needed if claimed or not total else total) // _MIB)
-            hint = (
-                f'{key} = "{least}MiB" or more under [{section}] in config.toml, then guts node stop && guts node start'
-            )
-        verb = "keeps free" if limit == "seeding.min_free" else "allows"
-        super().__init__(f"{takes}, where {limit} {verb} {_amount(value)}", hint=hint)
-        self.limit, self.value, self.claimed = limit, value, claimed
-
-
-def _amount(size: int) -> str:
-    """Return bytes as people read them, and small numbers of them as they are."""
-    return f"{size} bytes" if size < _MIB // 10 else f"{size / _MIB:.2f} MiB"
-
-
-class DiskLow(StorageFault):
-    """Too little space is left on the disk for anything to be fetched."""
-
-    code: ClassVar[str] = "DISK_LOW"
-    exit_status: ClassVar[ExitStatus] = ExitStatus.QUOTA
-
-    def __init__(self, free: int, floor: int) -> None:
+    def __init__(self, repository: RepositoryId) -> None:
         super().__init__(
-            f"{free} bytes are free on the disk, and {floor} are to stay free: "
-            "nothing is fetched or published until there is more",
-            hint="guts unseed REPOSITORY --now; guts ls shows what each takes. Or lower seeding.min_free in the config",
+            "as many repositories are here by policy as seeding.max_repositories allows",
+            hint=f"guts seed {repository}, which needs no such place",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """A file system, in bytes."""
-
-    free: int
-    capacity: int
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What is on the disk, in bytes.
-
-    Attributes:
-        repository: of the repository in question.
-        total: of all, with what is coming in.
-        space: of the file system.
-    """
-
-    repository: int
-    total: int
-    space: Space
-
-
-@dataclass(frozen=True, slots=True)
-class Quotas:
-    """The operator's limits; sizes in bytes. See ``SeedingConfig``.
-
-    Attributes:
-        min_free: ``None``: by the size of the file system.
-    """
-
-    repo_max: int
-    disk: int
-    min_free: int | None = None
-
-    def floor(self, space: Space) -> int:
-        """Return how many bytes of ``space`` are to stay free."""
-        return self.min_free if self.min_free is not None else max(MIN_FREE_BYTES, int(space.capacity * MIN_FREE_SHARE))
-
-    def check(self, usage: Usage, more: int, *, claimed: bool = False) -> None:
-        """Check that ``more`` bytes of the repository may come.
-
-        Args:
-            claimed: they have not come yet: a holder says that they would.
-
-        Raises:
-            QuotaExceeded: they may not.
-            DiskLow: nothing may.
-        """
-        floor = self.floor(usage.space)
-        if usage.space.free - (more if claimed else 0) < floor:
-            if usage.space.free < floor:
-                raise DiskLow(usage.space.free, floor)
-            raise QuotaExceeded("seeding.min_free", floor, more, claimed=claimed)
-        if usage.repository + more > self.repo_max:
-            raise QuotaExceeded("seeding.repo_max", self.repo_max, usage.repository + more, claimed=claimed)
-        if usage.total + more > self.disk:
-            size = usage.repository + more
-            raise QuotaExceeded("seeding.disk", self.disk, size, claimed=claimed, total=usage.total)
 
 
 def judge(terms: Terms, repository: RepositoryId, maintainers: Iterable[AuthorId]) -> Reason:
@@ -198,7 +84,7 @@ def judge(terms: Terms, repository: RepositoryId, maintainers: Iterable[AuthorId
     if not (names & terms.owners or terms.topic):
         raise NotWanted
     if not terms.room:
-        raise NoPlace
+        raise NoPlace(repository)
     return Reason.OWNER if names & terms.owners else Reason.TOPIC
 
 
@@ -229,6 +115,7 @@ class Policy:
         max_repositories: how many repositories are taken for another reason than an explicit wish.
         owners: authors who are followed.
         refused: how many repositories were announced for which there was no place.
+        refusals: the newest of what was not taken, and why.
     """
 
     def __init__(self, choices: Choices = NO_CHOICES, *, topic: bool = False, max_repositories: int = 0) -> None:
@@ -236,6 +123,7 @@ class Policy:
         self.max_repositories = max_repositories
         self.owners = choices.owners
         self.refused = 0
+        self.refusals = Refusals()
         self._reasons = dict(choices.reasons)
         self._declined = set(choices.declined)
         self._repositories = {blocked for blocked in choices.blocked if isinstance(blocked, RepositoryId)}
@@ -270,10 +158,11 @@ class Policy:
             case AuthorId():
                 return who in self._authors
 
-    def considers(self, repository: RepositoryId, *, announced: bool) -> bool:
+    def considers(self, repository: RepositoryId, now_ms: int, *, announced: bool) -> bool:
         """Tell whether ``repository``, which is not followed, is worth a look.
 
         Args:
+            now_ms: Unix milliseconds.
             announced: on the topic; else it was met as what a peer follows.
         """
         if repository in self._repositories or repository in self._declined:
@@ -283,7 +172,29 @@ class Policy:
         if self.places:
             return True
         self.refused += announced
+        if self.topic and announced:
+            self.refusals.note(Refusal(repository, NoPlace(repository), Reason.TOPIC, frozenset(), now_ms))
         return False
+
+    def not_taken(self, goal: Goal, error: GutsError, maintainers: Collection[AuthorId], now_ms: int) -> None:
+        """Note why ``goal`` is not here, or nothing newer of it, where the operator has not been told.
+
+        Args:
+            maintainers: of its newest identity document, as far as that was verified.
+        """
+        owners = self.owners & set(maintainers)
+        if goal.held:
+            reason = self.reason(goal.repository)
+        elif goal.prospect is None:
+            # Somebody waits, and is told.
+            return
+        elif owners:
+            reason = Reason.OWNER
+        elif self.topic and goal.prospect.identity_hash is not None:
+            reason = Reason.TOPIC
+        else:
+            return
+        self.refusals.note(Refusal(goal.repository, error, reason, owners, now_ms))
 
     def terms(self, repository: RepositoryId, prospect: Prospect | None) -> Terms:
         """Return on which terms ``repository`` is taken now."""
@@ -297,12 +208,14 @@ class Policy:
     def took(self, repository: RepositoryId, reason: Reason) -> None:
         """Note that ``repository`` is seeded, and why."""
         self._declined.discard(repository)
+        self.refusals.forget(repository)
         self._reasons.pop(repository, None)
         if reason is not Reason.EXPLICIT:
             self._reasons[repository] = reason
 
     def dropped(self, repository: RepositoryId, *, declined: bool) -> None:
         """Note that ``repository`` is not seeded any more; ``declined``: the operator does not want it."""
+        self.refusals.forget(repository)
         self._reasons.pop(repository, None)
         if declined:
             self._declined.add(repository)
@@ -314,12 +227,14 @@ class Policy:
     def unfollow(self, author: AuthorId) -> None:
         """Take them no longer; what is here stays until it is dropped."""
         self.owners -= {author}
+        self.refusals.unfollowed(self.owners)
 
     def block(self, who: Blockable) -> None:
         """Put ``who`` on the block list."""
         match who:
             case RepositoryId():
                 self._repositories.add(who)
+                self.refusals.forget(who)
             case AuthorId():
                 self._authors |= {who}
 

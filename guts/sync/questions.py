@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 from guts.effects import Send
-from guts.events import ConnectionId
+from guts.errors import PeerFault, Severity
+from guts.events import ConnectionId, Known
 from guts.ids import PeerId, RepositoryId
-from guts.wire.limits import MAX_MESSAGE_BYTES, MAX_QUERIES, MAX_UINT32
-from guts.wire.messages import GetRefs, RefsQuery
+from guts.wire.limits import MAX_KNOWN_HEADS, MAX_MESSAGE_BYTES, MAX_QUERIES, MAX_SPLITS, MAX_UINT32
+from guts.wire.messages import GetRefs, KnownHead, KnownSplit, Refs, RefsQuery
 
 ANSWER_TIMEOUT: Final = 30.0
 """Seconds for an answer to GetRefs: 4 MiB at 140 kB/s. A later one is still taken."""
@@ -28,6 +29,21 @@ SPLIT_BYTES: Final = 48
 
 MESSAGE_OVERHEAD: Final = 128
 """The most that a GetRefs takes without its queries."""
+
+
+class UnsolicitedAnswer(PeerFault):
+    """An answer to a question that was not asked, or about something that was not asked for."""
+
+    code: ClassVar[str] = "UNSOLICITED_ANSWER"
+    severity: ClassVar[Severity] = Severity.SERIOUS
+
+
+def refs_query(repository: RepositoryId, known: Known) -> RefsQuery:
+    """Return the question for what is newer than ``known``."""
+    # An author who is left out is only told again.
+    heads = tuple(KnownHead(author, head.seq, head.hash) for author, head in known.heads[:MAX_KNOWN_HEADS])
+    splits = tuple(KnownSplit(author, seq) for author, seq in known.splits[:MAX_SPLITS])
+    return RefsQuery(repository, known.epoch + 1, known.identity_hash, heads, splits, known.fork)
 
 
 def _size(query: RefsQuery) -> int:
@@ -171,6 +187,20 @@ class Questions:
         """Return the open question that ``request`` names."""
         lines = (line for line in self._lines.values() if line.connection == connection)
         return next((line.asked.get(request) for line in lines), None)
+
+    def answered(self, connection: ConnectionId, refs: Refs) -> Question:
+        """Return the open question that ``refs`` answers.
+
+        Raises:
+            UnsolicitedAnswer: nothing was asked under that id, or something else was.
+        """
+        question = self.find(connection, refs.request)
+        if question is None:
+            raise UnsolicitedAnswer("Refs for a request that is not open")
+        answered = {answer.repository for answer in refs.answers}
+        if len(answered) != len(refs.answers) or not answered <= set(question.repositories):
+            raise UnsolicitedAnswer("Refs about a repository that was not asked for")
+        return question
 
     def close(self, peer: PeerId, request: int) -> None:
         """Forget a question that was answered."""

@@ -166,7 +166,7 @@ class Readings(Inquiries[Reading]):
 
     def _round(self, goal: Reading, batch: Batch, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        for peer in self._rested(goal, now):
+        for peer in self._setbacks.rested(goal, now):
             effects += self.ask(peer, [goal.repository], now)
         due = min([goal.ends if goal.ends > now else math.inf, *(goal.retry_after[peer] for peer in goal.resting)])
         self._agenda.schedule(goal, due)
@@ -175,7 +175,7 @@ class Readings(Inquiries[Reading]):
     def _settle(self, goal: Reading, now: float) -> list[Effect]:
         if self.goals.get(goal.repository) is not goal:
             return []
-        self._stand_in_line(goal)
+        self._invitations.stand_in_line(goal)
         if goal.sources and (now >= goal.ends or not goal.busy or self._agreed(goal)):
             waiters, goal.waiters = goal.waiters, []
             self._forget(goal)

@@ -16,7 +16,7 @@ from guts.effects import Effect, GiveReceipt, Persist, ReceiptKept, Reply, Send
 from guts.events import Accepted, CommandId, ConnectionId, Known
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.records import CommitReceipt, InvalidRecord, ReceiptClaim
-from guts.sync.inquiries import UnsolicitedAnswer
+from guts.sync.questions import UnsolicitedAnswer
 from guts.wire.messages import Error, ErrorCode, GetReceipt, Receipt
 
 MAX_RECENT: Final = 256

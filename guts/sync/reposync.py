@@ -22,9 +22,10 @@ from guts.events import (
     Reason,
 )
 from guts.ids import AuthorId, PeerId, RepositoryId
+from guts.sync.asking import Preference, nobody_first
 from guts.sync.fetches import MAX_FETCHES_PER_PEER, RunningFetch
 from guts.sync.goal import Goal, NoLongerFollowed, Prospect, Waiter
-from guts.sync.inquiries import DoesNotConnect, Inquiries, Preference, nobody_first
+from guts.sync.inquiries import DoesNotConnect, Inquiries
 from guts.sync.policy import Policy
 from guts.sync.questions import RequestIds
 from guts.sync.readings import Readings
@@ -82,7 +83,7 @@ class RepoSync(Inquiries[Goal]):
             policy: without one, what is asked for explicitly and nothing else.
             holders: names the ready peers known to hold a repository.
             ask_interval: seconds between two rounds of anti-entropy for one repository, ± half.
-            preference: as for ``Inquiries``.
+            preference: as for ``Asking``.
         """
         self.requests = requests = RequestIds()
         super().__init__(holders, rng, requests.next, preference)
@@ -342,7 +343,7 @@ class RepoSync(Inquiries[Goal]):
                 return self._failed(goal, transfer, DoesNotConnect("its answer does not follow from what is here"), now)
             case Failed(error=error) if self._is_the_records(transfer, error):
                 assert transfer.author is not None
-                goal.doubted[transfer.author] = now + self._jittered(LISTEN_AFTER_NOTHING)
+                goal.doubted[transfer.author] = now + self._setbacks.jittered(LISTEN_AFTER_NOTHING)
                 return self._ask_holders(goal, now)
             case Failed(error=error):
                 return self._failed(goal, transfer, error, now)
@@ -362,7 +363,7 @@ class RepoSync(Inquiries[Goal]):
 
     def _hush(self, goal: Goal, peer: PeerId, now: float) -> None:
         """Listen to no news of ``peer`` for a while: others may have the place of a transfer."""
-        goal.unheard[peer] = now + self._jittered(LISTEN_AFTER_NOTHING)
+        goal.unheard[peer] = now + self._setbacks.jittered(LISTEN_AFTER_NOTHING)
 
     def _committed(self, goal: Goal, known: Known, now: float) -> list[Effect]:
         first, before = not goal.held, goal.known
@@ -389,7 +390,7 @@ class RepoSync(Inquiries[Goal]):
     def _round(self, goal: Goal, batch: Batch, now: float) -> list[Effect]:
         goal.unheard = {peer: time for peer, time in goal.unheard.items() if time > now}
         goal.doubted = {author: time for author, time in goal.doubted.items() if time > now}
-        rested = self._rested(goal, now)
+        rested = self._setbacks.rested(goal, now)
         effects: list[Effect] = []
         for peer in rested:
             effects += self.ask(peer, [goal.repository], now)
@@ -415,7 +416,7 @@ class RepoSync(Inquiries[Goal]):
     def _settle(self, goal: Goal, now: float) -> list[Effect]:
         if self.goals.get(goal.repository) is not goal:
             return []
-        self._stand_in_line(goal)
+        self._invitations.stand_in_line(goal)
         if not goal.done and goal.busy:
             return []
         if goal.done:

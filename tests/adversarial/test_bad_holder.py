@@ -9,7 +9,7 @@ import pytest
 from guts.ids import ObjectId
 from guts.node.limits import Patience
 from guts.sync.goal import ProvidersUnreachable, SyncTimedOut
-from guts.sync.policy import QuotaExceeded
+from guts.sync.quotas import QuotaExceeded
 from guts.trust.chain import IdentityChain
 from guts.wire.messages import (
     EncodedRefs,

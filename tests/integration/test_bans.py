@@ -18,7 +18,7 @@ from guts.node.node import read_clock
 from guts.noise.keys import KeyPair
 from guts.peers.score import BAN_SECONDS, HALF_LIFE, Scores
 from guts.store import scores as score_table
-from guts.sync.inquiries import UnsolicitedAnswer
+from guts.sync.questions import UnsolicitedAnswer
 from guts.wire.messages import Goodbye, GoodbyeCode, Refs, Subscribe
 from tests.support.bad_peer import intruder
 from tests.support.nodes import NETWORK, RunningNode, World, eventually

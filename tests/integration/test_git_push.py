@@ -9,8 +9,10 @@ import random
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,7 @@ from guts.node.acceptance import Held
 from guts.node.drafts import Draft
 from guts.node.node import read_clock
 from guts.store.repositories import StoredRepository
+from guts.sync.quotas import Space
 from guts.trust.equivocation import EquivocationProof
 from guts.trust.signed_refs import SignedRefs
 from tests.integration.test_maintainers import adding, colleague
@@ -374,24 +377,70 @@ async def test_object_that_is_too_large_is_named_with_what_finds_its_file(
     done = await desk.push("main")
     assert (done.status, done.rejected) == (REJECTED, {"main": "objects refused"})
     assert done.remote == [
-        f"error: the repository's objects are refused: object {blob} has 3.0 MiB; an object may have 2",
+        f"error: the repository's objects are refused: object {blob} has 3MiB; an object may have 2MiB",
         f"hint: git rev-list --objects --all | grep {blob} says which file it is; no replica takes it",
     ]
     await refused(desk, {MAIN: first}, big)
 
 
-async def test_repository_larger_than_the_limit_is_refused(world: World) -> None:
-    node, maintainer = await world.node("desk", seeding__repo_max="100kB"), world.maintainer()
+async def test_own_work_past_a_quota_is_pushed_and_published_and_told(world: World) -> None:
+    """The quotas are for what others have: ``git push`` and ``guts publish`` say which is passed, and what helps."""
+    node = await world.node("desk", seeding__repo_max="100kB", seeding__disk="150kB")
+    maintainer = world.maintainer()
     desk = Desk(node, maintainer)
     desk.sit_down()
     await maintainer.publish(node)
-    first, big = maintainer.tip(), maintainer.commit("big", random.Random(1).randbytes(1 << 20))
     async with desk.answering():
+        maintainer.commit("small")
+        assert "seeding." not in (await desk.push("main")).err
+        big = maintainer.commit("big", random.Random(1).randbytes(1 << 20))
         done = await desk.push("main")
-    assert (done.status, done.rejected) == (REJECTED, {"main": "objects refused"}), "git has sent all, and hears why"
-    assert "more than" in done.remote[0]
-    assert "seeding.repo_max" in done.remote[1]
-    await refused(desk, {MAIN: first}, big)
+        assert done.status == 0
+        _published_past_both(done.remote[:4])
+        assert await node.has(maintainer.repository, {MAIN: big})
+
+        maintainer.commit("more")
+        git(desk.path, "config", "guts.repository", str(maintainer.repository))
+        command = [sys.executable, "-m", "guts", "publish", str(desk.path), "--json"]
+        ran = await asyncio.to_thread(
+            subprocess.run, command, env=desk.environ, capture_output=True, text=True, check=True
+        )
+        _published_past_both(ran.stderr.splitlines())
+        limits = [warning["limit"] for warning in json.loads(ran.stdout)["warnings"]]
+        assert limits == ["seeding.repo_max", "seeding.disk"]
+
+
+def _published_past_both(told: list[str]) -> None:
+    assert len(told) == 4
+    assert re.fullmatch(r"warning: it takes 1\.\d+ ?MiB on this node, where seeding\.repo_max allows .*", told[0])
+    assert told[1].startswith('hint: repo_max = "2MiB" or more under [seeding] in config.toml, then guts node stop')
+    assert told[2].startswith("warning: all repositories together take 1.")
+    assert told[3].startswith('hint: disk = "2MiB" or more under [seeding]')
+
+
+async def test_push_that_leads_below_the_disk_floor_is_told(world: World) -> None:
+    free = [1 << 30]
+    node = await world.node("desk", space=lambda path: Space(free[0], 100 << 30), seeding__min_free="1GiB")
+    maintainer = world.maintainer()
+    desk = Desk(node, maintainer)
+    desk.sit_down()
+    await maintainer.publish(node)
+    tip = maintainer.commit("the last that fits")
+    async with desk.answering():
+        checked = node.node.control._publishing.prepare
+
+        async def filled(*arguments: Any) -> object:
+            prepared = await checked(*arguments)
+            free[0] -= 1
+            return prepared
+
+        node.node.control._publishing.prepare = filled  # type: ignore[method-assign, assignment]
+        done = await desk.push("main")
+    assert done.status == 0
+    assert await node.has(maintainer.repository, {MAIN: tip})
+    told = done.remote
+    assert told[0].endswith("nothing is fetched or published until there is more")
+    assert told[1].startswith("hint: guts unseed REPOSITORY --now")
 
 
 async def test_clock_that_is_wrong_by_a_day(world: World) -> None:

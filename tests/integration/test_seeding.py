@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, update
 
+from guts.api.server import control_server
 from guts.errors import ExitStatus, GutsError
 from guts.events import Reason
 from guts.git.repository import BareRepository
@@ -19,7 +23,9 @@ from guts.store import repositories as repository_table
 from guts.store import seeding as seeding_table
 from guts.store.schema import repositories
 from guts.sync.goal import NoProviders, ProvidersUnreachable
-from guts.sync.policy import Blocked, DiskLow, QuotaExceeded, Space
+from guts.sync.policy import Blocked
+from guts.sync.quotas import DiskLow, QuotaExceeded, Space
+from tests.integration.test_maintainers import pair
 from tests.support.nodes import Maintainer, RunningNode, World, eventually, files
 
 GIB = 1 << 30
@@ -111,6 +117,101 @@ async def test_topic_takes_what_is_announced_as_far_as_there_is_place(world: Wor
     assert policy.taken == 1
     await replica.seed(first.repository)
     assert (policy.taken, reason(replica, first.repository)) == (0, Reason.EXPLICIT)
+
+
+async def test_what_is_not_taken_is_listed_with_why_and_what_helps(world: World) -> None:
+    """Of followed authors: too large, maintained by who is blocked too; of the topic: no place. Not what is nobody's."""
+    publisher = await world.node("publisher")
+    followed = world.maintainer("followed")
+    large = world.maintainer("large", followed.key)
+    large.commit("noise", os.urandom(300_000))
+    stranger = world.maintainer("stranger")
+    stranger.commit("noise", os.urandom(300_000))
+    for maintainer in (followed, large, stranger):
+        await maintainer.publish(publisher)
+    replica = await world.node("replica", seeding__repo_max="200kB")
+    seeding = replica.node.control.seeding
+    await seeding.follow(followed.key.author_id)
+    await replica.node.control.connect(publisher.hint, 10)
+    await eventually(lambda: holds(replica, followed.repository))
+    refusals = replica.node.control._service.sync.policy.refusals
+    await eventually(lambda: bool(list(refusals)))
+    assert [refusal.repository for refusal in refusals] == [large.repository]
+
+    # Nothing newer of what is here is taken either.
+    followed.commit("noise", os.urandom(300_000))
+    await followed.publish(publisher)
+    await eventually(lambda: len(list(refusals)) == 2)
+    lines, answer = await _seeding(replica)
+    told = answer["refusals"]
+    assert isinstance(told, list)
+    assert [(one["repository"], one["reason"], one["error"], one["owners"]) for one in told] == [
+        (str(repository), "owner", "QUOTA", [str(followed.key.author_id)])
+        for repository in (followed.repository, large.repository)
+    ]
+    shown = lines[lines.index("NOT TAKEN") + 1 :]
+    assert [line.partition(" ")[0] for line in shown[::3]] == [str(followed.repository), str(large.repository)]
+    assert "who is followed" in shown[3]
+    assert "seeding.repo_max allows" in shown[4]
+    assert shown[5].startswith('  hint: repo_max = "1MiB" or more under [seeding]')
+
+    await seeding.unfollow(followed.key.author_id)
+    assert (await _seeding(replica))[1]["refusals"] == []
+
+
+async def test_repository_of_a_followed_author_and_of_one_who_is_blocked_is_listed(world: World) -> None:
+    publisher = await world.node("publisher")
+    first, second = await pair(publisher, world)
+    replica = await world.node("replica")
+    await replica.node.control.seeding.block(second.key.author_id, purge=False)
+    await replica.node.control.seeding.follow(first.key.author_id)
+    await replica.node.control.connect(publisher.hint, 10)
+    refusals = replica.node.control._service.sync.policy.refusals
+    await eventually(lambda: bool(list(refusals)))
+    lines, _ = await _seeding(replica)
+    assert lines[-1] == f"  hint: guts unblock {second.key.author_id}"
+    assert "is blocked on this node" in lines[-2]
+
+
+async def test_what_is_announced_where_there_is_no_place_is_listed_until_it_is_seeded(world: World) -> None:
+    publisher = await world.node("publisher")
+    replica = await world.node("replica", seeding__repositories="true", seeding__max_repositories="0")
+    await replica.node.control.connect(publisher.hint, 10)
+    maintainer = world.maintainer()
+    await maintainer.publish(publisher)
+    refusals = replica.node.control._service.sync.policy.refusals
+    await eventually(lambda: bool(list(refusals)))
+    lines, _ = await _seeding(replica)
+    assert "announced by anybody" in lines[-3]
+    assert lines[-2] == "  as many repositories are here by policy as seeding.max_repositories allows"
+    assert lines[-1].startswith(f"  hint: guts seed {maintainer.repository}, ")
+    await replica.seed(maintainer.repository, publisher.hint)
+    assert (await _seeding(replica))[1]["refusals"] == []
+
+
+async def test_what_the_disk_floor_keeps_out_is_listed(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica", space=lambda path: Space(GIB - 1, 100 * GIB), seeding__min_free="1GiB")
+    await replica.node.control.seeding.follow(maintainer.key.author_id)
+    await replica.node.control.connect(publisher.hint, 10)
+    refusals = replica.node.control._service.sync.policy.refusals
+    await eventually(lambda: bool(list(refusals)))
+    (refusal,) = refusals
+    assert (refusal.repository, refusal.error.code) == (maintainer.repository, "DISK_LOW")
+
+
+async def _seeding(node: RunningNode) -> tuple[list[str], dict[str, object]]:
+    """Return what ``guts seeding`` prints, and with ``--json``."""
+    shown = []
+    async with control_server(node.node.control, node.config.paths.control_socket):
+        for flags in ([], ["--json"]):
+            command = [sys.executable, "-m", "guts", "seeding", *flags]
+            environ = {**os.environ, "GUTS_HOME": str(node.home)}
+            ran = await asyncio.to_thread(
+                subprocess.run, command, env=environ, capture_output=True, text=True, check=True
+            )
+            shown.append(ran.stdout)
+    return shown[0].splitlines(), json.loads(shown[1])
 
 
 async def test_what_was_unseeded_does_not_come_back_by_itself(world: World) -> None:
@@ -491,6 +592,51 @@ async def test_dry_run_tells_the_size_and_what_would_be_left_and_fetches_nothing
     answer = await strict.node.control.seeding.dry_run(maintainer.repository, [publisher.hint], 10)
     assert answer["allowed"] is False
     assert "seeding.repo_max" in str(answer["refusal"])
+
+
+async def test_dry_run_of_several_judges_them_together_and_adds_up(world: World) -> None:
+    """As ``guts seed`` would take them: what is allowed counts for the next, and what is not takes nothing."""
+    publisher = await world.node("publisher")
+    maintainers = [world.maintainer(name) for name in ("one", "large", "two", "three")]
+    for maintainer, noise in zip(maintainers, (400_000, 900_000, 300_000, 400_000), strict=True):
+        maintainer.commit("noise", os.urandom(noise))
+        await maintainer.publish(publisher)
+    sizes = [publisher.node.repositories.sizes[maintainer.repository] for maintainer in maintainers]
+    one, large, two, three = sizes
+    disk = one + two + three - 1
+    space = Space(10 * GIB, 100 * GIB)
+    replica = await world.node("replica", space=lambda path: space, seeding__min_free="1GiB", seeding__disk=str(disk))
+    async with control_server(replica.node.control, replica.config.paths.control_socket):
+        ids = [str(maintainer.repository) for maintainer in maintainers]
+        shown = {}
+        for flag in ("--json", "--"):
+            # The first is named twice, and counts once.
+            command = [sys.executable, "-m", "guts", "seed", "--dry-run", "--from", str(publisher.hint), flag]
+            environ = {**os.environ, "GUTS_HOME": str(replica.home)}
+            ran = await asyncio.to_thread(
+                subprocess.run, [*command, ids[0], *ids], env=environ, capture_output=True, text=True, check=False
+            )
+            assert ran.returncode == ExitStatus.QUOTA, ran.stderr
+            shown[flag] = ran.stdout
+    answer = json.loads(shown["--json"])
+    assert [told["allowed"] for told in answer["seeded"]] == [True, False, True, False]
+    assert [told["used_after_bytes"] for told in answer["seeded"]] == [one, one + large, one + two, one + two + three]
+    assert answer["seeded"][3]["refusal"].startswith("with 6")
+    assert answer["total"] == {
+        "asked": 4,
+        "allowed": 2,
+        "size_bytes": one + two,
+        "untold": 0,
+        "free_after_bytes": 10 * GIB - one - two,
+        "used_after_bytes": one + two,
+    }
+    assert "together      2 of 4 allowed, " in shown["--"]
+    assert list(replica.repositories.iterdir()) == []
+    # And so it is: the third one that fits by itself does not fit with the others.
+    await replica.seed(maintainers[0].repository, publisher.hint)
+    await replica.seed(maintainers[2].repository, publisher.hint)
+    with pytest.raises(QuotaExceeded):
+        await replica.seed(maintainers[3].repository, publisher.hint)
 
 
 # --- the disk floor -----------------------------------------------------------------------------------------

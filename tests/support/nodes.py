@@ -24,7 +24,7 @@ from guts.node.limits import Patience
 from guts.node.node import Node, read_clock, running
 from guts.store import repositories as table
 from guts.store import scores as score_table
-from guts.sync.policy import Space
+from guts.sync.quotas import Space
 from guts.trust.chain import IdentityChain
 from guts.trust.identity_document import IdentityDocument
 from guts.trust.signed_refs import KIND

@@ -86,6 +86,8 @@ class ScriptedControl:
         """Why bans are suspended."""
         self.banned: list[Json] = []
         """What ``guts peer bans`` shows."""
+        self.refusals: list[Json] = []
+        """What ``guts seeding`` says was not taken."""
         self.held: set[RepositoryId] = set()
         """Repositories that git can fetch."""
         self.lie: dict[str, str] = {}
@@ -282,8 +284,10 @@ class ScriptedControl:
     def seeding(self) -> "ScriptedControl":
         return self
 
-    async def dry_run(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json:
-        self.calls.append(("dry_run", repository, tuple(hints), timeout))
+    async def dry_run(
+        self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float, besides: int = 0
+    ) -> Json:
+        self.calls.append(("dry_run", repository, tuple(hints), timeout, besides))
         return {
             "repository": str(repository),
             "here": False,
@@ -335,6 +339,7 @@ class ScriptedControl:
             "owners": [],
             "blocked": [],
             "declined": [],
+            "refusals": self.refusals,
             "repositories": [{**held, "removed_in_s": None}],
         }
 

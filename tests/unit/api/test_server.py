@@ -14,7 +14,7 @@ import pytest
 from guts.addresses import BootstrapAddress
 from guts.api.errors import HTTP_STATUS, ErrorObject, ReportedError
 from guts.api.publication import MAX_HEADER_BYTES, PIECE_BYTES, UploadBroken
-from guts.api.requests import DEFAULT_TIMEOUT, MAX_HINTS, MAX_TIMEOUT, Json
+from guts.api.requests import DEFAULT_TIMEOUT, MAX_HINTS, MAX_SIZE_DIGITS, MAX_TIMEOUT, Json
 from guts.api.routes import MAX_ASKED, MAX_BODY_BYTES
 from guts.api.server import SocketBusy, SocketUnusable, control_server
 from guts.cli.client import ControlClient, NodeDown, NodeSilent, UnsafeSocket
@@ -131,6 +131,7 @@ def test_client_does_not_trust_a_socket_that_others_could_have_made(path: Path) 
 
 PAST = f"/v1/repositories/{REPOSITORY}/past"
 SYNC = f"/v1/repositories/{REPOSITORY}/sync"
+SEEDING = f"/v1/repositories/{REPOSITORY}/seeding"
 RECEIPTS = f"/v1/repositories/{REPOSITORY}/receipts"
 AUTHOR = AuthorId(bytes(32))
 
@@ -152,6 +153,7 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
             client.get(f"{known}/receipts{query}")
     client.send("POST", "/v1/peers", {"address": "[::1]:9", "timeout": 1})
     client.get(f"/v1/providers/{REPOSITORY}?timeout=4")
+    client.get(known + f"/seeding?besides={'9' * MAX_SIZE_DIGITS}")
     client.send("POST", "/v1/stop")
 
     assert control.calls == [
@@ -165,6 +167,7 @@ def test_routes_reach_control_with_typed_arguments(control: ScriptedControl, pat
         ("receipts", REPOSITORY, AUTHOR, 7, 64, 2.0),
         ("connect", BootstrapAddress("::1", 9), 1.0),
         ("find_providers", REPOSITORY, 4.0),
+        ("dry_run", REPOSITORY, (), DEFAULT_TIMEOUT, 10**MAX_SIZE_DIGITS - 1),
         ("stop",),
     ]
 
@@ -204,6 +207,8 @@ def test_every_exit_status_of_an_error_has_an_http_status() -> None:
         ("POST", PAST, b"{}", "BAD_REQUEST", "refs is not an object"),
         ("POST", PAST, b'{"refs": {"refs/heads/main": "01"}}', "BAD_REQUEST", "40 hex digits"),
         ("POST", PAST, b'{"refs": {"refs/heads/main": null}}', "BAD_REQUEST", "oid"),
+        ("GET", f"{SEEDING}?besides=-1", b"", "BAD_REQUEST", "besides"),
+        ("GET", f"{SEEDING}?besides={'9' * (MAX_SIZE_DIGITS + 1)}", b"", "BAD_REQUEST", "besides"),
         ("GET", f"{RECEIPTS}?seq=7", b"", "BAD_REQUEST", "author"),
         ("GET", f"{RECEIPTS}?replicas=1", b"", "BAD_REQUEST", "author"),
         ("GET", f"{RECEIPTS}?author={NODE}", b"", "BAD_ID", "is a node id"),

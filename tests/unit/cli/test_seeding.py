@@ -5,6 +5,7 @@ import math
 import pytest
 
 from guts.cli.answer import Answer
+from guts.cli.seeding import MAX_SHOWN
 from guts.errors import ExitStatus
 from guts.events import WantedBan
 from guts.ids import AuthorId, PeerId
@@ -25,7 +26,7 @@ def test_dry_run_shows_a_claim_as_a_claim(guts: Guts, control: ScriptedControl) 
         "seeded        1.0 MiB now, 4.0 MiB after, of 50.0 GiB that seeding.disk allows",
         "allowed       yes",
     ]
-    assert control.calls == [("dry_run", REPOSITORY, (), 600.0)]
+    assert control.calls == [("dry_run", REPOSITORY, (), 600.0, 0)]
 
 
 def test_dry_run_of_what_no_quota_allows_exits_with_the_quota(guts: Guts, control: ScriptedControl) -> None:
@@ -84,5 +85,16 @@ def test_seeding_says_why_each_repository_is_here_and_what_the_quotas_hold(
     assert "topic         on; 2 refused, for there was no place" in lines
     assert "by policy     1 of 9 repositories" in lines
     assert any(line.startswith("free") and "LOW, nothing is fetched" in line for line in lines)
-    assert lines[-1].endswith("announced by anybody (seeding.repositories = true)")
+    assert any(line.endswith("announced by anybody (seeding.repositories = true)") for line in lines)
     assert Answer.of(guts("seeding", "--json").json).number("taken") == 1
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_seeding_shows_so_many_refusals_and_counts_the_others(guts: Guts, control: ScriptedControl, more: int) -> None:
+    control.refusals = [
+        {"repository": str(REPOSITORY), "reason": "topic", "owners": [], "error": "QUOTA", "message": "it takes much"}
+        | {"hint": None, "at_ms": 1}
+    ] * (MAX_SHOWN + more)
+    lines = guts("seeding").out.splitlines()
+    assert lines.count("  it takes much") == MAX_SHOWN
+    assert (lines[-1] == "and 1 more: guts seeding --json") is bool(more)

@@ -90,7 +90,7 @@ def test_what_was_judged_is_remembered_up_to_a_number() -> None:
     for number in range(MAX_JUDGED + 1):
         wanted = repository(1_000 + number)
         bench.service.sync.consider(wanted, bench.service.peers.connections[ConnectionId(1)].peer, IDENTITY, 0.0)
-        assert seeding.refused(wanted, NotWanted(), at(0.0)) == []
+        assert seeding.refused(wanted, Failed(NotWanted()), at(0.0)) == []
         bench.service.sync.drop(wanted)
     assert seeding.wants(repository(1_000), IDENTITY, at(0.0))
     assert not seeding.wants(repository(1_001), IDENTITY, at(0.0))

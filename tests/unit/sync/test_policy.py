@@ -1,4 +1,4 @@
-"""What a node seeds, and why; how much of it; what is met without being asked for."""
+"""What a node seeds, and why; what is met without being asked for."""
 
 import dataclasses
 
@@ -8,22 +8,10 @@ from guts.effects import Fetch, Persist, SeedingStopped, Terms
 from guts.errors import Unavailable
 from guts.events import Accepted, Failed, NothingNew, Reason
 from guts.sync.goal import NoLongerFollowed, Prospect
-from guts.sync.inquiries import MAX_FAILURES, RETRY_AFTER_FAULT, RETRY_AFTER_REFUSAL, RETRY_AFTER_TROUBLE
-from guts.sync.policy import (
-    MIN_FREE_BYTES,
-    Blocked,
-    Choices,
-    DiskLow,
-    NoPlace,
-    NotWanted,
-    Policy,
-    QuotaExceeded,
-    Quotas,
-    Space,
-    Usage,
-    judge,
-)
+from guts.sync.policy import Blocked, Choices, NoPlace, NotWanted, Policy, judge
+from guts.sync.quotas import QuotaExceeded
 from guts.sync.reposync import MAX_PROSPECTS, MAX_PROSPECTS_PER_PEER
+from guts.sync.setbacks import MAX_FAILURES, RETRY_AFTER_FAULT, RETRY_AFTER_REFUSAL, RETRY_AFTER_TROUBLE
 from guts.wire.messages import RefsQuery
 from tests.support.peers import IDS, author, repository
 from tests.unit.sync.test_reposync import (
@@ -42,50 +30,6 @@ from tests.unit.sync.test_reposync import (
 )
 
 ADA, BO, EVE = author(1), author(2), author(3)
-GIB = 1 << 30
-ROOMY = Space(1 << 40, 1 << 41)
-
-
-# --- quotas -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("claimed", [False, True])
-def test_as_much_as_a_quota_allows_may_come_and_not_a_byte_more(claimed: bool) -> None:
-    quotas = Quotas(repo_max=1_000, disk=5_000)
-    quotas.check(Usage(400, 400, ROOMY), 600, claimed=claimed)
-    with pytest.raises(QuotaExceeded) as refused:
-        quotas.check(Usage(400, 400, ROOMY), 601, claimed=claimed)
-    assert (refused.value.limit, refused.value.value, refused.value.claimed) == ("seeding.repo_max", 1_000, claimed)
-    quotas.check(Usage(0, 4_400, ROOMY), 600, claimed=claimed)
-    with pytest.raises(QuotaExceeded) as refused:
-        quotas.check(Usage(0, 4_400, ROOMY), 601, claimed=claimed)
-    assert (refused.value.limit, refused.value.value) == ("seeding.disk", 5_000)
-    said = ", and it takes 601 bytes, as its holder says" if claimed else ""
-    assert str(refused.value) == (
-        f"all repositories together take 4400 bytes{said}, where seeding.disk allows 5000 bytes"
-    )
-    assert refused.value.hint is not None
-    assert refused.value.hint.startswith('disk = "1MiB" or more under [seeding] in config.toml')
-    text = str(QuotaExceeded("seeding.repo_max", 1_000_000, 1_808_904, claimed=True))
-    assert text == "it takes 1.73 MiB, as its holder says, where seeding.repo_max allows 0.95 MiB"
-
-
-def test_floor_is_a_gibibyte_or_a_twentieth_or_what_the_operator_says() -> None:
-    quotas = Quotas(1 << 40, 1 << 40)
-    assert quotas.floor(Space(0, 10 * GIB)) == MIN_FREE_BYTES
-    assert quotas.floor(Space(0, 100 * GIB)) == 5 * GIB
-    assert Quotas(1, 1, min_free=7).floor(Space(0, 100 * GIB)) == 7
-
-
-def test_nothing_comes_below_the_floor_and_no_claim_may_lead_there() -> None:
-    quotas = Quotas(1 << 40, 1 << 40, min_free=1_000)
-    quotas.check(Usage(0, 0, Space(1_000, 9_999)), 0)
-    with pytest.raises(DiskLow, match="999 bytes are free"):
-        quotas.check(Usage(0, 0, Space(999, 9_999)), 0)
-    quotas.check(Usage(0, 0, Space(1_500, 9_999)), 500, claimed=True)
-    with pytest.raises(QuotaExceeded) as refused:
-        quotas.check(Usage(0, 0, Space(1_500, 9_999)), 501, claimed=True)
-    assert refused.value.limit == "seeding.min_free"
 
 
 # --- who decides --------------------------------------------------------------------------------------------
@@ -106,32 +50,32 @@ def test_a_block_outranks_a_wish_which_outranks_an_owner_who_outranks_the_topic(
 
 
 def test_policy_considers_what_it_may_want_and_nothing_else() -> None:
-    assert not Policy().considers(R, announced=True)
+    assert not Policy().considers(R, 0, announced=True)
     assert not Policy().takes_more
     topic = Policy(topic=True, max_repositories=1)
-    assert topic.considers(R, announced=True)
-    assert not topic.considers(R, announced=False)
+    assert topic.considers(R, 0, announced=True)
+    assert not topic.considers(R, 0, announced=False)
     follows = Policy(Choices({}, owners=frozenset({ADA})), max_repositories=1)
-    assert follows.considers(R, announced=False)
+    assert follows.considers(R, 0, announced=False)
     follows.unfollow(ADA)
-    assert not follows.considers(R, announced=True)
+    assert not follows.considers(R, 0, announced=True)
 
     topic.block(R)
-    assert not topic.considers(R, announced=True)
+    assert not topic.considers(R, 0, announced=True)
     topic.unblock(R)
     topic.dropped(R, declined=True)
-    assert not topic.considers(R, announced=True)
+    assert not topic.considers(R, 0, announced=True)
     topic.took(R, Reason.EXPLICIT)
-    assert topic.considers(R, announced=True)
+    assert topic.considers(R, 0, announced=True)
 
 
 def test_places_are_for_what_nobody_asked_for_and_the_newcomer_is_refused() -> None:
     policy = Policy(topic=True, max_repositories=1)
     policy.took(R, Reason.TOPIC)
-    assert not policy.considers(S, announced=True)
+    assert not policy.considers(S, 0, announced=True)
     assert (policy.taken, policy.refused) == (1, 1)
     policy.took(R, Reason.EXPLICIT)
-    assert policy.considers(S, announced=True)
+    assert policy.considers(S, 0, announced=True)
     assert (policy.taken, policy.reason(R)) == (0, Reason.EXPLICIT)
 
 

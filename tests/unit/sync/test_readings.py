@@ -19,8 +19,7 @@ from guts.events import (
 from guts.ids import PeerId, RepositoryId
 from guts.sync.fetches import MAX_FETCHES
 from guts.sync.goal import NoProviders, ProvidersUnreachable, SyncTimedOut
-from guts.sync.inquiries import UnsolicitedAnswer
-from guts.sync.questions import ANSWER_TIMEOUT
+from guts.sync.questions import ANSWER_TIMEOUT, UnsolicitedAnswer
 from guts.sync.readings import GRACE, MAX_READINGS, Readings, TooManyReadings
 from guts.wire.messages import Error, ErrorCode, GetRefs, Refs, RefsAnswer, RefsQuery
 from tests.support.peers import address, repository
