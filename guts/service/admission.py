@@ -146,6 +146,18 @@ class Admission:
             self._serves_in[network] += 1
         return room
 
+    def would_serve(self, connection: ConnectionId, network: str, freed: str) -> bool:
+        """Tell whether ``begin_serve`` had room if a place given for the network ``freed``, of another, were free."""
+        highest = self._limits.values
+        neighbours = self._serves_in[network] - (network == freed)
+        under_way = sum(self._serves.values()) - 1 + (connection in self._serves)
+        return (
+            self._under_way(connection) < highest["requests_per_peer"]
+            and self._serves.get(connection, 0) < highest["serves_per_peer"]
+            and (not network or neighbours < highest["serves_per_network"])
+            and under_way < highest["serves"]
+        )
+
     def end_serve(self, connection: ConnectionId, network: str) -> None:
         """Count a GetObjects out, which ``begin_serve`` has counted in."""
         _end(self._serves, connection)

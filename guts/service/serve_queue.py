@@ -7,7 +7,7 @@ one; networks take turns, so that nobody's many requests, or identities, keep th
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -104,6 +104,15 @@ class ServeQueue:
             self._waiting.remove(gone[0])
         self._waiting.append(Request(connection, network, message, now + WAITING_SECONDS))
         return gone
+
+    @property
+    def waiting(self) -> Sequence[Request]:
+        """Those that wait for a place, in the order in which they came."""
+        return self._waiting
+
+    def network(self, connection: ConnectionId) -> str:
+        """Return the network that a place of ``connection`` was given for."""
+        return next(network for served, network in self._served if served == connection)
 
     def in_turn(self) -> list[Request]:
         """Return those that wait for a place, in the order in which they may have one: who has none served first."""

@@ -109,6 +109,15 @@ class Serving:
                 effects.append(Serve(request.connection, request.message))
         return effects
 
+    def wanted(self, connection: ConnectionId) -> bool:
+        """Tell whether somebody waits who could have a place of ``connection``, were it free."""
+        freed = self._queue.network(connection)
+        return any(
+            self.admission.would_serve(request.connection, request.network, freed)
+            for request in self._queue.waiting
+            if request.connection != connection
+        )
+
     def gone(self, connection: ConnectionId) -> None:
         """Forget the requests that came over a connection that is gone."""
         self._queue.gone(connection)

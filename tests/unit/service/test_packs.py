@@ -129,6 +129,30 @@ def test_b2_many_keys_of_one_network_have_two_places_and_others_the_rest(ips: tu
     assert bench.service.admission.used(bench.time)["serves_per_network"] == 0
 
 
+def test_b2_place_is_wanted_by_who_could_have_it_and_by_nobody_else() -> None:
+    bench = Bench({R: known(1)})
+    for number, ip in enumerate(("8.8.4.1", "8.8.4.2", "9.9.9.9", "7.7.7.7", "8.8.4.3", "6.6.6.6"), 1):
+        meet(bench, number, ip)
+    wanted = bench.service.serving.wanted
+    for number in (1, 2, 3):
+        assert bench.say(number, ask()) == serve(ConnectionId(number))
+    assert bench.say(5, ask()) == []
+    # It waits for its own network, and nobody else can give it a place.
+    assert [wanted(place) for place in (C1, C2, C3)] == [True, True, False]
+    # The last place is for who has none; that who has one waits makes no other give way before there is room for it.
+    assert bench.say(3, ask(2)) == []
+    assert bench.say(4, ask()) == serve(C4)
+    assert [wanted(place) for place in (C1, C2, C3, C4)] == [True, True, False, False]
+    assert bench.say(6, ask()) == []
+    assert [wanted(place) for place in (C1, C2, C3, C4)] == [True, True, True, True]
+    bench.end(5)
+    bench.end(6)
+    assert not any(wanted(place) for place in (C1, C2, C3, C4))
+    # A second request of its own is nobody's who waits.
+    assert bench.say(1, ask(2)) == []
+    assert not wanted(C1)
+
+
 @pytest.mark.parametrize("ip", ["127.0.0.1", "10.1.2.3", "fd00::1"])
 def test_replicas_of_one_lan_or_machine_are_not_one_network(ip: str) -> None:
     bench = Bench({R: known(1)})
