@@ -39,8 +39,6 @@ class TransferStalled(Unavailable):
 class GaveWay(TransferStalled):
     """A peer took a pack too slowly while others waited for its place."""
 
-    code: ClassVar[str] = "GAVE_WAY"
-
 
 class Pace:
     """How fast the pack of one transfer has to come; ``hurry`` changes that while it comes."""
