@@ -23,6 +23,7 @@ from guts.sync.goal import NOT_HELD, Goal, Waiter
 from guts.sync.pages import Pages
 from guts.sync.policy import NotTaken, QuotaExceeded
 from guts.sync.questions import Questions
+from guts.sync.refused import offer_id
 from guts.sync.rounds import Batch
 from guts.sync.search import Search
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_SPLITS
@@ -339,6 +340,11 @@ class Inquiries(ABC, Generic[G]):
         assert connection is not None
         if not goal.willing(peer, now) or now < goal.paused_until:
             return []
+        offer = offer_id(candidate.records)
+        if now < (until := goal.refused.until(offer)) and not goal.waiters:
+            # Somebody who waits has every holder tried.
+            self._agenda.schedule(goal, min(goal.next_ask, until))
+            return []
         if not self.fetches.room_for(goal, peer):
             # The bytes are not kept: whoever has something newer is asked again when there is room.
             goal.offers[peer] = None
@@ -352,6 +358,7 @@ class Inquiries(ABC, Generic[G]):
             request,
             asked,
             partial,
+            offer,
             author,
             claim=claim,
             prospect=goal.prospect is not None,
