@@ -17,7 +17,7 @@ PENALTY: Final = 10.0
 """What everything costs after the first ban, in tokens: a tenth of the rates."""
 
 MAX_PENALTY: Final = 160.0
-"""After the fifth: a request in half a minute."""
+"""After the fifth: a question in ten seconds, for which everybody is listened to again (``rates.MAX_WAIT``)."""
 
 MAX_PENALTIES: Final = 10_000
 """Networks remembered; the ones whose penalty ends first are forgotten first."""

@@ -10,6 +10,7 @@ from guts.effects import Disconnect, Effect, Fetch, LoadRefs, Send, Withhold
 from guts.events import ConnectionId, MessageReceived, UnknownMessageReceived
 from guts.gossip.envelope import envelope
 from guts.limits import DEFAULTS
+from guts.peers.rates import MAX_WAIT
 from guts.wire.messages import (
     Error,
     ErrorCode,
@@ -109,6 +110,24 @@ def test_bytes_of_messages_and_of_the_streams_that_come_with_them_count() -> Non
     assert flood(bench, Pong(1), 1, burst) == []
     [wait] = flood(bench, Pong(1), 1, 8 << 20)
     assert wait.seconds == pytest.approx(1.0)
+
+
+def test_b2_one_excess_mutes_nobody_longer_than_ten_seconds_and_what_is_owed_stays_owed() -> None:
+    bench = greeted()
+    rate, burst = int(DEFAULTS["bytes_rate"]), int(DEFAULTS["bytes_burst"])
+    bench.service.limits.values.update(total_bytes_rate=1 << 40)
+    assert MAX_WAIT == 10.0
+    # It is heard again after ten seconds, and then waits for the rest.
+    waits: list[float] = []
+    for size in (burst + 25 * rate, 1, 1):
+        [wait] = flood(bench, Subscribe((R,)), 1, size)
+        waits.append(wait.seconds)
+        bench.time += wait.seconds
+    assert waits == pytest.approx([10.0, 10.0, 5.0], abs=0.01)
+    bench.time += 0.01
+    assert flood(bench, Subscribe((R,)), 1, 1) == []
+    peers = bench.service.peers
+    assert peers.scores.value(peers.connections[C1].peer, bench.time) == 0
 
 
 def test_reconnecting_does_not_fill_the_buckets() -> None:
