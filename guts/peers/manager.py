@@ -312,6 +312,7 @@ class PeerManager:
         state.misses = 0
         state.capabilities = hello.capabilities
         state.last_seen = now.wall
+        self.book.changed(state)
         self.upkeep.due_at = now.mono
         seen = self._seen(state, reached, now.wall)
         if connection.feeler and self.upkeep.missing() <= 0:
@@ -319,6 +320,7 @@ class PeerManager:
         connection.feeler = False
         connection.ready = connection.was_ready = True
         state.connection = connection
+        self.book.changed(state)
         state.subscriptions.clear()
         goes = self.upkeep.surplus(connection)
         turn = Goodbye(GoodbyeCode.FULL, "others have their turn", FULL_RETRY_AFTER)
@@ -346,6 +348,7 @@ class PeerManager:
             state.connection = None
             state.stay = stayed(state.stay, connection.address.ip, connection.opened_at, now.mono)
             state.last_seen = now.wall
+            self.book.changed(state)
             state.subscriptions.clear()
         if (state is None or state.connection is None) and not connection.feeler:
             self._put_off(connection, state, now.mono)

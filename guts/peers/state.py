@@ -121,6 +121,7 @@ class PeerState:
         reached: we have dialled it with success, at whatever time.
         good: where that was, the last time.
         misses: dials that failed since, or ever.
+        met: its place in the order in which the book met peers.
         stay: where it has been connected for long.
         record, record_seq, record_expires: its newest signed PeerRecord, verified; empty, -1 and 0 where there is
             none, and -1 and 0 where it is what the database kept.
@@ -136,6 +137,7 @@ class PeerState:
     reached: bool = False
     good: Address | None = None
     misses: int = 0
+    met: int = 0
     stay: Stay | None = None
     record: bytes = b""
     record_seq: int = -1
