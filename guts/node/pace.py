@@ -57,7 +57,7 @@ class Pace:
         self.seconds, self.bytes = seconds, HURRIED_BYTES
         self.first_byte = min(self.first_byte, seconds)
         self.hurries += 1
-        if self._limit is not None:
+        if self._limit is not None and not self._limit.expired():
             end = asyncio.get_running_loop().time() + seconds
             when = self._limit.when()
             self._limit.reschedule(end if when is None else min(when, end))
