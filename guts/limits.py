@@ -120,6 +120,9 @@ LIMITS: Final[Mapping[str, Limit]] = {
     "requests_per_peer": Limit(16, "requests", "requests of one peer being answered", MAX_PLACES),
     "serves": Limit(4, "packs", "packs being made for replicas, each by a git child that fills a core", MAX_PLACES),
     "serves_per_peer": Limit(2, "packs", "packs being made for one replica", MAX_PLACES),
+    "serves_per_network": Limit(
+        2, "packs", "packs being made for replicas of one /24 or /48 of the internet", MAX_PLACES
+    ),
     "git": Limit(8, "requests", "requests of git being answered, each by a git child", MAX_PLACES),
     "git_per_peer": Limit(2, "requests", "requests of git of one peer being answered", MAX_PLACES),
     "git_per_network": Limit(
@@ -130,13 +133,16 @@ LIMITS: Final[Mapping[str, Limit]] = {
 
 Radicle takes 5 messages/s with bursts of 1,024; an honest peer of this code asks two GetRefs, and fetches four
 repositories, at a time. Requests of git have places of their own, so that people who clone don't keep other nodes from
-replicating, nor the reverse; and per network, for whoever makes up a key for each connection still has few addresses.
+replicating, nor the reverse; and both per network, for whoever makes up a key for each connection still has few
+addresses.
 """
 
 PARTS: Final = (
     ("bytes_rate", "total_bytes_rate"),
     ("bytes_burst", "total_bytes_burst"),
+    ("serves_per_peer", "serves_per_network"),
     ("serves_per_peer", "serves"),
+    ("serves_per_network", "serves"),
     ("git_per_peer", "git_per_network"),
     ("git_per_peer", "git"),
     ("git_per_network", "git"),

@@ -7,6 +7,7 @@ floods waits in a line of its own. The driver itself posts nothing while it hand
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import ClassVar, Final, assert_never
@@ -369,7 +370,8 @@ class Driver:
         connection = self._connections.get(effect.connection)
         error: GutsError | None = Gone("the connection is gone")
         if connection is not None:
-            error = await self.transfers.serve(effect.request, connection)
+            wanted = functools.partial(self.service.serving.wanted, effect.connection)
+            error = await self.transfers.serve(effect.request, connection, wanted)
         if isinstance(error, StorageFault):
             log.error("can't serve %s: %s", effect.request.repository.short, error)
         await self.post(ServeFinished(effect.connection, effect.request.repository, error))

@@ -1,7 +1,9 @@
-"""``received``: the bytes of a pack as they come, while they come fast enough; ``Pace`` says what that is."""
+"""How fast packs go: ``received``, the bytes of one as they come, ``Pace``, what is fast enough for that, and
+``given``, which sends one."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from guts.errors import Unavailable
@@ -14,6 +16,15 @@ MIN_BYTES_PER_SECOND: Final = 1024
 """Of a pack that comes or goes, averaged over ``Patience.stall``: who sends or takes a byte a minute would hold one of
 four places."""
 
+CONTENDED_BYTES_PER_SECOND: Final = 2 * MIN_BYTES_PER_SECOND
+"""Of a pack that goes while others wait for its place, averaged over ``Patience.contended``."""
+
+PIECE_BYTES: Final = 64 * 1024
+"""Of a pack that goes: what was taken is counted in these."""
+
+LOOK_SECONDS: Final = 1.0
+"""Between two looks at whether somebody waits for the place of a peer that is slow: of the 20 that they wait."""
+
 HURRIED_BYTES: Final = 48 * 1024
 """Of a pack in the seconds that an effect ``Hurry`` allows: 16 KiB/s in the three of the first one, since another peer
 has the same; half with each further one, which allows twice the seconds."""
@@ -23,6 +34,10 @@ class TransferStalled(Unavailable):
     """A peer stopped in the middle."""
 
     code: ClassVar[str] = "STALLED"
+
+
+class GaveWay(TransferStalled):
+    """A peer took a pack too slowly while others waited for its place."""
 
 
 class Pace:
@@ -42,7 +57,7 @@ class Pace:
         self.seconds, self.bytes = seconds, HURRIED_BYTES
         self.first_byte = min(self.first_byte, seconds)
         self.hurries += 1
-        if self._limit is not None:
+        if self._limit is not None and not self._limit.expired():
             end = asyncio.get_running_loop().time() + seconds
             when = self._limit.when()
             self._limit.reschedule(end if when is None else min(when, end))
@@ -78,3 +93,70 @@ async def received(stream: Stream, pace: Pace) -> AsyncGenerator[bytes, None]:
         elif begins or count >= pace.bytes:
             begins, left, count = False, pace.seconds, 0
         yield chunk
+
+
+@dataclass(slots=True)
+class _Span:
+    """Bytes that a peer has to take in a time; only the time for which it is waited for counts.
+
+    Attributes:
+        left: seconds, below 0 where it was slower.
+    """
+
+    seconds: float
+    rate: int
+    left: float
+    count: int = 0
+
+    def passed(self, seconds: float, count: int) -> None:
+        self.left -= seconds
+        self.count += count
+        if self.count >= self.rate * self.seconds:
+            self.left, self.count = self.seconds, 0
+
+
+class Giving:
+    """How fast one pack is taken.
+
+    Args:
+        wanted: tells whether another waits for its place.
+    """
+
+    def __init__(self, patience: Patience, wanted: Callable[[], bool]) -> None:
+        self._wanted = wanted
+        self._alone = _Span(patience.stall, MIN_BYTES_PER_SECOND, patience.stall)
+        self._contended = _Span(patience.contended, CONTENDED_BYTES_PER_SECOND, patience.contended)
+        self._timer: asyncio.TimerHandle | None = None
+        self._gave_way = False
+
+    async def write(self, stream: Stream, data: bytes) -> None:
+        """Send ``data``. Raises: ``TransferStalled``, ``GaveWay``, ``StreamFailed``."""
+        for start in range(0, len(data), PIECE_BYTES):
+            await self._write(stream, data[start : start + PIECE_BYTES])
+
+    async def _write(self, stream: Stream, piece: bytes) -> None:
+        clock = asyncio.get_running_loop()
+        begun = clock.time()
+        try:
+            async with asyncio.timeout(self._alone.left) as limit:
+                self._timer = clock.call_later(max(self._contended.left, 0.0), self._look, limit)
+                try:
+                    await stream.write(piece)
+                finally:
+                    self._timer.cancel()
+        except TimeoutError:
+            if self._gave_way:
+                raise GaveWay("the peer takes the pack slowly, and others wait") from None
+            raise TransferStalled("the peer does not take the pack") from None
+        seconds = clock.time() - begun
+        self._alone.passed(seconds, len(piece))
+        self._contended.passed(seconds, len(piece))
+
+    def _look(self, limit: asyncio.Timeout) -> None:
+        """End the write under ``limit`` if somebody waits for the place; else look again."""
+        clock = asyncio.get_running_loop()
+        if self._wanted() and not limit.expired():
+            self._gave_way = True
+            limit.reschedule(clock.time())
+        else:
+            self._timer = clock.call_later(LOOK_SECONDS, self._look, limit)

@@ -21,7 +21,7 @@ from guts.node.acceptance import Held, MissingContext, Verified, follow, verify
 from guts.node.disk import Disk
 from guts.node.history import settle, with_headers
 from guts.node.limits import Patience
-from guts.node.pace import Pace, TransferStalled, received
+from guts.node.pace import GaveWay, Giving, Pace, TransferStalled, received
 from guts.node.repositories import Removed, Repositories
 from guts.store.repositories import Conflict
 from guts.sync.policy import NotTaken, judge
@@ -265,8 +265,14 @@ class Transfers:
 
     # --- serving --------------------------------------------------------------------------------------------
 
-    async def serve(self, request: GetObjects, connection: TcpConnection) -> GutsError | None:
-        """Answer a GetObjects with a pack; return why it failed, if it did."""
+    async def serve(
+        self, request: GetObjects, connection: TcpConnection, wanted: Callable[[], bool]
+    ) -> GutsError | None:
+        """Answer a GetObjects with a pack; return why it failed, if it did.
+
+        Args:
+            wanted: tells whether another waits for the place that it has.
+        """
         try:
             stream = connection.stream(request.stream)
         except GutsError as error:
@@ -280,9 +286,9 @@ class Transfers:
                 bare = await self._repositories.open(request.repository)
                 chunks = await stack.enter_async_context(bare.pack(wants, haves))
                 connection.send(Objects(request.request, ObjectsStatus.PACK_FOLLOWS, 0))
+                giving = Giving(self.patience, wanted)
                 async for chunk in chunks:
-                    async with asyncio.timeout(self.patience.stall):
-                        await stream.write(chunk)
+                    await giving.write(stream, chunk)
                 async with asyncio.timeout(self.patience.stall):
                     await stream.end()
         except (NotHeld, NotARepository, Removed) as error:
@@ -292,6 +298,9 @@ class Transfers:
         except GitTimedOut:
             stream.reset(ResetCode.LIMIT)
             return TransferStalled(f"the pack took longer than {self.patience.transfer:g} s")
+        except TransferStalled as error:
+            stream.reset(ResetCode.LIMIT if isinstance(error, GaveWay) else ResetCode.CANCELLED)
+            return error
         except GutsError as error:
             stream.reset(ResetCode.INTERNAL_ERROR)
             return error

@@ -12,6 +12,7 @@ from typing import Final
 
 from guts.addresses import Address
 from guts.ids import PeerId
+from guts.peers.claims import Claims
 from guts.peers.networks import Surroundings, diversely, means_the_same, prefix
 from guts.peers.state import PeerState
 from guts.records import PeerRecord
@@ -69,7 +70,11 @@ class AddressBook:
         rows.sort(key=lambda row: (not row.reached, row.failures, -row.last_good, -row.last_seen))
         rows = diversely(rows, lambda row: f"{row.reached} {self._place(row.addresses)}")
         rows.sort(key=lambda row: not row.reached)
-        self.peers: dict[PeerId, PeerState] = {row.peer: _state(row) for row in rows[:MAX_ADDRESS_BOOK]}
+        self.peers: dict[PeerId, PeerState] = {}
+        self._claims = Claims()
+        self._met = 0
+        for row in rows[:MAX_ADDRESS_BOOK]:
+            self._take_in(_state(row))
         # Everybody's door is nobody's anchor.
         good = [row for row in rows if row.last_good and DOOR not in row.capabilities]
         good.sort(key=lambda row: -row.last_good)
@@ -80,8 +85,15 @@ class AddressBook:
         known = self.peers.get(peer)
         if known is None:
             self._make_room()
-            known = self.peers[peer] = PeerState(peer, source=source)
+            known = self._take_in(PeerState(peer, source=source))
         return known
+
+    def changed(self, state: PeerState) -> None:
+        """Note that ``state`` was reached, or heard of, or that it is connected, or no more."""
+        if self.peers.get(state.id) is state and state.connection is None and not state.reached:
+            self._claims.put(state.id, state.source, (state.last_seen, state.met))
+        else:
+            self._claims.remove(state.id)
 
     def claim(self, record: PeerRecord, teller: str) -> None:
         """Take the record of a node that somebody at ``teller`` (an IP address) passed on."""
@@ -113,12 +125,12 @@ class AddressBook:
         """Note that no address of a peer could be reached; a claim that comes to nothing too often is forgotten."""
         state.misses += 1
         if state.misses >= MAX_MISSES and not state.reached and state.connection is None and not state.repositories:
-            self.peers.pop(state.id, None)
+            self._forget(state)
 
     def trim(self) -> None:
         """Forget what there is too much of, now that somebody is no longer connected."""
         while len(self.peers) > MAX_ADDRESS_BOOK and (state := self._least_use(whoever=True)) is not None:
-            del self.peers[state.id]
+            self._forget(state)
 
     def dialable(self, state: PeerState) -> list[Address]:
         """Return where ``state`` may be dialled: where it was reached, and of its claims what means the same here."""
@@ -133,7 +145,18 @@ class AddressBook:
 
     def _make_room(self) -> None:
         if len(self.peers) >= MAX_ADDRESS_BOOK and (state := self._least_use()) is not None:
-            del self.peers[state.id]
+            self._forget(state)
+
+    def _take_in(self, state: PeerState) -> PeerState:
+        self._met += 1
+        state.met = self._met
+        self.peers[state.id] = state
+        self.changed(state)
+        return state
+
+    def _forget(self, state: PeerState) -> None:
+        self.peers.pop(state.id, None)
+        self._claims.remove(state.id)
 
     def _least_use(self, *, whoever: bool = False) -> PeerState | None:
         """Return whom to forget: of the source with the most claims, the one heard of the longest ago.
@@ -141,12 +164,10 @@ class AddressBook:
         Args:
             whoever: also a peer that was reached, where no claim is left: of the most frequent network.
         """
-        idle = [state for state in self.peers.values() if state.connection is None]
-        claims = [state for state in idle if not state.reached]
-        if claims:
-            made = Counter(state.source for state in claims)
-            return min(claims, key=lambda state: (-made[state.source], state.last_seen))
-        if not (whoever and idle):
+        if (claimed := self._claims.first()) is not None:
+            return self.peers[claimed]
+        idle = [state for state in self.peers.values() if state.connection is None] if whoever else []
+        if not idle:
             return None
         crowd = Counter(self.place(state) for state in idle)
         return min(idle, key=lambda state: (-crowd[self.place(state)], state.last_seen))

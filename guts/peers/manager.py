@@ -17,7 +17,8 @@ from guts.peers.dialling import OF_OUR_OWN_ACCORD, Dialling, NotDialled, Purpose
 from guts.peers.greeting import Self, UnexpectedMessage, clock_offset, introduce
 from guts.peers.keepalive import KeepAlive
 from guts.peers.mass_fault import MIN_PEERS, Evidence
-from guts.peers.networks import Surroundings, prefix
+from guts.peers.networks import Surroundings, host, prefix
+from guts.peers.penalties import stayed
 from guts.peers.score import Scores
 from guts.peers.slots import Slots
 from guts.peers.state import MAX_REPOSITORIES_PER_PEER, PeerConnection, PeerState, SaidGoodbye
@@ -136,6 +137,9 @@ class PeerManager:
         state = self.peers.get(peer)
         connection = state.connection if state is not None else None
         since = connection.opened_at if connection is not None else now
+        stay = state.stay if state is not None else None
+        if stay is not None and stay.host == host(ip) and not self.scores.value(peer, now):
+            since = min(since, stay.since)
         return 1.0 if peer in self.scores.trusted else self.scores.penalty(ip, since, now)
 
     def subscribers(self, repository: RepositoryId) -> list[PeerState]:
@@ -308,6 +312,7 @@ class PeerManager:
         state.misses = 0
         state.capabilities = hello.capabilities
         state.last_seen = now.wall
+        self.book.changed(state)
         self.upkeep.due_at = now.mono
         seen = self._seen(state, reached, now.wall)
         if connection.feeler and self.upkeep.missing() <= 0:
@@ -315,6 +320,7 @@ class PeerManager:
         connection.feeler = False
         connection.ready = connection.was_ready = True
         state.connection = connection
+        self.book.changed(state)
         state.subscriptions.clear()
         goes = self.upkeep.surplus(connection)
         turn = Goodbye(GoodbyeCode.FULL, "others have their turn", FULL_RETRY_AFTER)
@@ -340,7 +346,9 @@ class PeerManager:
         state = self.peers.get(connection.peer)
         if state is not None and state.connection is connection:
             state.connection = None
+            state.stay = stayed(state.stay, connection.address.ip, connection.opened_at, now.mono)
             state.last_seen = now.wall
+            self.book.changed(state)
             state.subscriptions.clear()
         if (state is None or state.connection is None) and not connection.feeler:
             self._put_off(connection, state, now.mono)

@@ -2,7 +2,8 @@
 
 A ban is of a key, and a new key costs nothing. So for an hour whoever comes anew from the same address pays ten times
 as much for everything, out of purses that all who do so share; each further ban from there doubles that. From the same
-network of the internet it is ten times, however often. Who was here before is a neighbour, and pays as before.
+network of the internet it is ten times, however often. Who was here before is a neighbour, and pays as before: who is
+connected, and a blameless key that had stayed at that address for a while and comes back to it.
 """
 
 import math
@@ -17,10 +18,35 @@ PENALTY: Final = 10.0
 """What everything costs after the first ban, in tokens: a tenth of the rates."""
 
 MAX_PENALTY: Final = 160.0
-"""After the fifth: a request in half a minute."""
+"""After the fifth: a question in ten seconds, for which everybody is listened to again (``rates.MAX_WAIT``)."""
 
 MAX_PENALTIES: Final = 10_000
 """Networks remembered; the ones whose penalty ends first are forgotten first."""
+
+
+STAYED_SECONDS: Final = 600.0
+"""Of one connection, after which a key is known at its address. Whoever keeps keys for the time after a ban pays for
+each with one of the four places of an address, for as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """Where a key has been connected for long.
+
+    Attributes:
+        host: what its address counts as.
+        since: monotonic seconds, of its first such connection from there.
+    """
+
+    host: str
+    since: float
+
+
+def stayed(before: Stay | None, ip: str, since: float, until: float) -> Stay | None:
+    """Return the stay of a key after a connection from ``ip``, given that before it (times in monotonic seconds)."""
+    if until - since < STAYED_SECONDS or (before is not None and before.host == host(ip)):
+        return before
+    return Stay(host(ip), since)
 
 
 @dataclass(frozen=True, slots=True)

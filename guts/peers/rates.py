@@ -1,8 +1,9 @@
 """How much a peer may ask of this node, and how fast: token buckets, on monotonic time.
 
 A bucket is kept as a debt that fades at the rate: a message adds what it costs, and as long as the debt is not above
-the burst nobody waits. What is above is time: the peer is not listened to until the debt has faded to the burst. So a
-debt may pass its burst by one message, nothing is ever refused or lost, and a peer that goes on gets exactly the rate.
+the burst nobody waits. What is above is time: the peer is not listened to until the debt has faded to the burst, but
+for no longer than ``MAX_WAIT``; then it may say one thing more, and waits again for what it owes by then. So nothing is
+ever refused or lost, and a peer that goes on gets exactly the rate, or a message in ``MAX_WAIT`` where that is more.
 The excess is never a fault: links stall and then deliver all at once, and whoever counts that bans honest peers.
 
 There is one bucket per peer and class of messages, one per peer for bytes, one for the bytes of all, and one for the
@@ -52,6 +53,10 @@ MAX_PEERS: Final = 4096
 
 MAX_CONTROL_PENALTY: Final = 40.0
 """How many times as much a Ping costs at the most: with four neighbours none is silent until it seems dead."""
+
+MAX_WAIT: Final = 10.0
+"""Seconds for which a peer is not listened to at the most: with the 30 s between two Pings, and what a link takes, it
+says something well within the 90 s after which the silent are given up, whatever one excess has cost."""
 
 FAIR_SHARE: Final = 1 / 8
 """Of the signatures that all make this node check: who used less of late waits for nobody else's, and throw-away keys
@@ -157,7 +162,8 @@ class Rates:
         self._checks = TokenBucket()
 
     def spend(self, peer: PeerId, ip: str, kind: MessageClass, size: int, now: float) -> float:
-        """Account for a message of ``size`` bytes; return for how many seconds ``peer`` is not to be listened to.
+        """Account for a message of ``size`` bytes; return for how many seconds ``peer`` is not to be listened to,
+        0.0 to ``MAX_WAIT``.
 
         Args:
             size: with what came on streams that the peer opened.
@@ -167,12 +173,13 @@ class Rates:
         debts = self._of(peer if cost <= 1.0 else host(ip), now)
         # A neighbour who is made to wait too long for a Ping seems dead, and is none of the banned.
         control = kind is MessageClass.CONTROL
-        return max(
+        wait = max(
             self._take(debts.classes[kind], kind, min(cost, MAX_CONTROL_PENALTY) if control else cost, now),
             self._take(debts.bytes, "bytes", cost * size, now),
             # What all share is not used up faster by who pays more.
             self._take(self._total_bytes, "total_bytes", size, now),
         )
+        return min(wait, MAX_WAIT)
 
     def spend_checks(self, peer: PeerId, count: int, now: float) -> float:
         """Account for ``count`` signatures to check; return for how long ``peer``, who caused it, has to wait.
@@ -188,7 +195,7 @@ class Rates:
         # Keys that nobody uses again leave no debt without end to those who do wait.
         most = burst / FAIR_SHARE
         self._checks.forgive(most)
-        return min(wait, (most - burst) / rate) if above_its_share else 0.0
+        return min(wait, (most - burst) / rate, MAX_WAIT) if above_its_share else 0.0
 
     def changed(self) -> None:
         """Go by new limits from now on."""

@@ -8,6 +8,7 @@ from guts.errors import Unavailable
 from guts.events import ConnectionId
 from guts.ids import PeerId, RepositoryId
 from guts.peers.backoff import Backoff
+from guts.peers.penalties import Stay
 from guts.peers.usefulness import Usefulness
 from guts.wire.messages import Goodbye, GoodbyeCode
 from guts.wire.secure import Direction
@@ -120,6 +121,8 @@ class PeerState:
         reached: we have dialled it with success, at whatever time.
         good: where that was, the last time.
         misses: dials that failed since, or ever.
+        met: its place in the order in which the book met peers.
+        stay: where it has been connected for long.
         record, record_seq, record_expires: its newest signed PeerRecord, verified; empty, -1 and 0 where there is
             none, and -1 and 0 where it is what the database kept.
         source: the network of who told of it, where that was not the peer itself by being dialled; "": the DHT.
@@ -134,6 +137,8 @@ class PeerState:
     reached: bool = False
     good: Address | None = None
     misses: int = 0
+    met: int = 0
+    stay: Stay | None = None
     record: bytes = b""
     record_seq: int = -1
     record_expires: int = 0

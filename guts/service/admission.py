@@ -14,6 +14,7 @@ A message that has passed the first three is an ``Admitted``. Handlers in this p
 else makes one, so what has not passed does not get there: the type checker says so.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, Generic, TypeVar, final
 
@@ -78,6 +79,7 @@ class Admission:
         self._rates = rates
         self._loads: dict[ConnectionId, int] = {}
         self._serves: dict[ConnectionId, int] = {}
+        self._serves_in: Counter[str] = Counter()
         self._git: list[tuple[ConnectionId, str]] = []
 
     def change(self, values: Mapping[str, float]) -> None:
@@ -125,21 +127,43 @@ class Admission:
         """Count a GetRefs out."""
         _end(self._loads, connection)
 
-    def begin_serve(self, connection: ConnectionId) -> bool:
-        """Count a GetObjects in; ``False`` where the peer or everybody has too many under way.
+    def begin_serve(self, connection: ConnectionId, network: str) -> bool:
+        """Count a GetObjects in; ``False`` where the peer, its network or everybody has too many under way.
 
         The last free place is for a peer that has none: two identities with all they may have don't fill all.
+
+        Args:
+            network: of the internet, that the peer is in; "": it is nearby, where many share a range.
         """
-        return (
+        room = (
             self._has_room(connection)
             and self._below("serves_per_peer", self._serves.get(connection, 0))
+            and (not network or self._below("serves_per_network", self._serves_in[network]))
             and self._below("serves", sum(self._serves.values()) + (connection in self._serves))
             and _begin(self._serves, connection)
         )
+        if room and network:
+            self._serves_in[network] += 1
+        return room
 
-    def end_serve(self, connection: ConnectionId) -> None:
-        """Count a GetObjects out."""
+    def would_serve(self, connection: ConnectionId, network: str, freed: str) -> bool:
+        """Tell whether ``begin_serve`` had room if a place given for the network ``freed``, of another, were free."""
+        highest = self._limits.values
+        neighbours = self._serves_in[network] - (network == freed)
+        under_way = sum(self._serves.values()) - 1 + (connection in self._serves)
+        return (
+            self._under_way(connection) < highest["requests_per_peer"]
+            and self._serves.get(connection, 0) < highest["serves_per_peer"]
+            and (not network or neighbours < highest["serves_per_network"])
+            and under_way < highest["serves"]
+        )
+
+    def end_serve(self, connection: ConnectionId, network: str) -> None:
+        """Count a GetObjects out, which ``begin_serve`` has counted in."""
         _end(self._serves, connection)
+        if network:
+            self._serves_in[network] -= 1
+            self._serves_in += Counter()
 
     def begin_git(self, connection: ConnectionId, address: Address) -> bool:
         """Count a GitService in; ``False`` where the peer, its network or everybody has too many under way."""
@@ -169,6 +193,7 @@ class Admission:
             "requests_per_peer": max((self._under_way(each) for each in connections), default=0),
             "serves": sum(self._serves.values()),
             "serves_per_peer": max(self._serves.values(), default=0),
+            "serves_per_network": max(self._serves_in.values(), default=0),
             "git": len(git),
             "git_per_peer": max((git.count(each) for each in git), default=0),
             "git_per_network": max((networks.count(each) for each in networks), default=0),

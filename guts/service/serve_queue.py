@@ -7,7 +7,7 @@ one; networks take turns, so that nobody's many requests, or identities, keep th
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,7 +37,7 @@ class Request:
     """A GetObjects that waits.
 
     Attributes:
-        network: whose turn it counts as.
+        network: of the internet, that who asks is in; "": it is nearby, where many share a range.
         deadline: monotonic seconds.
     """
 
@@ -45,6 +45,11 @@ class Request:
     network: str
     message: GetObjects
     deadline: float
+
+    @property
+    def turn(self) -> str:
+        """Whose turn it counts as."""
+        return _turn(self.connection, self.network)
 
 
 class ServeQueue:
@@ -91,30 +96,39 @@ class ServeQueue:
             return None
         gone: list[Request] = []
         if len(self._waiting) >= MAX_WAITING:
-            counts = Counter(request.network for request in self._waiting)
+            counts = Counter(request.turn for request in self._waiting)
             most, count = counts.most_common(1)[0]
-            if counts[network] + 1 >= count:
+            if counts[_turn(connection, network)] + 1 >= count:
                 return None
-            gone = [[request for request in self._waiting if request.network == most][-1]]
+            gone = [[request for request in self._waiting if request.turn == most][-1]]
             self._waiting.remove(gone[0])
         self._waiting.append(Request(connection, network, message, now + WAITING_SECONDS))
         return gone
 
+    @property
+    def waiting(self) -> Sequence[Request]:
+        """Those that wait for a place, in the order in which they came."""
+        return self._waiting
+
+    def network(self, connection: ConnectionId) -> str:
+        """Return the network that a place of ``connection`` was given for."""
+        return next(network for served, network in self._served if served == connection)
+
     def in_turn(self) -> list[Request]:
         """Return those that wait for a place, in the order in which they may have one: who has none served first."""
-        places = Counter(network for _, network in self._served)
+        places = Counter(_turn(*place) for place in self._served)
         ranked: list[tuple[tuple[int, int], Request]] = []
         for request in self._waiting:
             # The second of one network that waits comes after the first of every other, and so on.
-            ranked.append(((places[request.network], self._last_turn.get(request.network, 0)), request))
-            places[request.network] += 1
+            ranked.append(((places[request.turn], self._last_turn.get(request.turn, 0)), request))
+            places[request.turn] += 1
         return [request for _, request in sorted(ranked, key=lambda item: item[0])]
 
     def begin(self, connection: ConnectionId, network: str) -> None:
         """Note that a place was given to ``connection``."""
         self._turns += 1
         self._served.append((connection, network))
-        self._last_turn[network] = self._turns
+        self._last_turn[_turn(connection, network)] = self._turns
 
     def begin_waiting(self, request: Request) -> None:
         """Note that a place was given to ``request``, which waited for one."""
@@ -125,10 +139,12 @@ class ServeQueue:
         """Take out ``request``, which is not to be served."""
         self._waiting.remove(request)
 
-    def end(self, connection: ConnectionId) -> None:
-        """Note that a place of ``connection`` is free again."""
-        self._served.remove(next(place for place in self._served if place[0] == connection))
+    def end(self, connection: ConnectionId) -> str:
+        """Note that a place of ``connection`` is free again; return the network that it was given for."""
+        place = next(place for place in self._served if place[0] == connection)
+        self._served.remove(place)
         self._forget_turns()
+        return place[1]
 
     # --- ends -----------------------------------------------------------------------------------------------
 
@@ -148,5 +164,9 @@ class ServeQueue:
         self._forget_turns()
 
     def _forget_turns(self) -> None:
-        concerned = {network for _, network in self._served} | {request.network for request in self._waiting}
-        self._last_turn = {network: turn for network, turn in self._last_turn.items() if network in concerned}
+        concerned = {_turn(*place) for place in self._served} | {request.turn for request in self._waiting}
+        self._last_turn = {whose: turn for whose, turn in self._last_turn.items() if whose in concerned}
+
+
+def _turn(connection: ConnectionId, network: str) -> str:
+    return network or str(connection)

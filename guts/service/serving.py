@@ -62,7 +62,7 @@ class Serving:
     def get_objects(self, connection: PeerConnection, admitted: Admitted[GetObjects], now: float) -> list[Effect]:
         """Have a pack made: at once, or when there is a place, or when what was told of is committed here."""
         message = admitted.message
-        network = public_prefix(connection.address.ip) or str(connection.id)
+        network = public_prefix(connection.address.ip)
         if message.slices != ALL_SLICES or message.filter:
             return _refused(connection.id, message, ObjectsStatus.UNSUPPORTED)
         if not self._sync.holds(message.repository):
@@ -98,17 +98,25 @@ class Serving:
 
     def served(self, connection: ConnectionId) -> list[Effect]:
         """Note that a pack was sent or not, and give its place to who waits for one."""
-        self.admission.end_serve(connection)
-        self._queue.end(connection)
+        self.admission.end_serve(connection, self._queue.end(connection))
         effects: list[Effect] = []
         for request in self._queue.in_turn():
             if not self._sync.holds(request.message.repository):
                 self._queue.refuse(request)
                 effects += _refused(request.connection, request.message, ObjectsStatus.NOT_HELD)
-            elif self.admission.begin_serve(request.connection):
+            elif self.admission.begin_serve(request.connection, request.network):
                 self._queue.begin_waiting(request)
                 effects.append(Serve(request.connection, request.message))
         return effects
+
+    def wanted(self, connection: ConnectionId) -> bool:
+        """Tell whether somebody waits who could have a place of ``connection``, were it free."""
+        freed = self._queue.network(connection)
+        return any(
+            self.admission.would_serve(request.connection, request.network, freed)
+            for request in self._queue.waiting
+            if request.connection != connection
+        )
 
     def gone(self, connection: ConnectionId) -> None:
         """Forget the requests that came over a connection that is gone."""
@@ -131,7 +139,7 @@ class Serving:
         return effects
 
     def _serve_or_wait(self, connection: ConnectionId, network: str, message: GetObjects, now: float) -> list[Effect]:
-        if self.admission.begin_serve(connection):
+        if self.admission.begin_serve(connection, network):
             self._queue.begin(connection, network)
             return [Serve(connection, message)]
         displaced = self._queue.wait(connection, network, message, now)

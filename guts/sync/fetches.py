@@ -31,6 +31,7 @@ class RunningFetch:
         request: the id of its GetObjects.
         asked: the candidate answered a GetRefs; else it came by gossip.
         partial: the answer was cut: there is more to ask for when this is committed.
+        offer: the id of the records that were offered (``guts.sync.refused``).
         author: of the record that gossip brought.
         vetted: the record was found good, by all that needs no objects.
         not_held: the peer said that it has not what it was asked for.
@@ -47,6 +48,7 @@ class RunningFetch:
     request: int
     asked: bool
     partial: bool
+    offer: bytes
     author: AuthorId | None = None
     vetted: bool = False
     not_held: bool = False

@@ -9,6 +9,7 @@ from guts.effects import Reply, Result
 from guts.errors import ExitStatus, GutsError, Unavailable
 from guts.events import CommandId, FetchId, Known
 from guts.ids import AuthorId, PeerId, RepositoryId
+from guts.sync.refused import RefusedRecords
 
 NOT_HELD = "does not hold it"
 
@@ -134,6 +135,7 @@ class Goal:
         failures: transfers that failed since the last that did not, by peer, the last one last.
         hurried: transfers since the last commit that were told to hurry, as another peer had the same.
         unheard: monotonic seconds before which a peer whose news came to nothing tells its news in vain.
+        refused: what was fetched and is not taken, whoever has it.
         waiters: the commands to answer.
     """
 
@@ -163,6 +165,7 @@ class Goal:
     failures: dict[PeerId, int] = field(default_factory=dict)
     hurried: int = 0
     unheard: dict[PeerId, float] = field(default_factory=dict)
+    refused: RefusedRecords = field(default_factory=RefusedRecords)
     waiters: list[Waiter] = field(default_factory=list)
 
     @property

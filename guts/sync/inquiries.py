@@ -19,6 +19,7 @@ from guts.sync.fetches import RunningFetch, pause
 from guts.sync.goal import NOT_HELD
 from guts.sync.policy import NotTaken
 from guts.sync.quotas import QuotaExceeded
+from guts.sync.refused import offer_id
 from guts.sync.rounds import Batch
 from guts.sync.setbacks import (
     RETRY_AFTER_FAULT,
@@ -166,6 +167,11 @@ class Inquiries(Asking[G]):
         assert connection is not None
         if not goal.willing(peer, now) or now < goal.paused_until:
             return []
+        offer = offer_id(candidate.records)
+        if now < (until := goal.refused.until(offer)) and not goal.waiters:
+            # Somebody who waits has every holder tried.
+            self._agenda.schedule(goal, min(goal.next_ask, until))
+            return []
         if not self.fetches.room_for(goal, peer):
             # The bytes are not kept: whoever has something newer is asked again when there is room.
             goal.offers[peer] = None
@@ -179,6 +185,7 @@ class Inquiries(Asking[G]):
             request,
             asked,
             partial,
+            offer,
             author,
             claim=claim,
             prospect=goal.prospect is not None,

@@ -316,6 +316,8 @@ class RepoSync(Inquiries[Goal]):
     def _finished(
         self, goal: Goal, transfer: RunningFetch, event: FetchFinished | LookFinished, now: float
     ) -> list[Effect]:
+        if isinstance(event.outcome, Failed) and _is_as_signed(event.outcome.error):
+            goal.refused.refuse(transfer.offer, now)
         match event.outcome:
             case Accepted(known=known, proofs=proofs, reason=reason):
                 goal.unheard.pop(transfer.peer, None)
@@ -359,7 +361,7 @@ class RepoSync(Inquiries[Goal]):
         """
         if transfer.author is None or not transfer.vetted:
             return False
-        return transfer.not_held or (isinstance(error, PeerFault) and error.severity is Severity.NETWORK)
+        return transfer.not_held or _is_as_signed(error)
 
     def _hush(self, goal: Goal, peer: PeerId, now: float) -> None:
         """Listen to no news of ``peer`` for a while: others may have the place of a transfer."""
@@ -371,6 +373,7 @@ class RepoSync(Inquiries[Goal]):
         goal.refusal = None
         goal.reasons.clear()
         goal.doubted.clear()
+        goal.refused.clear()
         if first or known != before:
             goal.hurried = 0
         effects: list[Effect] = [Provide(goal.repository)] if first else []
@@ -427,3 +430,8 @@ class RepoSync(Inquiries[Goal]):
         waiters, goal.waiters = goal.waiters, []
         replies = [Reply(waiter.command_id, goal.failure()) for waiter in waiters]
         return [*replies, *self._give_up(goal)]
+
+
+def _is_as_signed(error: GutsError) -> bool:
+    """Tell whether what came is as its author signed it, and not taken: no fault of who sent it."""
+    return isinstance(error, PeerFault) and error.severity is Severity.NETWORK

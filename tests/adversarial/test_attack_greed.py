@@ -12,9 +12,10 @@ import pytest
 from guts.net import tcp
 from guts.net.reader import PeerSilent
 from guts.net.stream import Stream, StreamFailed
+from guts.node.limits import Patience
 from guts.records import PeerRecord
 from guts.wire import codec
-from guts.wire.messages import GetObjects, Hello, HelloAck, Message
+from guts.wire.messages import GetObjects, Hello, HelloAck, Message, ResetCode
 from tests.adversarial.test_bad_asker import ask, server, still_serves
 from tests.integration.test_tcp import dial_as, listening
 from tests.support.bad_peer import CAPABILITIES, DAY_MS, RawPeer, intruder, now_ms
@@ -86,6 +87,39 @@ async def test_b2_who_asks_without_end_and_reads_nothing_neither_slows_others_no
     assert statistics.median(ratios) >= 0.8
     assert grown < 16 << 20
     await still_serves(world, node, maintainer)
+
+
+async def test_b2_who_takes_a_pack_slowly_gives_its_place_up_once_others_wait_and_is_not_blamed(world: World) -> None:
+    node, maintainer = await server(world, Patience(stall=600.0, contended=0.5))
+    maintainer.commit("large", os.urandom(8 << 20))
+    await maintainer.publish(node)
+    admission = node.node.control._service.serving.admission
+    async with contextlib.AsyncExitStack() as stack:
+        slow = [await stack.enter_async_context(intruder(node)) for _ in range(3)]
+        streams = []
+        for peer, request in ((slow[0], 1), (slow[0], 2), (slow[1], 1), (slow[2], 1)):
+            stream = peer.connection.open_stream()
+            peer.send(GetObjects(request, maintainer.repository, stream.id, ALL, "", 1, 0))
+            await stream.write(maintainer.tip())
+            await stream.end()
+            assert (await stream.read(4))[:1] == b"P"
+            streams.append(stream)
+        assert sum(admission._serves.values()) == 4
+        # Nobody waits: they may be as slow as they like, or slower than they may be with others.
+        await asyncio.sleep(1.0)
+        assert sum(admission._serves.values()) == 4
+        await asyncio.wait_for(still_serves(world, node, maintainer), 15.0)
+        assert sum(admission._serves.values()) < 4
+        resets = 0
+        for stream in streams:
+            if stream.done:
+                with pytest.raises(StreamFailed) as failed:
+                    await stream.readexactly(8 << 20)
+                assert failed.value.reset == ResetCode.LIMIT
+                resets += 1
+        assert resets >= 1
+        for peer in slow:
+            assert await node.reasons(peer.id) == []
 
 
 async def test_b2_socket_that_takes_nothing_is_closed_and_its_streams_end(monkeypatch: pytest.MonkeyPatch) -> None:

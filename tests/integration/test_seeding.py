@@ -120,7 +120,7 @@ async def test_topic_takes_what_is_announced_as_far_as_there_is_place(world: Wor
 
 
 async def test_what_is_not_taken_is_listed_with_why_and_what_helps(world: World) -> None:
-    """Of followed authors: too large, maintained by who is blocked too; of the topic: no place. Not what is nobody's."""
+    """Of followed authors: too large, maintained by who is blocked too; of the topic: no place; nothing of others."""
     publisher = await world.node("publisher")
     followed = world.maintainer("followed")
     large = world.maintainer("large", followed.key)

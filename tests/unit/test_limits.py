@@ -128,7 +128,8 @@ def test_limit_that_is_never_reached_is_told() -> None:
     assert without_effect(DEFAULTS) == []
     assert without_effect({**DEFAULTS, "git_per_peer": 8, "git_per_network": 8}) == []
     assert without_effect({**DEFAULTS, "serves_per_peer": 5}) == [
-        "limits.serves_per_peer (5) is above limits.serves (4), which holds as well"
+        "limits.serves_per_peer (5) is above limits.serves_per_network (2), which holds as well",
+        "limits.serves_per_peer (5) is above limits.serves (4), which holds as well",
     ]
     assert len(without_effect({**DEFAULTS, "git_per_peer": 9})) == 2
 

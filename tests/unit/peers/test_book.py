@@ -1,11 +1,17 @@
 """The address book: its bound, and who goes when it is full."""
 
+import random
 from collections import Counter
+from typing import NoReturn
+
+import pytest
 
 from guts.addresses import Address
 from guts.identity import SigningKey
 from guts.ids import PeerId
+from guts.peers import book as book_module
 from guts.peers.book import MAX_ADDRESS_BOOK, MAX_ANCHORS, MAX_MISSES, AddressBook, StoredPeer
+from guts.peers.claims import SLACK
 from guts.peers.networks import Surroundings
 from guts.peers.state import PeerConnection, PeerState
 from guts.records import PeerRecord
@@ -31,9 +37,10 @@ def record(key: SigningKey, *addresses: Address, seq: int = 1) -> PeerRecord:
     return PeerRecord.sign(key, addresses, ("seed",), seq, WALL + 3_600_000)
 
 
-def connected(state: PeerState) -> None:
+def connected(full: AddressBook, state: PeerState) -> None:
     event = inbound(1, 1)
     state.connection = PeerConnection(event.connection, Direction.INBOUND, state.id, event.address, None, 0.0, 0.0)
+    full.changed(state)
 
 
 def keys(count: int) -> list[SigningKey]:
@@ -52,10 +59,11 @@ def test_thousand_are_remembered_and_not_one_more() -> None:
 def test_connected_peers_are_never_forgotten_and_trimmed_when_they_are_gone() -> None:
     full = book()
     for number in range(MAX_ADDRESS_BOOK + 5):
-        connected(full.state(peer(number)))
+        connected(full, full.state(peer(number)))
     assert len(full.peers) == MAX_ADDRESS_BOOK + 5
     for state in list(full.peers.values())[:50]:
         state.connection = None
+        full.changed(state)
     full.trim()
     assert len(full.peers) == MAX_ADDRESS_BOOK
 
@@ -80,7 +88,9 @@ def test_book_full_of_peers_that_were_reached_takes_no_claim_and_keeps_many_netw
     full = book(*rows[:-1], StoredPeer(peer(9999), (where(777),), 0, reached=True))
     full.claim(record(keys(1)[0], where(1)), "46.0.0.1")
     assert len(full.peers) == MAX_ADDRESS_BOOK
-    full.state(peer(5000)).reached = True
+    state = full.state(peer(5000))
+    state.reached = True
+    full.changed(state)
     assert len(full.peers) == MAX_ADDRESS_BOOK + 1
     full.trim()
     assert len(full.peers) == MAX_ADDRESS_BOOK
@@ -117,7 +127,7 @@ def test_claim_is_taken_where_it_is_news_of_another_that_can_be_dialled_here() -
     state.good = where(2)
     mine.claim(record(KEYS[2], where(4), seq=7), "46.0.0.1")
     assert [*state.addresses] == [where(2), where(4)], "where it was reached stays the best"
-    connected(state)
+    connected(mine, state)
     mine.claim(record(KEYS[2], where(5), seq=8), "46.0.0.1")
     assert [*state.addresses] == [where(2), where(4)], "who is connected speaks for itself"
 
@@ -132,3 +142,65 @@ def test_claim_that_comes_to_nothing_three_times_is_forgotten_and_others_not() -
     for state in (claimed, holder, *[mine.peers[peer(1)]] * MAX_MISSES, holder, holder):
         mine.missed(state)
     assert set(mine.peers) == {peer(1), peer(3)}
+
+
+# --- the choice is cheap --------------------------------------------------------------------------------------
+
+
+def goes_first(full: AddressBook) -> PeerState | None:
+    """Return which claim goes first, by looking at all of them."""
+    claims = [state for state in full.peers.values() if state.connection is None and not state.reached]
+    made = Counter(state.source for state in claims)
+    return min(claims, key=lambda state: (-made[state.source], state.last_seen), default=None)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_c1_claim_that_goes_first_is_the_one_that_a_look_at_all_would_find(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    print(f"seed {seed}")
+    monkeypatch.setattr(book_module, "MAX_ADDRESS_BOOK", 30)
+    rng = random.Random(seed)
+    full = book(*[StoredPeer(peer(n), (where(n),), rng.randrange(9), reached=n % 4 == 0) for n in range(1, 25)])
+    for step in range(2000):
+        assert full._least_use() is goes_first(full)
+        state = rng.choice(list(full.peers.values()))
+        match rng.randrange(6):
+            case 0 | 1 | 2:
+                full.state(peer(1000 + step), rng.choice("aaabbcdefgh"))
+            case 3:
+                state.connection = None
+                state.last_seen = rng.randrange(9)
+                full.changed(state)
+            case 4:
+                connected(full, state)
+                full.trim()
+            case _:
+                full.missed(state)
+        if rng.randrange(100) == 0:
+            state.reached = True
+            full.changed(state)
+
+
+class Watched(dict[PeerId, PeerState]):
+    """Peers that nobody may look at one after the other."""
+
+    def values(self) -> NoReturn:
+        raise AssertionError("all peers are looked at")
+
+
+def test_c1_claims_are_taken_without_a_look_at_all_peers_and_what_is_kept_of_them_is_bounded() -> None:
+    full = book(*[StoredPeer(peer(n), (where(n),), n) for n in range(MAX_ADDRESS_BOOK)])
+    full.peers = Watched(full.peers)
+    signed = [record(key, where(number % 250)) for number, key in enumerate(keys(500))]
+    for number, each in enumerate(signed):
+        full.claim(each, f"66.{number % 200}.6.6")
+    last = full.peers[signed[-1].peer]
+    for _ in range(5000):
+        connected(full, last)
+        last.connection = None
+        full.changed(last)
+    assert len(full.peers) == MAX_ADDRESS_BOOK
+    claims = full._claims
+    assert len(claims._ranking) <= 2 * len(claims._sources) + SLACK
+    assert sum(len(source.heap) for source in claims._sources.values()) <= 2 * MAX_ADDRESS_BOOK + SLACK * 201

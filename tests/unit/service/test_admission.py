@@ -6,10 +6,13 @@ from typing import Final, get_args
 
 import pytest
 
+from guts.addresses import Address
 from guts.effects import Disconnect, Effect, Fetch, LoadRefs, Send, Withhold
-from guts.events import ConnectionId, MessageReceived, UnknownMessageReceived
+from guts.events import Connected, ConnectionId, MessageReceived, UnknownMessageReceived
 from guts.gossip.envelope import envelope
 from guts.limits import DEFAULTS
+from guts.peers.penalties import PENALTY, PENALTY_SECONDS, STAYED_SECONDS
+from guts.peers.rates import MAX_WAIT
 from guts.wire.messages import (
     Error,
     ErrorCode,
@@ -25,6 +28,8 @@ from guts.wire.messages import (
     RefsStatus,
     Subscribe,
 )
+from guts.wire.secure import Direction
+from tests.support.peers import IDS, hello_of
 from tests.unit.service.bench import AUTHOR, RECORD, Bench, R, S, known
 
 SERVICE: Final = Path(__file__).parents[3] / "guts" / "service"
@@ -111,6 +116,24 @@ def test_bytes_of_messages_and_of_the_streams_that_come_with_them_count() -> Non
     assert wait.seconds == pytest.approx(1.0)
 
 
+def test_b2_one_excess_mutes_nobody_longer_than_ten_seconds_and_what_is_owed_stays_owed() -> None:
+    bench = greeted()
+    rate, burst = int(DEFAULTS["bytes_rate"]), int(DEFAULTS["bytes_burst"])
+    bench.service.limits.values.update(total_bytes_rate=1 << 40)
+    assert MAX_WAIT == 10.0
+    # It is heard again after ten seconds, and then waits for the rest.
+    waits: list[float] = []
+    for size in (burst + 25 * rate, 1, 1):
+        [wait] = flood(bench, Subscribe((R,)), 1, size)
+        waits.append(wait.seconds)
+        bench.time += wait.seconds
+    assert waits == pytest.approx([10.0, 10.0, 5.0], abs=0.01)
+    bench.time += 0.01
+    assert flood(bench, Subscribe((R,)), 1, 1) == []
+    peers = bench.service.peers
+    assert peers.scores.value(peers.connections[C1].peer, bench.time) == 0
+
+
 def test_reconnecting_does_not_fill_the_buckets() -> None:
     bench = greeted()
     flood(bench, Subscribe((R,)), 1024)
@@ -136,6 +159,48 @@ def test_what_ends_a_connection_is_not_also_withheld() -> None:
     assert not any(isinstance(effect, Disconnect) for effect in effects)
     refused = bench.say(1, Refs(7, ()))
     assert withheld(refused) == []
+
+
+# --- neighbours of the banned -----------------------------------------------------------------------------------
+
+
+def meet(bench: Bench, connection: int, peer: int, ip: str) -> None:
+    """Let ``peer`` dial from ``ip``, and say hello."""
+    where = Address(ip, 40_000)
+    bench.handle(Connected(ConnectionId(connection), Direction.INBOUND, IDS[peer], where, None))
+    bench.say(connection, hello_of(peer))
+
+
+@pytest.mark.parametrize(("home", "next_door"), [("8.8.4.7", "8.8.4.9"), ("2600:1::7", "2600:1:0:9::7")])
+def test_s6_known_blameless_key_that_comes_back_to_a_punished_address_pays_as_before(home: str, next_door: str) -> None:
+    bench = Bench({R: known(1)})
+    peers = bench.service.peers
+
+    def cost(peer: int, ip: str = home) -> float:
+        return peers.penalty(IDS[peer], ip, bench.time)
+
+    for number in (1, 2, 3):
+        meet(bench, number, number, home)
+    bench.time = STAYED_SECONDS - 1.0
+    bench.end(2)
+    bench.time = STAYED_SECONDS
+    bench.end(1)
+    assert bench.say(3, hello_of(3)) != [], "a fatal fault"
+    assert peers.scores.banned(IDS[3], bench.time)
+    bench.time += 1.0
+    assert [cost(number) for number in (1, 2, 4)] == [1.0, PENALTY, PENALTY]
+    for number in (1, 2, 4):
+        meet(bench, 10 + number, number, home)
+    assert [cost(number) for number in (1, 2, 4)] == [1.0, PENALTY, PENALTY]
+    assert cost(1, next_door) == PENALTY, "it is not known there"
+    # Who came after the ban, and stays, pays until the hour is over; so does whoever is to blame.
+    bench.time += STAYED_SECONDS
+    bench.end(14)
+    assert cost(4) == PENALTY
+    bench.say(11, Refs(99, ()))
+    assert cost(1) == PENALTY
+    bench.time += PENALTY_SECONDS
+    assert [cost(number) for number in (1, 4)] == [1.0, 1.0]
 
 
 # --- requests under way -----------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from guts.events import (
 from guts.gossip.envelope import announcement, brief, envelope
 from guts.gossip.missing import ROUND_TRIPS, UNKNOWN_ROUND_TRIP
 from guts.gossip.protocol import RELAY_WINDOW_MS
+from guts.identity import SigningKey
+from guts.records import PeerRecord
 from guts.service import serve_queue
 from guts.service.news import ASK_BESIDE, ASK_BESIDE_AGAIN, HOT_MS, REPOSITORIES_BURST, REPOSITORIES_RATE
 from guts.service.serve_queue import MAX_PARKED_PER_PEER, PARKED_SECONDS
@@ -457,6 +459,21 @@ def test_so_many_words_of_one_peer_are_passed_on_and_then_so_many_a_second() -> 
     bench.time = 10.0
     passed = [bool([effect for effect in bench.say(1, word) if isinstance(effect, Send)]) for word in words[300:]]
     assert sum(passed) == 10 * REPOSITORIES_RATE
+
+
+def test_b2_words_signed_by_many_come_out_of_the_purse_of_who_tells_them_and_of_no_other() -> None:
+    bench = curious(1, 2, 3)
+    keys = [SigningKey(number.to_bytes(32, "little")) for number in range(1, 401)]
+    records = [PeerRecord.sign(key, (), ("seed",), 1, WALL + 3_600_000).encoded for key in keys]
+    words = [announcement(NewRepository(repository(n), 0, b"i" * 32, record)) for n, record in enumerate(records)]
+
+    def passed(connection: int, number: int) -> bool:
+        return any(isinstance(effect, Send) for effect in bench.say(connection, words[number]))
+
+    assert sum(passed(1, number) for number in range(399)) == REPOSITORIES_BURST
+    # What it tells of others is not lost: it goes on, and so does what nobody has told yet, when another tells it.
+    assert all(passed(2, number) for number in (300, 399))
+    assert len(bench.service.news._passed) == 2
 
 
 def test_word_that_one_peer_has_no_purse_for_is_passed_on_for_another_and_coming_again_fills_no_purse() -> None:

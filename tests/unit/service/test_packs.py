@@ -2,9 +2,10 @@
 
 import pytest
 
+from guts.addresses import Address
 from guts.effects import Effect, ResetStream, Send, Serve
 from guts.errors import PeerFault, Unavailable
-from guts.events import ConnectionId, ServeFinished, Woke
+from guts.events import Connected, ConnectionId, ServeFinished, Woke
 from guts.limits import DEFAULTS
 from guts.service.admission import BUSY_RETRY_AFTER
 from guts.service.serve_queue import (
@@ -18,9 +19,12 @@ from guts.service.serve_queue import (
 )
 from guts.service.serving import ALL_SLICES
 from guts.wire.messages import GetObjects, Objects, ObjectsStatus, ResetCode
+from guts.wire.secure import Direction
+from tests.support.peers import IDS, hello_of
 from tests.unit.service.bench import Bench, R, S, known
 
 MAX_SERVES, MAX_SERVES_PER_PEER = int(DEFAULTS["serves"]), int(DEFAULTS["serves_per_peer"])
+MAX_SERVES_PER_NETWORK = int(DEFAULTS["serves_per_network"])
 C1, C2, C3, C4, C5 = (ConnectionId(number) for number in range(1, 6))
 
 
@@ -48,6 +52,13 @@ def holding(peers: int) -> Bench:
     for number in range(1, peers + 1):
         bench.call(number, number)
     return bench
+
+
+def meet(bench: Bench, number: int, ip: str) -> None:
+    """Let node ``number`` dial from ``ip``, and say hello."""
+    where = Address(ip, 40_000)
+    bench.handle(Connected(ConnectionId(number), Direction.INBOUND, IDS[number], where, None))
+    bench.say(number, hello_of(number))
 
 
 def test_one_peer_is_served_so_much_at_a_time_and_then_waits() -> None:
@@ -92,6 +103,62 @@ def test_who_had_none_comes_before_who_waits_for_a_second() -> None:
     # The last place stays for whom none is served.
     assert bench.handle(ServeFinished(C4, R, None)) == []
     assert bench.handle(ServeFinished(C5, R, None)) == serve(C1, 2)
+
+
+@pytest.mark.parametrize("ips", [("8.8.4.1", "8.8.4.2", "8.8.4.3"), ("2600:1::1", "2600:1:0:5::1", "2600:1:0:9::2")])
+def test_b2_many_keys_of_one_network_have_two_places_and_others_the_rest(ips: tuple[str, str, str]) -> None:
+    bench = Bench({R: known(1)})
+    assert MAX_SERVES_PER_NETWORK == 2
+    for number, ip in enumerate((*ips, "9.9.9.9", "7.7.7.7"), 1):
+        meet(bench, number, ip)
+    assert bench.say(1, ask()) == serve(C1)
+    assert bench.say(2, ask()) == serve(C2)
+    assert bench.say(3, ask()) == []
+    assert bench.say(1, ask(2)) == []
+    # Who came later, from elsewhere, has the places that are left.
+    assert bench.say(4, ask()) == serve(C4)
+    assert bench.say(5, ask()) == serve(C5)
+    # A place of another network is none of theirs; one of their own is.
+    assert bench.handle(ServeFinished(C4, R, None)) == []
+    assert bench.handle(ServeFinished(C1, R, None)) == serve(C3)
+    used = bench.service.admission.used(bench.time)
+    assert used["serves_per_network"] == bench.service.limits.meters["serves_per_network"].peak == 2
+    assert bench.service.limits.meters["serves_per_network"].bit > 0
+    for connection in (C2, C3, C5, C1):
+        bench.handle(ServeFinished(connection, R, None))
+    assert bench.service.admission.used(bench.time)["serves_per_network"] == 0
+
+
+def test_b2_place_is_wanted_by_who_could_have_it_and_by_nobody_else() -> None:
+    bench = Bench({R: known(1)})
+    for number, ip in enumerate(("8.8.4.1", "8.8.4.2", "9.9.9.9", "7.7.7.7", "8.8.4.3", "6.6.6.6"), 1):
+        meet(bench, number, ip)
+    wanted = bench.service.serving.wanted
+    for number in (1, 2, 3):
+        assert bench.say(number, ask()) == serve(ConnectionId(number))
+    assert bench.say(5, ask()) == []
+    # It waits for its own network, and nobody else can give it a place.
+    assert [wanted(place) for place in (C1, C2, C3)] == [True, True, False]
+    # The last place is for who has none; that who has one waits makes no other give way before there is room for it.
+    assert bench.say(3, ask(2)) == []
+    assert bench.say(4, ask()) == serve(C4)
+    assert [wanted(place) for place in (C1, C2, C3, C4)] == [True, True, False, False]
+    assert bench.say(6, ask()) == []
+    assert [wanted(place) for place in (C1, C2, C3, C4)] == [True, True, True, True]
+    bench.end(5)
+    bench.end(6)
+    assert not any(wanted(place) for place in (C1, C2, C3, C4))
+    # A second request of its own is nobody's who waits.
+    assert bench.say(1, ask(2)) == []
+    assert not wanted(C1)
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "10.1.2.3", "fd00::1"])
+def test_replicas_of_one_lan_or_machine_are_not_one_network(ip: str) -> None:
+    bench = Bench({R: known(1)})
+    for number in range(1, MAX_SERVES + 1):
+        meet(bench, number, ip)
+        assert bench.say(number, ask()) == serve(ConnectionId(number))
 
 
 def test_who_waits_too_long_is_sent_away() -> None:

@@ -41,6 +41,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.sync.fetches import MAX_FETCHES, MAX_FETCHES_PER_PEER, RunningFetch
 from guts.sync.goal import NoLongerFollowed, NoProviders, ProvidersUnreachable, SyncTimedOut, Waiter
 from guts.sync.questions import ANSWER_TIMEOUT, MAX_QUESTIONS_PER_PEER, UnsolicitedAnswer
+from guts.sync.refused import REFUSED_SECONDS, offer_id
 from guts.sync.reposync import HURRY_SECONDS, LISTEN_AFTER_NOTHING, MAX_HURRIED, RepoSync
 from guts.sync.search import MAX_DIALS_PER_GOAL, MAX_SEARCHES, MAX_WAITING_DIALS, SEARCH_INTERVAL, WANTED_HOLDERS
 from guts.sync.setbacks import FAILED_WITH_CONNECTION, RETRY_AFTER_FAULT, RETRY_AFTER_STORAGE, RETRY_AFTER_TROUBLE
@@ -729,7 +730,8 @@ def test_who_hurries_has_twice_the_time_the_next_time_until_something_is_committ
     for number in range(1, MAX_HURRIED + 3):
         fetch = FetchId(number)
         goal = bench.sync.goals[R]
-        bench.sync.fetches.begin(goal, RunningFetch(R, A, bench.connection(A), 99, asked=True, partial=False))
+        transfer = RunningFetch(R, A, bench.connection(A), 99, asked=True, partial=False, offer=b"")
+        bench.sync.fetches.begin(goal, transfer)
         assert bench.sync._hurry(goal, A) == []
         seconds = HURRY_SECONDS * 2 ** min(number - 1, MAX_HURRIED)
         assert bench.sync._hurry(goal, B) == [Hurry(fetch, seconds)]
@@ -1249,3 +1251,71 @@ def test_ten_thousand_repositories_cost_little_per_event() -> None:
     churn = (time.process_time() - begun) / 100
     print(f"{churn * 1e3:.1f} ms for a peer that comes and goes")
     assert churn < 0.1
+
+
+# --- what is refused as it was signed -----------------------------------------------------------------------
+
+
+class AsSigned(PeerFault):
+    code = "AS_SIGNED"
+    severity = Severity.NETWORK
+
+
+def fetches(effects: list[Effect]) -> list[Fetch]:
+    return [effect for effect in effects if isinstance(effect, Fetch)]
+
+
+def questions(effects: list[Effect]) -> list[tuple[ConnectionId, int]]:
+    sends = [effect for effect in effects if isinstance(effect, Send)]
+    return [(send.connection, send.message.request) for send in sends if isinstance(send.message, GetRefs)]
+
+
+def test_b4_record_that_was_refused_is_fetched_from_no_other_holder_for_a_while_and_other_records_are() -> None:
+    bench = Bench(R)
+    for peer in (A, B, C):
+        bench.ready(peer, R)
+    assert len(fetches(bench.refs(A, 1, newer()))) == 1
+    effects = bench.fetched(1, A, Failed(AsSigned("git refuses it")))
+    assert not any(isinstance(effect, Persist) for effect in effects)
+    # The others are asked, and have the same, in whatever company it comes.
+    assert bench.refs(B, 2, newer()) == []
+    assert bench.refs(C, 3, dataclasses.replace(newer(), documents=())) == []
+    assert bench.news(B, news(2)) == []
+    goal = bench.sync.goals[R]
+    assert goal.willing(B, 0.0), "it is left alone for nothing"
+    assert bench.sync.deadline() <= REFUSED_SECONDS
+    other = EncodedRefs(b"other", b"entries")
+    [fetch] = fetches(bench.news(B, dataclasses.replace(news(3, other), hash=b"k" * 32)))
+    bench.fetched(fetch.fetch, B, Failed(Unavailable("gone")))
+    # One holder is tried again in time, and then none for twice as long.
+    effects = bench.sync.tick(REFUSED_SECONDS)
+    [(connection, request)] = questions(effects)
+    asked = next(peer for peer in (A, B, C) if bench.connection(peer) == connection)
+    [fetch] = fetches(bench.refs(asked, request, newer(), now=REFUSED_SECONDS))
+    bench.fetched(fetch.fetch, asked, Failed(AsSigned("git refuses it")), now=REFUSED_SECONDS)
+    assert goal.refused.until(offer_id((RECORD,))) == 3 * REFUSED_SECONDS
+
+
+def test_whoever_waits_for_a_repository_has_every_holder_tried() -> None:
+    """A holder may add what git refuses to the pack of an honest record."""
+    bench = Bench()
+    bench.ready(A)
+    bench.ready(B)
+    bench.want()
+    bench.refs(A, 1, newer())
+    assert fetches(bench.refs(B, 2, newer())) == []
+    effects = bench.fetched(1, A, Failed(AsSigned("git refuses it")))
+    [(connection, request)] = questions(effects)
+    assert connection == bench.connection(B)
+    assert len(fetches(bench.refs(B, request, newer()))) == 1
+    assert success(1, 5) in bench.fetched(2, B, accepted(5))
+    assert len(bench.sync.goals[R].refused) == 0
+
+
+def test_fault_of_the_sender_says_nothing_about_the_record() -> None:
+    bench = Bench(R)
+    for peer in (A, B):
+        bench.ready(peer, R)
+    bench.refs(A, 1, newer())
+    bench.fetched(1, A, Failed(Fault("damaged")))
+    assert len(fetches(bench.refs(B, 2, newer()))) == 1
