@@ -4,8 +4,8 @@ The database is the truth while it lives; from these files it can be rebuilt. Th
 reads them back verifies them again.
 
 Layout: ``identity/<epoch>``, ``refs/<author>`` (the signed header and entries as one canonical pair),
-``proofs/<author>`` (that the author signed two histories), ``fork`` (a second document of an epoch), ``seeding``. Every
-write is atomic and durable.
+``proofs/<author>`` (that the author signed two histories), ``fork`` (a second document of an epoch), ``seeding``,
+``mended`` (the folder was once found damaged). Every write is atomic and durable.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from guts.ids import AuthorId, BadId
 NAME: Final = "guts"
 
 _FORK: Final = "fork"
+_MENDED: Final = "mended"
 _SEED: Final = b"seed\n"
 _KEEP: Final = b"keep\n"
 
@@ -105,6 +106,17 @@ class RecordsFolder:
                 case [bytes(header), bytes(entries)]:
                     found[author] = (header, entries)
         return found
+
+    def mark_mended(self) -> None:
+        """Note, before it is repaired, that the repository was found damaged. Raises: ``DiskFault``."""
+        with disk_faults():
+            self.path.mkdir(exist_ok=True)
+        write_files(self.path, {_MENDED: b""})
+
+    def is_mended(self) -> bool:
+        """Tell whether the repository was ever found damaged; a single look at the disk. Raises: ``DiskFault``."""
+        with disk_faults():
+            return (self.path / _MENDED).exists()
 
     async def write_seeding(self, *, seeding: bool) -> None:
         """Keep this node's choice about seeding the repository. Raises: ``DiskFault``."""

@@ -105,9 +105,15 @@ class BareRepository:
         """What tells git to work here."""
         return {"GIT_DIR": str(self.path)}
 
-    def quarantine(self) -> Quarantine:
-        """Return a new quarantine, to be entered with ``async with``."""
-        return Quarantine(self.path, self.git)
+    def quarantine(self, *, is_whole: bool = False) -> Quarantine:
+        """Return a new quarantine, to be entered with ``async with``.
+
+        Args:
+            is_whole: whether every object that this repository holds is there with all that it reaches: only what
+                passed ``Quarantine.check`` was ever put into it, and nothing is known to be lost. What is here need not
+                be followed then.
+        """
+        return Quarantine(self.path, self.git, is_whole=is_whole)
 
     async def has(self, ids: Collection[ObjectId]) -> set[ObjectId]:
         """Return those of ``ids`` that are held. Raises: ``GitFailed``, ``DiskFault``: that can't be said."""

@@ -123,6 +123,7 @@ class Repositories:
                 # Its refs would vouch for objects that are gone; the next start looks again.
                 await self.database.write(table.mark_unprojected, repository)
                 await asyncio.to_thread((self.path(repository) / "packed-refs").unlink, missing_ok=True)
+                await asyncio.to_thread(self.at(self.path(repository)).records.mark_mended)
             try:
                 yield await BareRepository.create(self.path(repository), self.git), hold
             finally:
@@ -136,6 +137,13 @@ class Repositories:
     def mark_lost(self, repository: RepositoryId) -> None:
         """Note that what was accepted of ``repository`` is no longer all on the disk; a new commit ends that."""
         self._lost.add(repository)
+
+    def is_whole(self, bare: BareRepository, repository: RepositoryId) -> bool:
+        """Tell whether every object of ``repository`` is there with all that it reaches: nothing was ever lost.
+
+        What passed the checks of a quarantine is, and nothing else comes into a repository. Raises: ``DiskFault``.
+        """
+        return not self.is_lost(repository) and not bare.records.is_mended()
 
     def is_lost(self, repository: RepositoryId) -> bool:
         """Tell whether what was accepted of ``repository`` is no longer all on the disk."""

@@ -147,7 +147,8 @@ class Transfers:
         async with contextlib.AsyncExitStack() as stack:
             bare, hold = await stack.enter_async_context(self._repositories.writing(repository))
             meter = stack.enter_context(self._disk.receiving(repository))
-            quarantine = await stack.enter_async_context(bare.quarantine())
+            is_whole = self._repositories.is_whole(bare, repository)
+            quarantine = await stack.enter_async_context(bare.quarantine(is_whole=is_whole))
             tips = verified.tips
             missing = tips - await bare.has(tips)
             begun = self._clock().mono
