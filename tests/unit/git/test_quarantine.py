@@ -171,9 +171,13 @@ async def test_names_no_object_for_one_of_another_kind(repository: BareRepositor
     main = made.refs["refs/heads/main"]
     tree = ObjectId(bytes.fromhex(git(made.path, "rev-parse", "main^{tree}")))
     blob = (BLOB, b"new\n")
-    for wrong in (packs.commit(main), packs.commit(tree, tree), packs.commit(object_id(*blob))):
+    for wrong, also in (
+        (packs.commit(main), []),
+        (packs.commit(tree, tree), []),
+        (packs.commit(object_id(*blob)), [blob]),
+    ):
         with pytest.raises(PeerFault):
-            await receive(repository, packs.pack([(COMMIT, wrong), blob]), {object_id(COMMIT, wrong)})
+            await receive(repository, packs.pack([(COMMIT, wrong), *also]), {object_id(COMMIT, wrong)})
     right = packs.commit(tree, main)
     await receive(repository, packs.pack([(COMMIT, right)]), {object_id(COMMIT, right)})
 
