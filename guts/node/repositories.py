@@ -67,6 +67,7 @@ class Repositories:
         self.root = root
         self.git = git
         self.sizes: dict[RepositoryId, int] = {}
+        self._generations: dict[RepositoryId, int] = {}
         self._scopes: dict[RepositoryId, set[asyncio.Timeout]] = {}
         self._locks: dict[RepositoryId, RepositoryLocks] = {}
         self._creating: dict[RepositoryId, asyncio.Lock] = {}
@@ -110,7 +111,7 @@ class Repositories:
         A repository of which nothing is accepted in the end leaves no trace. Two first acceptances of one
         repository wait for each other.
         """
-        if repository not in self._lost and await self._generation(repository) is not None:
+        if repository not in self._lost and repository in self.sizes:
             async with self.holding(repository) as hold:
                 yield await self.open(repository), hold
             return
@@ -174,7 +175,7 @@ class Repositories:
         async with hold.commit():
             crash_point("commit-begun")
             # Canonical refs are made from all records: also another author's must not have come in between.
-            if (await self._generation(chain.repository) or 0) != verified.generation:
+            if await self._generation(chain.repository) != verified.generation:
                 raise table.Conflict(f"{chain.repository.short} has moved on")
             brought = await quarantine.migrate()
             # In threads: dozens of authors with thousands of refs each take seconds.
@@ -202,11 +203,11 @@ class Repositories:
             crash_point("seeding-kept")
             size = await bare.size()
             state = await asyncio.to_thread(_accepted, verified, shown, size, now_ms, seeding, reason)
-            generation = await self._write(state)
+            summary = await self._write(state)
             crash_point("commit-accepted")
             await bare.project(shown.refs, shown.head, None if lost else quarantine.parents)
             crash_point("commit-projected")
-            await self.database.write(table.mark_projected, chain.repository, generation)
+            await self.database.write(table.mark_projected, chain.repository, summary.generation)
             crash_point("commit-marked")
             self._lost.discard(chain.repository)
             self.sizes[chain.repository] = size
@@ -223,16 +224,23 @@ class Repositories:
             (author, verified.proofs[author].split_seq, verified.proofs[author].encode())
             for author in sorted(verified.new_proofs)
         )
-        return Accepted(await self.known(chain.repository), news, proofs, reason)
+        return Accepted(known_of(summary), news, proofs, reason)
 
-    async def _generation(self, repository: RepositoryId) -> int | None:
-        return await self.database.read(table.load_generation, repository)
+    async def _generation(self, repository: RepositoryId) -> int:
+        """Return how often something was accepted of ``repository``: from memory, as this node is the one writer."""
+        if (known := self._generations.get(repository)) is not None:
+            return known
+        stored = await self.database.read(table.load_generation, repository)
+        return stored or 0
 
-    async def _write(self, state: table.AcceptedState) -> int:
+    async def _write(self, state: table.AcceptedState) -> RepositorySummary:
         # Whoever is cancelled here does not know: the transaction goes on in its thread.
         self._committing.add(state.repository)
+        self._generations.pop(state.repository, None)
         try:
-            return await self.database.write(table.commit, state)
+            summary = await self.database.write(table.committed, state)
+            self._generations[state.repository] = summary.generation
+            return summary
         except CommitUnknown:
             # As for who is cancelled: what may have been committed is not swept away.
             raise
@@ -286,6 +294,7 @@ class Repositories:
             await self.database.write(seeding_table.removed, repository)
             crash_point("removal-committed")
             self.sizes.pop(repository, None)
+            self._generations.pop(repository, None)
             self._lost.discard(repository)
             await asyncio.to_thread(delete_folder, aside)
         return True
@@ -350,6 +359,7 @@ def _accepted(
         seeding=seeding,
         size=size,
         now_ms=now_ms,
+        generation=verified.generation,
         fork=verified.fork,
         reason=reason,
     )

@@ -106,6 +106,7 @@ class AcceptedState:
         now_ms: Unix milliseconds.
         fork: a second document of an epoch, to keep.
         reason: why it is seeded: ``explicit`` or what ``guts.store.seeding`` keeps.
+        generation: number of commits that must have been made so far; ``None``: any.
     """
 
     repository: RepositoryId
@@ -121,6 +122,7 @@ class AcceptedState:
     now_ms: int
     fork: IdentityFork | None = None
     reason: str = EXPLICIT
+    generation: int | None = None
 
 
 @final
@@ -172,7 +174,7 @@ def commit(connection: Connection, state: AcceptedState) -> int:
     """Commit ``state`` and return the repository's new generation; its projection is then due.
 
     Raises:
-        Conflict: an author's record, or the identity chain, is no longer what ``state`` was checked against.
+        Conflict: an author's record, the identity chain, or any of it, is no longer what ``state`` was checked against.
     """
     generation = _commit_identity(connection, state)
     if state.seeding:
@@ -191,10 +193,18 @@ def commit(connection: Connection, state: AcceptedState) -> int:
     return generation
 
 
+def committed(connection: Connection, state: AcceptedState) -> RepositorySummary:
+    """Commit ``state`` and return what stays in memory of its repository. Raises: as ``commit``."""
+    commit(connection, state)
+    return load_summary(connection, state.repository)
+
+
 def _commit_identity(connection: Connection, state: AcceptedState) -> int:
     row = connection.execute(
         select(repositories.c.epoch, repositories.c.generation).where(repositories.c.id == state.repository)
     ).one_or_none()
+    if state.generation is not None and state.generation != (0 if row is None else row.generation):
+        raise Conflict("something else was committed meanwhile")
     expected = 0 if row is None else row.epoch + 1
     for document in state.documents:
         if document.epoch != expected:
