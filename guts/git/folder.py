@@ -9,6 +9,7 @@ Layout: ``identity/<epoch>``, ``refs/<author>`` (the signed header and entries a
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ NAME: Final = "guts"
 
 _FORK: Final = "fork"
 _MENDED: Final = "mended"
+_SEEDING: Final = "seeding"
 _SEED: Final = b"seed\n"
 _KEEP: Final = b"keep\n"
 
@@ -53,6 +55,8 @@ class RecordsFolder:
     async def write_identities(self, documents: Mapping[int, bytes]) -> None:
         """Keep identity documents by epoch. Raises: ``DiskFault``."""
         files = {f"{epoch:08}": data for epoch, data in sorted(documents.items())}
+        if not files:
+            return
         await asyncio.to_thread(write_files, self._identity, files)
 
     async def identities(self) -> list[bytes]:
@@ -120,11 +124,18 @@ class RecordsFolder:
 
     async def write_seeding(self, *, seeding: bool) -> None:
         """Keep this node's choice about seeding the repository. Raises: ``DiskFault``."""
-        await asyncio.to_thread(write_files, self.path, {"seeding": _SEED if seeding else _KEEP})
+        await asyncio.to_thread(self._write_seeding, _SEED if seeding else _KEEP)
+
+    def _write_seeding(self, choice: bytes) -> None:
+        # What is there was synced when it came, and a commit mostly changes nothing about it.
+        with disk_faults(), contextlib.suppress(FileNotFoundError):
+            if (self.path / _SEEDING).read_bytes() == choice:
+                return
+        write_files(self.path, {_SEEDING: choice})
 
     async def seeding(self) -> bool:
         """Return the kept choice; where none was made, the repository is seeded. Raises: ``DiskFault``."""
-        return (await asyncio.to_thread(_read_all, self.path)).get("seeding") != _KEEP
+        return (await asyncio.to_thread(_read_all, self.path)).get(_SEEDING) != _KEEP
 
 
 def has_refs(git_dir: Path) -> bool:

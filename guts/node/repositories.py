@@ -25,7 +25,7 @@ from guts.store.database import Database
 from guts.store.history import Equivocation, Header
 from guts.store.repositories import RepositorySummary, StoredRepository
 from guts.store.transactions import CommitUnknown
-from guts.trust.canonical_refs import CanonicalRefs, ancestor_questions, canonical_refs
+from guts.trust.canonical_refs import CanonicalRefs, canonical_refs, shown_without_git
 from guts.trust.deltas import make_delta
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import EncodedRefs
@@ -179,10 +179,11 @@ class Repositories:
                 raise table.Conflict(f"{chain.repository.short} has moved on")
             brought = await quarantine.migrate()
             # In threads: dozens of authors with thousands of refs each take seconds.
-            questions = sorted(await asyncio.to_thread(ancestor_questions, chain, verified.records))
-            answers = await bare.are_ancestors(questions, quarantine.parents) if questions else []
-            ancestors = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
-            shown = await asyncio.to_thread(canonical_refs, chain, verified.records, ancestors)
+            questions, shown = await asyncio.to_thread(shown_without_git, chain, verified.records)
+            if shown is None:
+                answers = await bare.are_ancestors(questions, quarantine.parents)
+                ancestors = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
+                shown = await asyncio.to_thread(canonical_refs, chain, verified.records, ancestors)
             fresh = range(verified.first_new_document, chain.epoch + 1)
             lost = self.is_lost(chain.repository)
             written = verified.records.values() if lost else [new.record for new in verified.new]

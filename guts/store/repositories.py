@@ -6,7 +6,7 @@ nothing speaks of them, after it the state is accepted, whatever happens to the 
 names the generation it wrote, so that a projection that was overtaken is never taken for the newest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -317,6 +317,14 @@ def load_generation(connection: Connection, repository: RepositoryId) -> int | N
 
 def load_summary(connection: Connection, repository: RepositoryId) -> RepositorySummary:
     """Raises: ``NotHeld``."""
+    return _load_summary(
+        connection, repository, history.load_proofs(connection, repository), history.load_fork(connection, repository)
+    )
+
+
+def _load_summary(
+    connection: Connection, repository: RepositoryId, proofs: Iterable[Equivocation], fork: IdentityFork | None
+) -> RepositorySummary:
     row = connection.execute(select(repositories).where(repositories.c.id == repository)).one_or_none()
     if row is None:
         raise NotHeld(f"{repository.short}… is not held here")
@@ -325,8 +333,7 @@ def load_summary(connection: Connection, repository: RepositoryId) -> Repository
             signed_refs.c.repository == repository
         )
     )
-    splits = {proof.author: proof.split for proof in history.load_proofs(connection, repository)}
-    fork = history.load_fork(connection, repository)
+    splits = {proof.author: proof.split for proof in proofs}
     newest = {AuthorId(author): (seq, digest) for author, seq, digest in authors}
     return _summary(row, newest, splits, 0 if fork is None else fork.epoch)
 
@@ -362,13 +369,14 @@ def load(connection: Connection, repository: RepositoryId) -> StoredRepository:
     Raises:
         NotHeld: it is not held here.
     """
+    proofs, fork = history.load_proofs(connection, repository), history.load_fork(connection, repository)
     return StoredRepository(
-        load_summary(connection, repository),
+        _load_summary(connection, repository, proofs, fork),
         load_documents(connection, repository),
         load_signed_refs(connection, repository),
-        history.load_proofs(connection, repository),
+        proofs,
         load_canonical(connection, repository),
-        history.load_fork(connection, repository),
+        fork,
     )
 
 
