@@ -4,11 +4,12 @@ The database is the truth while it lives; from these files it can be rebuilt. Th
 reads them back verifies them again.
 
 Layout: ``identity/<epoch>``, ``refs/<author>`` (the signed header and entries as one canonical pair),
-``proofs/<author>`` (that the author signed two histories), ``fork`` (a second document of an epoch), ``seeding``. Every
-write is atomic and durable.
+``proofs/<author>`` (that the author signed two histories), ``fork`` (a second document of an epoch), ``seeding``,
+``mended`` (the folder was once found damaged). Every write is atomic and durable.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,8 @@ from guts.ids import AuthorId, BadId
 NAME: Final = "guts"
 
 _FORK: Final = "fork"
+_MENDED: Final = "mended"
+_SEEDING: Final = "seeding"
 _SEED: Final = b"seed\n"
 _KEEP: Final = b"keep\n"
 
@@ -52,6 +55,8 @@ class RecordsFolder:
     async def write_identities(self, documents: Mapping[int, bytes]) -> None:
         """Keep identity documents by epoch. Raises: ``DiskFault``."""
         files = {f"{epoch:08}": data for epoch, data in sorted(documents.items())}
+        if not files:
+            return
         await asyncio.to_thread(write_files, self._identity, files)
 
     async def identities(self) -> list[bytes]:
@@ -106,13 +111,31 @@ class RecordsFolder:
                     found[author] = (header, entries)
         return found
 
+    def mark_mended(self) -> None:
+        """Note, before it is repaired, that the repository was found damaged. Raises: ``DiskFault``."""
+        with disk_faults():
+            self.path.mkdir(exist_ok=True)
+        write_files(self.path, {_MENDED: b""})
+
+    def is_mended(self) -> bool:
+        """Tell whether the repository was ever found damaged; a single look at the disk. Raises: ``DiskFault``."""
+        with disk_faults():
+            return (self.path / _MENDED).exists()
+
     async def write_seeding(self, *, seeding: bool) -> None:
         """Keep this node's choice about seeding the repository. Raises: ``DiskFault``."""
-        await asyncio.to_thread(write_files, self.path, {"seeding": _SEED if seeding else _KEEP})
+        await asyncio.to_thread(self._write_seeding, _SEED if seeding else _KEEP)
+
+    def _write_seeding(self, choice: bytes) -> None:
+        # What is there was synced when it came, and a commit mostly changes nothing about it.
+        with disk_faults(), contextlib.suppress(FileNotFoundError):
+            if (self.path / _SEEDING).read_bytes() == choice:
+                return
+        write_files(self.path, {_SEEDING: choice})
 
     async def seeding(self) -> bool:
         """Return the kept choice; where none was made, the repository is seeded. Raises: ``DiskFault``."""
-        return (await asyncio.to_thread(_read_all, self.path)).get("seeding") != _KEEP
+        return (await asyncio.to_thread(_read_all, self.path)).get(_SEEDING) != _KEEP
 
 
 def has_refs(git_dir: Path) -> bool:

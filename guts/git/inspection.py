@@ -4,14 +4,17 @@
 inflated, and yields the trees; their contents go through ``guts.git.trees``; the symlinks and ``.gitmodules`` that
 they name are read and judged; ``.gitmodules`` that index-pack couldn't judge are given to git's fsck once more.
 
-A small pack gets one child for the listing and the contents: as soon as it turns out to have more than ``MAX_IDS``
-objects, to inflate to more than ``SMALL_BYTES``, or to break a limit, that is left and
-the pack is listed first as any other.
+A small pack is read without a child (``guts.git.small_pack``); one that turns out to have more than ``MAX_IDS``
+objects, to inflate to more than ``SMALL_BYTES``, or to break a limit, is listed as any other.
 
 **Links.** One ``rev-list --objects`` from the tips down to what the repository's refs already reach: it ends well
 only if every link is present, blobs included. Nothing else may come along, and for that counting is enough: let
 R be what rev-list listed and P the pack's objects, both without what the repository held before. Everything in R
 is here, so R ⊆ P; then R = P exactly when they are equally many. No set of ids is ever held in memory.
+
+Of a small pack for a repository that is whole, the links are followed here: what passed these checks is there with
+all that it reaches, so that what a new object names is complete if it is held at all (and of the right kind: a tree may
+name a commit as a file). This only ever finds that all is well. If it does not, git is asked, and says what is wrong.
 """
 
 import asyncio
@@ -20,25 +23,26 @@ import re
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha1
 from pathlib import Path
 from typing import IO, Final
 
 from guts.git.command import Child, Git, GitFailed
 from guts.git.faults import ExtraObjects, ObjectTooLarge, RefusedObject, TooLarge, UnsafeTree
+from guts.git.files import disk_faults
 from guts.git.objects import (
     BATCH_ALL,
     BATCH_CONTENTS,
     CHUNK_BYTES,
-    CONTENTS_ALL,
     Content,
     OversizedObject,
     contents,
     id_lines,
     lines_in_blocks,
 )
-from guts.git.pack_index import MAX_IDS, held_among
+from guts.git.pack_index import MAX_IDS, held_among, kinds_among
+from guts.git.small_pack import follow, parents, read_pack
 from guts.git.trees import PLAIN_ANSWERS, TreeScan, check_link, check_modules
 from guts.ids import ObjectId
 from guts.sizes import exact_size, rough_size
@@ -54,9 +58,10 @@ _PRESENT: Final = "x"
 _ID_LINE_BYTES: Final = 2 * ObjectId.LENGTH + 1
 
 SMALL_BYTES: Final = 1024 * 1024
-"""What is read of a pack's contents, at most, before it is listed: blobs are read in vain, and held in memory."""
+"""What is read of a pack's contents, at most, without a child: blobs are read in vain, and held in memory."""
 
-_PARENTS: Final = re.compile(rb"tree [0-9a-f]{40}\n((?:parent [0-9a-f]{40}\n)*)")
+MAX_OUTSIDE: Final = 250
+"""What a small pack may name outside of itself; of more, one git child is cheaper to ask."""
 
 _TREE, _BLOB = 2, 3  # types in a pack (gitformat-pack)
 
@@ -74,6 +79,7 @@ class Inspection:
         held_environment: git sees the repository only.
         received_bytes: length of the packs as they came.
         unjudged_modules: ``.gitmodules`` blobs that index-pack couldn't judge.
+        is_whole: whether all that the repository holds is there with all that it reaches.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class Inspection:
         *,
         received_bytes: int,
         unjudged_modules: Collection[ObjectId],
+        is_whole: bool,
     ) -> None:
         self._git = git
         self._limits = git.limits
@@ -97,6 +104,7 @@ class Inspection:
         self._inflated_allowed = received_bytes * self._limits.inflate_ratio + self._limits.inflate_allowance_bytes
         self._is_small = received_bytes <= SMALL_BYTES
         self._unjudged = unjudged_modules
+        self._is_whole = is_whole
         self.parents: dict[ObjectId, tuple[ObjectId, ...]] = {}
 
     async def run(self, tips: Collection[ObjectId], *, has_packs: bool) -> tuple[int, int]:
@@ -106,6 +114,9 @@ class Inspection:
             BadPack: see ``guts.git.faults``.
             GitFailed: rev-list met something missing or broken, or our own side failed.
         """
+        if self._is_whole and (few := await asyncio.to_thread(self._linked, tips)) is not None:
+            await self._scan_few(few)
+            return len(few), sum(len(content.data) for content in few)
         while True:
             held = self._held_packs()
             objects, inflated, brought, linked = await self._check_once(tips, has_packs, bool(held))
@@ -136,40 +147,59 @@ class Inspection:
             ids: where the ids go, a line each.
             keep_ids: whether they are wanted.
         """
-        few = await self._read_all() if self._is_small else None
-        if few is None:
-            objects, inflated, scan = await self._scan_listed(ids, keep_ids=keep_ids)
-        else:
-            objects, inflated, scan = len(few), sum(len(content.data) for content in few), TreeScan()
-            for content in few:
-                if content.kind == b"tree":
-                    self._look_at(content, scan)
-                elif content.kind == b"commit" and (match := _PARENTS.match(content.data)) is not None:
-                    parents = (ObjectId(bytes.fromhex(word.decode())) for word in match[1].split()[1::2])
-                    self.parents[ObjectId(bytes.fromhex(content.id))] = tuple(parents)
+        few = await asyncio.to_thread(self._read_few)
+        if few is not None:
+            await self._scan_few(few)
             ids.write(b"".join([b"%s\n" % content.id.encode() for content in few]))
+            return len(few), sum(len(content.data) for content in few)
+        objects, inflated, scan = await self._scan_listed(ids, keep_ids=keep_ids)
         await self._check_links(scan.links)
         await self._check_modules(scan.modules)
         return objects, inflated
 
-    async def _read_all(self) -> list[Content] | None:
-        """Return all objects of a pack that is small inflated, too; ``None``: it is not, or is over a limit."""
+    def _read_few(self) -> list[Content] | None:
+        """Return all objects of packs that are small inflated, too; ``None``: they are not, or are over a limit."""
         limits = self._limits
         allowed = min(SMALL_BYTES, limits.object_bytes, self._inflated_allowed)
         found: list[Content] = []
-        async with self._git.start(CONTENTS_ALL, environment=self._own_environment) as child:
-            child.close_stdin()
-            try:
-                async for batch in contents(child, allowed):
-                    found += batch
-                    allowed -= sum(len(content.data) for content in batch)
-                    trees = (len(content.data) for content in batch if content.kind == b"tree")
-                    if len(found) > MAX_IDS or allowed < 0 or max(trees, default=0) > limits.tree_bytes:
-                        return None
-            except OversizedObject:
+        with disk_faults():
+            stems = sorted((self._path / "pack").glob("*.idx"))
+        for stem in stems if self._is_small else ():
+            few = read_pack(stem.with_suffix(""), allowed, MAX_IDS - len(found))
+            if few is None or any(content.kind == b"tree" and len(content.data) > limits.tree_bytes for content in few):
                 return None
-            await child.finish()
-        return found
+            found += few
+            allowed -= sum(len(content.data) for content in few)
+        # What came in two packs is listed once.
+        return found if self._is_small and len({content.id for content in found}) == len(found) else None
+
+    def _linked(self, tips: Collection[ObjectId]) -> list[Content] | None:
+        """Return all objects where they are few, all new ones are reached, and all that is named is here.
+
+        For a repository that is whole: what it holds is there with all that it reaches. ``None``: git has to say.
+        """
+        few = self._read_few()
+        if few is None or len(tips) > MAX_IDS:
+            return None
+        ids = [ObjectId(bytes.fromhex(content.id)) for content in few]
+        held = kinds_among(self._git_objects, ids)
+        links = follow(few, tips, held) if held is not None else None
+        if held is None or links is None or len(links.outside) > MAX_OUTSIDE:
+            return None
+        here = kinds_among(self._git_objects, links.outside)
+        if here is None or any(id_ not in here or kind not in (None, here[id_]) for id_, kind in links.outside.items()):
+            return None
+        return few if all(id_ in held or id_ in links.reached for id_ in ids) else None
+
+    async def _scan_few(self, few: Sequence[Content]) -> None:
+        """Look at the trees among ``few``, and keep who is whose parent."""
+        scan = TreeScan()
+        for content in few:
+            if content.kind == b"tree":
+                self._look_at(content, scan)
+        self.parents = parents(few)
+        await self._check_links(scan.links)
+        await self._check_modules(scan.modules)
 
     async def _scan_listed(self, ids: IO[bytes], *, keep_ids: bool) -> tuple[int, int, TreeScan]:
         """Bound what the objects inflate to, and then look at the trees."""

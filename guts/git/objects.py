@@ -14,7 +14,6 @@ CHUNK_BYTES: Final = 256 * 1024  # one read from a pipe; large enough that Pytho
 BATCH_CHECK: Final = ("cat-file", "--buffer", "--batch-check=%(objecttype) %(objectsize) %(objectname)")
 BATCH_ALL: Final = (*BATCH_CHECK, "--batch-all-objects", "--unordered")
 BATCH_CONTENTS: Final = ("cat-file", "--buffer", "--batch=%(objecttype) %(objectsize) %(objectname)")
-CONTENTS_ALL: Final = (*BATCH_CONTENTS, "--batch-all-objects", "--unordered")
 
 _INFO: Final = re.compile(rb"^(\w+) (\d+) ([0-9a-f]{40})$", re.MULTILINE)
 

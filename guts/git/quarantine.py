@@ -81,7 +81,9 @@ class Checked:
 class Quarantine:
     """One quarantine. Obtained from ``BareRepository.quarantine``."""
 
-    def __init__(self, git_dir: Path, git: Git) -> None:
+    def __init__(self, git_dir: Path, git: Git, *, is_whole: bool = False) -> None:
+        """Args: as ``BareRepository.quarantine``."""
+        self._is_whole = is_whole
         self._git_dir = git_dir
         self._git = git
         self._path: Path | None = None
@@ -187,6 +189,7 @@ class Quarantine:
             {"GIT_DIR": str(self._git_dir)},
             received_bytes=self.received_bytes,
             unjudged_modules={id_ for pack in self._packs for id_ in pack.unjudged_modules},
+            is_whole=self._is_whole,
         )
 
     async def are_ancestors(self, pairs: Sequence[tuple[ObjectId, ObjectId]]) -> list[bool]:

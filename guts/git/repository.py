@@ -105,9 +105,15 @@ class BareRepository:
         """What tells git to work here."""
         return {"GIT_DIR": str(self.path)}
 
-    def quarantine(self) -> Quarantine:
-        """Return a new quarantine, to be entered with ``async with``."""
-        return Quarantine(self.path, self.git)
+    def quarantine(self, *, is_whole: bool = False) -> Quarantine:
+        """Return a new quarantine, to be entered with ``async with``.
+
+        Args:
+            is_whole: whether every object that this repository holds is there with all that it reaches: only what
+                passed ``Quarantine.check`` was ever put into it, and nothing is known to be lost. What is here need not
+                be followed then.
+        """
+        return Quarantine(self.path, self.git, is_whole=is_whole)
 
     async def has(self, ids: Collection[ObjectId]) -> set[ObjectId]:
         """Return those of ``ids`` that are held. Raises: ``GitFailed``, ``DiskFault``: that can't be said."""
@@ -225,10 +231,9 @@ class BareRepository:
         """
         known: dict[ObjectId, PackedRef] = {}
         if commits is not None:
-            with contextlib.suppress(packed_refs.DamagedRefs, DiskFault):  # they are about to be replaced
-                standing, _ = await asyncio.to_thread(packed_refs.read, self.path)
-                known = {ref.target: ref for ref in standing.values()}
-            known |= {target: PackedRef(target) for target in commits}
+            known = await asyncio.to_thread(_write_refs, self.path, refs, head, commits)
+            if known.keys() >= set(refs.values()):
+                return
         peeled = await ancestry.peel(self.git, self.environment, set(refs.values()) - known.keys())
         known |= {target: PackedRef(target, info.id if is_tag else None) for target, (is_tag, info) in peeled.items()}
         packed = {name: known[target] for name, target in refs.items()}
@@ -287,6 +292,19 @@ async def _chunks(child: Child) -> AsyncGenerator[bytes, None]:
     while chunk := await child.stdout.read(CHUNK_BYTES):
         yield chunk
     await child.finish()
+
+
+def _write_refs(
+    path: Path, refs: Mapping[str, ObjectId], head: str, commits: Collection[ObjectId]
+) -> dict[ObjectId, PackedRef]:
+    """Return what is known of objects; write ``refs``, as ``project`` does, if all of theirs are among these."""
+    known: dict[ObjectId, PackedRef] = {}
+    with contextlib.suppress(packed_refs.DamagedRefs, DiskFault):  # they are about to be replaced
+        known = {ref.target: ref for ref in packed_refs.read(path)[0].values()}
+    known |= {target: PackedRef(target) for target in commits}
+    if known.keys() >= set(refs.values()):
+        packed_refs.write(path, {name: known[target] for name, target in refs.items()}, head)
+    return known
 
 
 def _pack_ids(index: Path, start: int, count: int) -> list[ObjectId]:

@@ -18,10 +18,12 @@ async def list_objects(repositories: Repositories, repository: RepositoryId) -> 
         StorageFault: git or the database failed; what is missing is told by the next run.
     """
     bare = await repositories.open(repository)
+    told: set[str] = set()
     # Another commit may bring a pack while these are told.
-    while packs := await repositories.database.read(object_table.unlisted, repository, await bare.packs()):
-        for pack in packs:
+    while packs := set(await bare.packs()) - told:
+        for pack in await repositories.database.read(object_table.unlisted, repository, sorted(packs)):
             await _list_pack(repositories.database, repository, bare, pack)
+        told |= packs
 
 
 async def _list_pack(database: Database, repository: RepositoryId, bare: BareRepository, pack: str) -> None:
@@ -33,5 +35,4 @@ async def _list_pack(database: Database, repository: RepositoryId, bare: BareRep
             if len(chunk) >= object_table.CHUNK:
                 await database.write(object_table.insert, repository, chunk)
                 chunk = []
-    await database.write(object_table.insert, repository, chunk)
-    await database.write(object_table.mark_listed, repository, pack)
+    await database.write(object_table.insert_last, repository, chunk, pack)

@@ -160,7 +160,8 @@ class Publishing:
                 _check_split(draft, held)
                 self._disk.check_floor()
                 bare, hold = await stack.enter_async_context(self._repositories.writing(draft.repository))
-                quarantine = await stack.enter_async_context(bare.quarantine())
+                is_whole = self._repositories.is_whole(bare, draft.repository)
+                quarantine = await stack.enter_async_context(bare.quarantine(is_whole=is_whole))
                 objects = await self._take_in(draft, quarantine, pack)
                 # Afresh: others may have published while the pack came in.
                 return await self._draw_up(stack, draft, bare, hold, quarantine, objects)

@@ -25,7 +25,7 @@ from guts.store.database import Database
 from guts.store.history import Equivocation, Header
 from guts.store.repositories import RepositorySummary, StoredRepository
 from guts.store.transactions import CommitUnknown
-from guts.trust.canonical_refs import CanonicalRefs, ancestor_questions, canonical_refs
+from guts.trust.canonical_refs import CanonicalRefs, canonical_refs, shown_without_git
 from guts.trust.deltas import make_delta
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.messages import EncodedRefs
@@ -67,6 +67,7 @@ class Repositories:
         self.root = root
         self.git = git
         self.sizes: dict[RepositoryId, int] = {}
+        self._generations: dict[RepositoryId, int] = {}
         self._scopes: dict[RepositoryId, set[asyncio.Timeout]] = {}
         self._locks: dict[RepositoryId, RepositoryLocks] = {}
         self._creating: dict[RepositoryId, asyncio.Lock] = {}
@@ -110,7 +111,7 @@ class Repositories:
         A repository of which nothing is accepted in the end leaves no trace. Two first acceptances of one
         repository wait for each other.
         """
-        if repository not in self._lost and await self._generation(repository) is not None:
+        if repository not in self._lost and repository in self.sizes:
             async with self.holding(repository) as hold:
                 yield await self.open(repository), hold
             return
@@ -123,6 +124,7 @@ class Repositories:
                 # Its refs would vouch for objects that are gone; the next start looks again.
                 await self.database.write(table.mark_unprojected, repository)
                 await asyncio.to_thread((self.path(repository) / "packed-refs").unlink, missing_ok=True)
+                await asyncio.to_thread(self.at(self.path(repository)).records.mark_mended)
             try:
                 yield await BareRepository.create(self.path(repository), self.git), hold
             finally:
@@ -136,6 +138,13 @@ class Repositories:
     def mark_lost(self, repository: RepositoryId) -> None:
         """Note that what was accepted of ``repository`` is no longer all on the disk; a new commit ends that."""
         self._lost.add(repository)
+
+    def is_whole(self, bare: BareRepository, repository: RepositoryId) -> bool:
+        """Tell whether every object of ``repository`` is there with all that it reaches: nothing was ever lost.
+
+        What passed the checks of a quarantine is, and nothing else comes into a repository. Raises: ``DiskFault``.
+        """
+        return not self.is_lost(repository) and not bare.records.is_mended()
 
     def is_lost(self, repository: RepositoryId) -> bool:
         """Tell whether what was accepted of ``repository`` is no longer all on the disk."""
@@ -166,14 +175,15 @@ class Repositories:
         async with hold.commit():
             crash_point("commit-begun")
             # Canonical refs are made from all records: also another author's must not have come in between.
-            if (await self._generation(chain.repository) or 0) != verified.generation:
+            if await self._generation(chain.repository) != verified.generation:
                 raise table.Conflict(f"{chain.repository.short} has moved on")
             brought = await quarantine.migrate()
             # In threads: dozens of authors with thousands of refs each take seconds.
-            questions = sorted(await asyncio.to_thread(ancestor_questions, chain, verified.records))
-            answers = await bare.are_ancestors(questions, quarantine.parents) if questions else []
-            ancestors = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
-            shown = await asyncio.to_thread(canonical_refs, chain, verified.records, ancestors)
+            questions, shown = await asyncio.to_thread(shown_without_git, chain, verified.records)
+            if shown is None:
+                answers = await bare.are_ancestors(questions, quarantine.parents)
+                ancestors = {pair for pair, answer in zip(questions, answers, strict=True) if answer}
+                shown = await asyncio.to_thread(canonical_refs, chain, verified.records, ancestors)
             fresh = range(verified.first_new_document, chain.epoch + 1)
             lost = self.is_lost(chain.repository)
             written = verified.records.values() if lost else [new.record for new in verified.new]
@@ -194,11 +204,11 @@ class Repositories:
             crash_point("seeding-kept")
             size = await bare.size()
             state = await asyncio.to_thread(_accepted, verified, shown, size, now_ms, seeding, reason)
-            generation = await self._write(state)
+            summary = await self._write(state)
             crash_point("commit-accepted")
             await bare.project(shown.refs, shown.head, None if lost else quarantine.parents)
             crash_point("commit-projected")
-            await self.database.write(table.mark_projected, chain.repository, generation)
+            await self.database.write(table.mark_projected, chain.repository, summary.generation)
             crash_point("commit-marked")
             self._lost.discard(chain.repository)
             self.sizes[chain.repository] = size
@@ -215,16 +225,23 @@ class Repositories:
             (author, verified.proofs[author].split_seq, verified.proofs[author].encode())
             for author in sorted(verified.new_proofs)
         )
-        return Accepted(await self.known(chain.repository), news, proofs, reason)
+        return Accepted(known_of(summary), news, proofs, reason)
 
-    async def _generation(self, repository: RepositoryId) -> int | None:
-        return await self.database.read(table.load_generation, repository)
+    async def _generation(self, repository: RepositoryId) -> int:
+        """Return how often something was accepted of ``repository``: from memory, as this node is the one writer."""
+        if (known := self._generations.get(repository)) is not None:
+            return known
+        stored = await self.database.read(table.load_generation, repository)
+        return stored or 0
 
-    async def _write(self, state: table.AcceptedState) -> int:
+    async def _write(self, state: table.AcceptedState) -> RepositorySummary:
         # Whoever is cancelled here does not know: the transaction goes on in its thread.
         self._committing.add(state.repository)
+        self._generations.pop(state.repository, None)
         try:
-            return await self.database.write(table.commit, state)
+            summary = await self.database.write(table.committed, state)
+            self._generations[state.repository] = summary.generation
+            return summary
         except CommitUnknown:
             # As for who is cancelled: what may have been committed is not swept away.
             raise
@@ -278,6 +295,7 @@ class Repositories:
             await self.database.write(seeding_table.removed, repository)
             crash_point("removal-committed")
             self.sizes.pop(repository, None)
+            self._generations.pop(repository, None)
             self._lost.discard(repository)
             await asyncio.to_thread(delete_folder, aside)
         return True
@@ -342,6 +360,7 @@ def _accepted(
         seeding=seeding,
         size=size,
         now_ms=now_ms,
+        generation=verified.generation,
         fork=verified.fork,
         reason=reason,
     )

@@ -23,6 +23,7 @@ from guts.node.history import settle, with_headers
 from guts.node.limits import Patience
 from guts.node.pace import GaveWay, Giving, Pace, TransferStalled, received
 from guts.node.repositories import Removed, Repositories
+from guts.node.shared_packs import SharedPacks
 from guts.store.repositories import Conflict
 from guts.sync.policy import NotTaken, judge
 from guts.trust.signed_refs import SignedRefs
@@ -107,6 +108,7 @@ class Transfers:
         self.patience = patience
         self._terms = terms
         self._receiving: set[_Receiving] = set()
+        self._packs = SharedPacks(lambda: clock().mono)
 
     # --- fetching -------------------------------------------------------------------------------------------
 
@@ -164,7 +166,8 @@ class Transfers:
         async with contextlib.AsyncExitStack() as stack:
             bare, hold = await stack.enter_async_context(self._repositories.writing(repository))
             meter = stack.enter_context(self._disk.receiving(repository))
-            quarantine = await stack.enter_async_context(bare.quarantine())
+            is_whole = self._repositories.is_whole(bare, repository)
+            quarantine = await stack.enter_async_context(bare.quarantine(is_whole=is_whole))
             tips = verified.tips
             missing = tips - await bare.has(tips)
             begun = self._clock().mono
@@ -284,7 +287,7 @@ class Transfers:
             async with contextlib.AsyncExitStack() as stack:
                 await stack.enter_async_context(self._repositories.holding(request.repository))
                 bare = await self._repositories.open(request.repository)
-                chunks = await stack.enter_async_context(bare.pack(wants, haves))
+                chunks = await stack.enter_async_context(self._packs.pack(request.repository, bare, wants, haves))
                 connection.send(Objects(request.request, ObjectsStatus.PACK_FOLLOWS, 0))
                 giving = Giving(self.patience, wanted)
                 async for chunk in chunks:

@@ -115,6 +115,9 @@ def keep(
 def _prune(connection: Connection, repository: RepositoryId, author: AuthorId) -> None:
     mine = (kept_records.c.repository == repository) & (kept_records.c.author == author)
     size = func.coalesce(func.length(kept_records.c.delta), 0)
+    kept = connection.execute(select(func.count().label("records"), func.sum(size).label("bytes")).where(mine)).one()
+    if kept.records <= KEPT_RECORDS and (kept.bytes or 0) <= KEPT_BYTES:
+        return
     total = 0
     for place, row in enumerate(
         connection.execute(
@@ -123,11 +126,15 @@ def _prune(connection: Connection, repository: RepositoryId, author: AuthorId) -
             .order_by(kept_records.c.seq.desc(), kept_records.c.hash)
         ).all()
     ):
-        this = mine & (kept_records.c.seq == row.seq) & (kept_records.c.hash == row.hash)
         total += int(row.size)
-        if place >= KEPT_RECORDS:
+        too_many, too_large = place >= KEPT_RECORDS, row.size and total > KEPT_BYTES
+        if not too_many and not too_large:
+            # Most rows stay: an expression for each of a thousand would take longer than the whole commit.
+            continue
+        this = mine & (kept_records.c.seq == row.seq) & (kept_records.c.hash == row.hash)
+        if too_many:
             connection.execute(delete(kept_records).where(this))
-        elif row.size and total > KEPT_BYTES:
+        else:
             connection.execute(update(kept_records).where(this).values(base=None, delta=None))
 
 

@@ -90,6 +90,12 @@ def mark_listed(connection: Connection, repository: RepositoryId, pack: str) -> 
     insert_or_ignore(connection, listed_packs, [{"repository": number, "pack": pack}])
 
 
+def insert_last(connection: Connection, repository: RepositoryId, chunk: Iterable[ObjectInfo], pack: str) -> None:
+    """Add the objects of ``chunk``, the last ones of ``pack``, and note that all of it is told. Raises: ``NotHeld``."""
+    insert(connection, repository, chunk)
+    mark_listed(connection, repository, pack)
+
+
 def totals(connection: Connection, repository: RepositoryId) -> Mapping[ObjectType, ObjectTotals]:
     """Return the totals of every type that occurs.
 

@@ -6,7 +6,7 @@ nothing speaks of them, after it the state is accepted, whatever happens to the 
 names the generation it wrote, so that a projection that was overtaken is never taken for the newest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -106,6 +106,7 @@ class AcceptedState:
         now_ms: Unix milliseconds.
         fork: a second document of an epoch, to keep.
         reason: why it is seeded: ``explicit`` or what ``guts.store.seeding`` keeps.
+        generation: number of commits that must have been made so far; ``None``: any.
     """
 
     repository: RepositoryId
@@ -121,6 +122,7 @@ class AcceptedState:
     now_ms: int
     fork: IdentityFork | None = None
     reason: str = EXPLICIT
+    generation: int | None = None
 
 
 @final
@@ -172,7 +174,7 @@ def commit(connection: Connection, state: AcceptedState) -> int:
     """Commit ``state`` and return the repository's new generation; its projection is then due.
 
     Raises:
-        Conflict: an author's record, or the identity chain, is no longer what ``state`` was checked against.
+        Conflict: an author's record, the identity chain, or any of it, is no longer what ``state`` was checked against.
     """
     generation = _commit_identity(connection, state)
     if state.seeding:
@@ -191,10 +193,18 @@ def commit(connection: Connection, state: AcceptedState) -> int:
     return generation
 
 
+def committed(connection: Connection, state: AcceptedState) -> RepositorySummary:
+    """Commit ``state`` and return what stays in memory of its repository. Raises: as ``commit``."""
+    commit(connection, state)
+    return load_summary(connection, state.repository)
+
+
 def _commit_identity(connection: Connection, state: AcceptedState) -> int:
     row = connection.execute(
         select(repositories.c.epoch, repositories.c.generation).where(repositories.c.id == state.repository)
     ).one_or_none()
+    if state.generation is not None and state.generation != (0 if row is None else row.generation):
+        raise Conflict("something else was committed meanwhile")
     expected = 0 if row is None else row.epoch + 1
     for document in state.documents:
         if document.epoch != expected:
@@ -307,6 +317,14 @@ def load_generation(connection: Connection, repository: RepositoryId) -> int | N
 
 def load_summary(connection: Connection, repository: RepositoryId) -> RepositorySummary:
     """Raises: ``NotHeld``."""
+    return _load_summary(
+        connection, repository, history.load_proofs(connection, repository), history.load_fork(connection, repository)
+    )
+
+
+def _load_summary(
+    connection: Connection, repository: RepositoryId, proofs: Iterable[Equivocation], fork: IdentityFork | None
+) -> RepositorySummary:
     row = connection.execute(select(repositories).where(repositories.c.id == repository)).one_or_none()
     if row is None:
         raise NotHeld(f"{repository.short}… is not held here")
@@ -315,8 +333,7 @@ def load_summary(connection: Connection, repository: RepositoryId) -> Repository
             signed_refs.c.repository == repository
         )
     )
-    splits = {proof.author: proof.split for proof in history.load_proofs(connection, repository)}
-    fork = history.load_fork(connection, repository)
+    splits = {proof.author: proof.split for proof in proofs}
     newest = {AuthorId(author): (seq, digest) for author, seq, digest in authors}
     return _summary(row, newest, splits, 0 if fork is None else fork.epoch)
 
@@ -352,13 +369,14 @@ def load(connection: Connection, repository: RepositoryId) -> StoredRepository:
     Raises:
         NotHeld: it is not held here.
     """
+    proofs, fork = history.load_proofs(connection, repository), history.load_fork(connection, repository)
     return StoredRepository(
-        load_summary(connection, repository),
+        _load_summary(connection, repository, proofs, fork),
         load_documents(connection, repository),
         load_signed_refs(connection, repository),
-        history.load_proofs(connection, repository),
+        proofs,
         load_canonical(connection, repository),
-        history.load_fork(connection, repository),
+        fork,
     )
 
 

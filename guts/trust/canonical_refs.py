@@ -101,6 +101,14 @@ def ancestor_questions(
     return frozenset(pair for oids in compared for pair in itertools.permutations(oids, 2))
 
 
+def shown_without_git(
+    chain: IdentityChain, records: Mapping[AuthorId, SignedRefs]
+) -> tuple[list[tuple[ObjectId, ObjectId]], CanonicalRefs | None]:
+    """Return the ``ancestor_questions`` in order; with the canonical refs where there is none, as mostly."""
+    questions = sorted(ancestor_questions(chain, records))
+    return questions, canonical_refs(chain, records, frozenset()) if not questions else None
+
+
 def canonical_refs(
     chain: IdentityChain, records: Mapping[AuthorId, SignedRefs], ancestors: AncestorFacts = frozenset()
 ) -> CanonicalRefs:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from guts.git import inspection
 from guts.ids import ObjectId
 from tests.adversarial.test_bad_holder import MAIN, is_refused
 from tests.support import packs
@@ -58,6 +59,8 @@ async def test_node_gives_git_no_argument_that_a_peer_chose(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every git child of two nodes and a client is listened to while a repository of such names goes through them."""
+    # Of a small pack git is asked less.
+    monkeypatch.setattr(inspection, "SMALL_BYTES", 0)
     real, log = shutil.which("git"), tmp_path / "arguments"
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "git"

@@ -91,6 +91,9 @@ async def test_damaged_repository_is_left_out_and_fetched_again(
     assert (await _stored(replica, lost)).signed_refs[0].seq == seq
     assert list((bare / "guts" / "identity").iterdir())
     assert list((bare / "guts" / "refs").iterdir())
+    node = replica.node.repositories
+    is_whole = node.is_whole(await node.open(lost.repository), lost.repository)
+    assert is_whole == (damage == "gone"), "what is left of a damaged folder is not taken to be complete"
     await replica.stop()
     await replica.start()
     await other.seed(lost.repository, replica.hint)

@@ -52,10 +52,11 @@ def tree(*entries: tuple[str, bytes, bytes]) -> bytes:
     return b"".join([b"%s %s\0%s" % (mode.encode(), name, id_) for mode, name, id_ in entries])
 
 
-def commit(tree_id: bytes) -> bytes:
-    """Return a commit without parents."""
+def commit(tree_id: bytes, *parents: bytes) -> bytes:
+    """Return a commit."""
     who = b"A <a@example.org> 1600000000 +0000"
-    return b"tree %s\nauthor %s\ncommitter %s\n\nm\n" % (tree_id.hex().encode(), who, who)
+    before = b"".join([b"parent %s\n" % parent.hex().encode() for parent in parents])
+    return b"tree %s\n%sauthor %s\ncommitter %s\n\nm\n" % (tree_id.hex().encode(), before, who, who)
 
 
 def delta_bomb(step: int = 64 * 1024, levels: int = 2, fan: int = 110) -> bytes:

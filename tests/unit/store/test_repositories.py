@@ -120,6 +120,22 @@ async def test_commit_on_another_identity_chain_changes_nothing(database: Databa
     assert await database.read(repositories.load, REPOSITORY) == before
 
 
+async def test_commit_on_another_generation_changes_nothing(database: Database) -> None:
+    first = dataclasses.replace(first_state(), generation=1)
+    with pytest.raises(Conflict):
+        await database.write(repositories.committed, first)
+    summary = await database.write(repositories.committed, dataclasses.replace(first, generation=0))
+    assert summary == await database.read(repositories.load_summary, REPOSITORY)
+    before = await database.read(repositories.load, REPOSITORY)
+    for generation in (0, 2):
+        with pytest.raises(Conflict):
+            await database.write(
+                repositories.commit, dataclasses.replace(state(new(ALICE, 11, 10)), generation=generation)
+            )
+        assert await database.read(repositories.load, REPOSITORY) == before
+    assert await database.write(repositories.commit, dataclasses.replace(state(new(ALICE, 11, 10)), generation=1)) == 2
+
+
 async def test_commit_to_a_repository_that_was_removed_meanwhile_is_a_conflict(database: Database) -> None:
     await database.write(repositories.commit, first_state())
     assert await database.write(repositories.remove, REPOSITORY)
