@@ -160,7 +160,7 @@ class SeedingConfig:
     """``[seeding]``: what this node takes on.
 
     Attributes:
-        repo_max: bytes of one repository; a larger one is refused.
+        repo_max: bytes of one repository; what others have above that is refused.
         sync_interval: seconds between comparisons with other holders, before jitter.
         repositories: take on what anybody announces, as far as the quotas go.
         max_repositories: taken on at the most by that, or because their maintainer is followed. Each costs a folder,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from guts.errors import GutsError, PeerFault, Severity
 from guts.events import ConnectionId, FetchId
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.goal import Goal
@@ -21,6 +22,19 @@ MAX_PROSPECT_FETCHES: Final = 1
 
 MAX_BUSY_PAUSE: Final = 600.0
 """Seconds that a busy peer may ask for at the most."""
+
+HURRY_SECONDS: Final = 3.0
+"""Seconds in which a transfer has to bring something (``guts.node.transfers``) when another peer has the same: a pack
+of what is new begins within a round trip or two. Doubled with every transfer of a goal that was told to hurry since the
+last commit: on a slow link, or where there is much to count, all are slow, and one of them has to come to its end."""
+
+MAX_HURRIED: Final = 5
+"""Doublings of that: more than a minute and a half is more than who hurries nobody waits."""
+
+
+def is_as_signed(error: GutsError) -> bool:
+    """Tell whether what came is as its author signed it, and not taken: no fault of who sent it."""
+    return isinstance(error, PeerFault) and error.severity is Severity.NETWORK
 
 
 @dataclass(slots=True)
@@ -57,6 +71,16 @@ class RunningFetch:
     begun: float = 0.0
     hurried: bool = False
     pause: float | None = None
+
+    def failed_for_its_record(self, error: GutsError) -> bool:
+        """Tell whether it failed for what its author signed, as far as can be known, and not for its teller.
+
+        Who tells of a record passes it on before it has the objects itself. An author can sign what leads nowhere, and
+        who tells of it in good faith must not be left alone for that.
+        """
+        if self.author is None or not self.vetted:
+            return False
+        return self.not_held or is_as_signed(error)
 
 
 class Fetches:
@@ -97,6 +121,21 @@ class Fetches:
     def end(self, fetch: FetchId) -> RunningFetch:
         """Count a transfer out."""
         return self.running.pop(fetch)
+
+    def hurry(self, goal: Goal, peer: PeerId) -> float | None:
+        """Return in how many seconds the transfer of ``goal`` has to bring something, now that ``peer`` has the same.
+
+        ``None``: there is none, or it was told already, or it is from that peer.
+        """
+        if goal.fetch is None:
+            return None
+        transfer = self.running[goal.fetch]
+        if transfer.hurried or transfer.peer == peer:
+            return None
+        transfer.hurried = True
+        seconds = HURRY_SECONDS * 2.0 ** min(goal.hurried, MAX_HURRIED)
+        goal.hurried += 1
+        return seconds
 
     def answered(self, connection: ConnectionId, objects: Objects) -> None:
         """Note why a peer serves no pack, and how long it asks to be left alone; the transfer itself fails next."""

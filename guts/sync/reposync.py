@@ -7,7 +7,6 @@ from typing import ClassVar, Final, assert_never
 
 from guts.addresses import BootstrapAddress
 from guts.effects import Candidate, Effect, Fetch, Hurry, Persist, Provide, Reply, SeedingStopped, Send, Terms
-from guts.errors import GutsError, PeerFault, Severity
 from guts.events import (
     Accepted,
     CommandId,
@@ -23,10 +22,11 @@ from guts.events import (
 )
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.sync.asking import Preference, nobody_first
-from guts.sync.fetches import MAX_FETCHES_PER_PEER, RunningFetch
+from guts.sync.fetches import MAX_FETCHES_PER_PEER, RunningFetch, is_as_signed
 from guts.sync.goal import Goal, NoLongerFollowed, Prospect, Waiter
 from guts.sync.inquiries import DoesNotConnect, Inquiries
 from guts.sync.policy import Policy
+from guts.sync.prospects import Prospects
 from guts.sync.questions import RequestIds
 from guts.sync.readings import Readings
 from guts.sync.rounds import Batch, Rounds
@@ -40,20 +40,6 @@ ASK_INTERVAL: Final = 60.0
 LISTEN_AFTER_NOTHING: Final = 15.0
 """Seconds, ± half, for which a peer whose news came to nothing tells no more of that repository: each takes the place
 of a transfer. What is missed thereby the next round of anti-entropy brings."""
-
-HURRY_SECONDS: Final = 3.0
-"""Seconds in which a transfer has to bring something (``guts.node.transfers``) when another peer has the same: a pack
-of what is new begins within a round trip or two. Doubled with every transfer of a goal that was told to hurry since the
-last commit: on a slow link, or where there is much to count, all are slow, and one of them has to come to its end."""
-
-MAX_HURRIED: Final = 5
-"""Doublings of that: more than a minute and a half is more than who hurries nobody waits."""
-
-MAX_PROSPECTS: Final = 64
-"""Repositories that nobody asked for and that are being looked at: a question each, and one transfer in all."""
-
-MAX_PROSPECTS_PER_PEER: Final = 16
-"""Of those, met by one peer: one that is silent keeps no other's out."""
 
 
 class RepoSync(Inquiries[Goal]):
@@ -89,7 +75,7 @@ class RepoSync(Inquiries[Goal]):
         super().__init__(holders, rng, requests.next, preference)
         self.readings = Readings(holders, rng, requests.next, preference)
         self.policy = policy or Policy()
-        self._prospects: dict[RepositoryId, PeerId] = {}
+        self._prospects = Prospects()
         self._rounds = Rounds(ask_interval, rng)
         for repository, known in held.items():
             goal = self.goals[repository] = Goal(repository, known, held=True, next_search=now)
@@ -152,21 +138,18 @@ class RepoSync(Inquiries[Goal]):
 
     def may_consider(self, peer: PeerId) -> bool:
         """Tell whether there is room to look at one more repository that ``peer`` told of."""
-        # Without a place nothing is looked at anyway, and what waits is let go.
-        return len(self._prospects) < min(MAX_PROSPECTS, self.policy.places or MAX_PROSPECTS) and (
-            sum(told == peer for told in self._prospects.values()) < MAX_PROSPECTS_PER_PEER
-        )
+        return self._prospects.room_for(peer, self.policy.places)
 
     def consider(self, repository: RepositoryId, peer: PeerId, identity_hash: bytes | None, now: float) -> None:
         """Look at ``repository``, which nobody asked for; see ``Prospect``."""
         goal = self.goals[repository] = Goal(repository, prospect=Prospect(peer, identity_hash))
-        self._prospects[repository] = peer
+        self._prospects.begin(repository, peer)
         self._agenda.schedule(goal, self._rounds.next(now))
 
     def _promote(self, goal: Goal) -> list[Effect]:
         """Follow what was a prospect: somebody asked for it, or its maintainers decided."""
         goal.prospect = None
-        del self._prospects[goal.repository]
+        self._prospects.end(goal.repository)
         return self._tell(Subscribe((goal.repository,)))
 
     def sync_now(self, repository: RepositoryId, waiter: Waiter, now: float) -> list[Effect]:
@@ -218,7 +201,7 @@ class RepoSync(Inquiries[Goal]):
     def _unfollow(self, goal: Goal) -> list[Effect]:
         self._forget(goal)
         if goal.prospect is not None:
-            del self._prospects[goal.repository]
+            self._prospects.end(goal.repository)
             return []
         return self._tell(Subscribe((), (goal.repository,)))
 
@@ -295,15 +278,8 @@ class RepoSync(Inquiries[Goal]):
 
         Not where nothing is held yet: the whole of a repository may take a while to count.
         """
-        if goal.fetch is None or not goal.held:
-            return []
-        transfer = self.fetches.running[goal.fetch]
-        if transfer.hurried or transfer.peer == peer:
-            return []
-        transfer.hurried = True
-        seconds = HURRY_SECONDS * 2 ** min(goal.hurried, MAX_HURRIED)
-        goal.hurried += 1
-        return [Hurry(goal.fetch, seconds)]
+        seconds = self.fetches.hurry(goal, peer) if goal.held else None
+        return [] if seconds is None or goal.fetch is None else [Hurry(goal.fetch, seconds)]
 
     def fetch_finished(self, event: FetchFinished, now: float) -> list[Effect]:
         """Take the outcome of a transfer."""
@@ -316,7 +292,7 @@ class RepoSync(Inquiries[Goal]):
     def _finished(
         self, goal: Goal, transfer: RunningFetch, event: FetchFinished | LookFinished, now: float
     ) -> list[Effect]:
-        if isinstance(event.outcome, Failed) and _is_as_signed(event.outcome.error):
+        if isinstance(event.outcome, Failed) and is_as_signed(event.outcome.error):
             goal.refused.refuse(transfer.offer, now)
         match event.outcome:
             case Accepted(known=known, proofs=proofs, reason=reason):
@@ -343,25 +319,13 @@ class RepoSync(Inquiries[Goal]):
                 return self._ask_afresh(goal, transfer.peer, now)
             case Incomplete():
                 return self._failed(goal, transfer, DoesNotConnect("its answer does not follow from what is here"), now)
-            case Failed(error=error) if self._is_the_records(transfer, error):
-                assert transfer.author is not None
+            case Failed(error=error) if transfer.author is not None and transfer.failed_for_its_record(error):
                 goal.doubted[transfer.author] = now + self._setbacks.jittered(LISTEN_AFTER_NOTHING)
                 return self._ask_holders(goal, now)
             case Failed(error=error):
                 return self._failed(goal, transfer, error, now)
             case _:
                 assert_never(event.outcome)
-
-    @staticmethod
-    def _is_the_records(transfer: RunningFetch, error: GutsError) -> bool:
-        """Tell whether a transfer failed for what its author signed, as far as can be known, and not for its teller.
-
-        Who tells of a record passes it on before it has the objects itself. An author can sign what leads nowhere, and
-        who tells of it in good faith must not be left alone for that.
-        """
-        if transfer.author is None or not transfer.vetted:
-            return False
-        return transfer.not_held or _is_as_signed(error)
 
     def _hush(self, goal: Goal, peer: PeerId, now: float) -> None:
         """Listen to no news of ``peer`` for a while: others may have the place of a transfer."""
@@ -430,8 +394,3 @@ class RepoSync(Inquiries[Goal]):
         waiters, goal.waiters = goal.waiters, []
         replies = [Reply(waiter.command_id, goal.failure()) for waiter in waiters]
         return [*replies, *self._give_up(goal)]
-
-
-def _is_as_signed(error: GutsError) -> bool:
-    """Tell whether what came is as its author signed it, and not taken: no fault of who sent it."""
-    return isinstance(error, PeerFault) and error.severity is Severity.NETWORK

@@ -29,7 +29,7 @@ from guts.service import serve_queue
 from guts.service.news import ASK_BESIDE, ASK_BESIDE_AGAIN, HOT_MS, REPOSITORIES_BURST, REPOSITORIES_RATE
 from guts.service.serve_queue import MAX_PARKED_PER_PEER, PARKED_SECONDS
 from guts.service.serving import ALL_SLICES
-from guts.sync.reposync import HURRY_SECONDS
+from guts.sync.fetches import HURRY_SECONDS
 from guts.wire.messages import (
     EncodedRefs,
     GetObjects,

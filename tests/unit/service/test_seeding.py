@@ -22,7 +22,7 @@ from guts.gossip.envelope import envelope
 from guts.ids import RepositoryId
 from guts.service.seeding import JUDGED_SECONDS, MAX_JUDGED, MAX_WAITING_PER_PEER
 from guts.sync.policy import Blocked, NotWanted
-from guts.sync.reposync import MAX_PROSPECTS_PER_PEER
+from guts.sync.prospects import MAX_PROSPECTS_PER_PEER
 from guts.wire.messages import GetRefs, NewRepository, Refs, RefsAnswer, RefsStatus, Subscribe
 from tests.support.peers import HOUR_MS, WALL, at, author, record_of, repository
 from tests.unit.service.bench import RECORD, Bench, R, S, accepted, known

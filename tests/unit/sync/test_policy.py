@@ -9,8 +9,8 @@ from guts.errors import Unavailable
 from guts.events import Accepted, Failed, NothingNew, Reason
 from guts.sync.goal import NoLongerFollowed, Prospect
 from guts.sync.policy import Blocked, Choices, NoPlace, NotWanted, Policy, judge
+from guts.sync.prospects import MAX_PROSPECTS, MAX_PROSPECTS_PER_PEER
 from guts.sync.quotas import QuotaExceeded
-from guts.sync.reposync import MAX_PROSPECTS, MAX_PROSPECTS_PER_PEER
 from guts.sync.setbacks import MAX_FAILURES, RETRY_AFTER_FAULT, RETRY_AFTER_REFUSAL, RETRY_AFTER_TROUBLE
 from guts.wire.messages import RefsQuery
 from tests.support.peers import IDS, author, repository

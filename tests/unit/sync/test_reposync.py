@@ -38,11 +38,11 @@ from guts.events import (
     NothingNew,
 )
 from guts.ids import PeerId, RepositoryId
-from guts.sync.fetches import MAX_FETCHES, MAX_FETCHES_PER_PEER, RunningFetch
+from guts.sync.fetches import HURRY_SECONDS, MAX_FETCHES, MAX_FETCHES_PER_PEER, MAX_HURRIED, RunningFetch
 from guts.sync.goal import NoLongerFollowed, NoProviders, ProvidersUnreachable, SyncTimedOut, Waiter
 from guts.sync.questions import ANSWER_TIMEOUT, MAX_QUESTIONS_PER_PEER, UnsolicitedAnswer
 from guts.sync.refused import REFUSED_SECONDS, offer_id
-from guts.sync.reposync import HURRY_SECONDS, LISTEN_AFTER_NOTHING, MAX_HURRIED, RepoSync
+from guts.sync.reposync import LISTEN_AFTER_NOTHING, RepoSync
 from guts.sync.search import MAX_DIALS_PER_GOAL, MAX_SEARCHES, MAX_WAITING_DIALS, SEARCH_INTERVAL, WANTED_HOLDERS
 from guts.sync.setbacks import FAILED_WITH_CONNECTION, RETRY_AFTER_FAULT, RETRY_AFTER_STORAGE, RETRY_AFTER_TROUBLE
 from guts.wire.limits import MAX_KNOWN_HEADS, MAX_QUERIES, MAX_SUBSCRIPTIONS
