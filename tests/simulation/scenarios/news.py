@@ -30,6 +30,11 @@ def gathered(run: Run, links: LinkProfile, degree: float, ask_interval: float) -
         world.start(host)
     world.connect_randomly(degree)
     world.run(30.0)
+    for host in world.hosts:
+        # Both that it dialled had no place left, and it has no door to learn of others from.
+        while not host.links:
+            world.connect(host.number, world.rng.randrange(run.nodes))
+            world.run(5.0)
     return world, project
 
 
