@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final, Literal
 
 from guts.errors import ExitStatus, UsageError
-from guts.sizes import exact_size, parse_size, rough_size
+from guts.sizes import exact_size, parse_size, size_text
 
 Unit = Literal["messages/s", "messages", "bytes/s", "bytes", "checks/s", "checks", "requests", "packs"]
 
@@ -92,7 +92,7 @@ class Limit:
 
     def measured(self, value: float) -> str:
         """Return ``value``, which was measured, with as many digits as matter."""
-        return rough_size(value) if self.sized else f"{round(value, 2):.12g}"
+        return size_text(value) if self.sized else f"{round(value, 2):.12g}"
 
     @property
     def example(self) -> str:

@@ -35,15 +35,15 @@ def exact_size(size: int) -> str:
     return f"{size // length}{unit}"
 
 
-def rough_size(size: float) -> str:
-    """Return ``size`` with six digits, in the largest unit of 1024 that it fills."""
+def size_text(size: float) -> str:
+    """Return ``size`` as people read it, in the largest unit of 1024 that it fills: ``1.2 MiB``."""
     unit, length = next(each for each in _LARGEST_FIRST if each[0] == "B" or ("i" in each[0] and size >= each[1]))
-    return f"{size / length:.6g}{unit}"
+    return f"{size / length:.1f} {unit}" if length > 1 else f"{size:.0f} {unit}"
 
 
 def compared_sizes(size: int, other: int) -> tuple[str, str]:
-    """Return both as ``rough_size`` does; as ``exact_size`` where they are not equal and would read so."""
-    rough = rough_size(size), rough_size(other)
-    if size != other and parse_size(rough[0]) == parse_size(rough[1]):
+    """Return both as ``size_text`` does; as ``exact_size`` where they are not equal and would read so."""
+    texts = size_text(size), size_text(other)
+    if size != other and parse_size(texts[0]) == parse_size(texts[1]):
         return exact_size(size), exact_size(other)
-    return rough
+    return texts

@@ -7,10 +7,10 @@ from urllib.parse import urlencode
 from guts.addresses import RepositoryUrl
 from guts.cli.answer import Answer
 from guts.cli.repositories import path_of
-from guts.cli.session import size_text
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus
 from guts.ids import RepositoryId
+from guts.sizes import size_text
 
 if TYPE_CHECKING:  # as in guts.cli.session
     from guts.cli.client import ControlClient

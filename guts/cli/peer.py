@@ -15,13 +15,13 @@ from guts.cli.session import (
     json_option,
     pass_session,
     say,
-    size_text,
     span_text,
     table,
     timeout_option,
 )
 from guts.cli.short_ids import KNOWN_ID
 from guts.ids import PeerId
+from guts.sizes import size_text
 
 
 @click.group()

@@ -23,10 +23,11 @@ from guts.api.errors import ReportedError
 from guts.cli.answer import Answer, BadAnswer
 from guts.cli.author import author_key
 from guts.cli.known_repositories import remember
-from guts.cli.session import Session, emit, json_option, pass_session, say, size_text, timeout_option
+from guts.cli.session import Session, emit, json_option, pass_session, say, timeout_option
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus, StorageFault, UsageError
 from guts.ids import AuthorId, ObjectId, RepositoryId
+from guts.sizes import size_text
 
 if TYPE_CHECKING:  # PyNaCl and asyncio's subprocesses are loaded by the command, not by --help
     from guts.cli.signing import Update

@@ -18,7 +18,6 @@ from guts.cli.session import (
     json_option,
     pass_session,
     say,
-    size_text,
     table,
     timeout_option,
 )
@@ -26,6 +25,7 @@ from guts.cli.short_ids import KNOWN_ID
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus
 from guts.ids import AuthorId, BadId, RepositoryId
+from guts.sizes import size_text
 from guts.trust.ref_names import CONFLICTS
 
 _repository = click.argument("repository", metavar="REPOSITORY", type=KNOWN_ID, shell_complete=completing.repositories)

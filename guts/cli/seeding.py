@@ -19,7 +19,6 @@ from guts.cli.session import (
     json_option,
     pass_session,
     say,
-    size_text,
     span_text,
     table,
     timeout_option,
@@ -28,6 +27,7 @@ from guts.cli.short_ids import KNOWN_ID
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus
 from guts.ids import AuthorId, BadId, PeerId, RepositoryId
+from guts.sizes import size_text
 
 if TYPE_CHECKING:  # as in guts.cli.session
     from click.shell_completion import CompletionItem

@@ -120,18 +120,6 @@ def count_text(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def size_text(size: int) -> str:
-    """Return bytes as people read them: ``1.2 MiB``."""
-    if size < 1024:
-        return f"{size} B"
-    value = float(size)
-    for unit in ("KiB", "MiB", "GiB"):
-        value /= 1024
-        if value < 1024:
-            return f"{value:.1f} {unit}"
-    return f"{value / 1024:.1f} TiB"
-
-
 def span_text(seconds: float) -> str:
     """Return a span of time as people read it: ``3m 20s``."""
     whole = max(0, int(seconds))

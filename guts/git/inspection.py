@@ -45,7 +45,7 @@ from guts.git.pack_index import MAX_IDS, held_among, kinds_among
 from guts.git.small_pack import follow, parents, read_pack
 from guts.git.trees import PLAIN_ANSWERS, TreeScan, check_link, check_modules
 from guts.ids import ObjectId
-from guts.sizes import exact_size, rough_size
+from guts.sizes import exact_size, size_text
 
 # Of lines of type, size and id, from git itself: nothing else in them looks like this.
 _SIZES: Final = re.compile(rb" (\d+) ")
@@ -224,7 +224,7 @@ class Inspection:
 
     def _check_inflated(self, inflated: int) -> None:
         if inflated > self._inflated_allowed:
-            raise TooLarge(f"the pack inflates to more than {rough_size(self._inflated_allowed)}")
+            raise TooLarge(f"the pack inflates to more than {size_text(self._inflated_allowed)}")
 
     async def _scan_trees(self, ids: IO[bytes]) -> TreeScan:
         scan = TreeScan()

@@ -22,7 +22,7 @@ from guts.node.removal import Removals
 from guts.node.repositories import Repositories
 from guts.records import Signed
 from guts.service.commands import NotFollowed
-from guts.sizes import rough_size
+from guts.sizes import size_text
 from guts.store import repositories as repository_table
 from guts.store import seeding as table
 from guts.store.database import Database
@@ -185,7 +185,7 @@ class Seeding:
             refusal = error
         more = besides + (0 if here is not None else size)
         space = self._disk.space()
-        before = f"with {rough_size(besides)} of those before it, " if besides else ""
+        before = f"with {size_text(besides)} of those before it, " if besides else ""
         return {
             "repository": str(repository),
             "here": here is not None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from guts.errors import ExitStatus, StorageFault
-from guts.sizes import compared_sizes, rough_size
+from guts.sizes import compared_sizes, size_text
 from guts.sync.policy import NotTaken
 
 MIN_FREE_BYTES: Final = 1 << 30
@@ -38,7 +38,7 @@ class QuotaExceeded(NotTaken):
         if total:
             all_of_them, allowed = compared_sizes(total, value)
             takes = f"all repositories together take {all_of_them}"
-            takes += f", and it takes {rough_size(needed)}{said}" if claimed else ""
+            takes += f", and it takes {size_text(needed)}{said}" if claimed else ""
         else:
             size, allowed = compared_sizes(needed, value)
             takes = f"it takes {size}{said}"

@@ -92,7 +92,7 @@ async def test_repository_larger_than_this_node_takes_is_nobodys_fault(world: Wo
     maintainer.commit("large", os.urandom(100_000))
     await maintainer.publish(publisher)
     replica = await world.node("replica", seeding__repo_max="50000")
-    with pytest.raises(QuotaExceeded, match=r"as its holder says, where seeding\.repo_max allows 48\.8281KiB"):
+    with pytest.raises(QuotaExceeded, match=r"as its holder says, where seeding\.repo_max allows 48\.8 KiB"):
         await replica.seed(maintainer.repository, publisher.hint)
     assert await replica.reasons(publisher.id) == []
     assert replica.connected_to(publisher.id)

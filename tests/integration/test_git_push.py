@@ -377,7 +377,7 @@ async def test_object_that_is_too_large_is_named_with_what_finds_its_file(
     done = await desk.push("main")
     assert (done.status, done.rejected) == (REJECTED, {"main": "objects refused"})
     assert done.remote == [
-        f"error: the repository's objects are refused: object {blob} has 3MiB; an object may have 2MiB",
+        f"error: the repository's objects are refused: object {blob} has 3.0 MiB; an object may have 2.0 MiB",
         f"hint: git rev-list --objects --all | grep {blob} says which file it is; no replica takes it",
     ]
     await refused(desk, {MAIN: first}, big)

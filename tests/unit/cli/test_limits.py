@@ -14,7 +14,7 @@ def test_limits_are_listed_with_their_use(guts: Guts, control: ScriptedControl) 
     lines = guts("limits", "show").out.splitlines()
     assert lines[0].split() == ["NAME", "VALUE", "UNIT", "FROM", "USED", "PEAK", "BIT", "OF"]
     assert lines[1].split()[:6] == ["gossip_rate", "10", "messages/s", "default", "-", "-"]
-    assert lines[2].split()[:8] == ["bytes_burst", "32MiB", "bytes", "limits", "set", "1MiB", "1MiB", "3"]
+    assert lines[2].split()[:10] == ["bytes_burst", "32MiB", "bytes", "limits", "set", "1.0", "MiB", "1.0", "MiB", "3"]
     rows = guts("limits", "show", "--json").json
     assert isinstance(rows, list)
     assert rows[1]["value"] == 32 << 20

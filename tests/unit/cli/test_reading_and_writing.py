@@ -6,7 +6,7 @@ import pytest
 
 from guts.api.errors import ErrorObject, ReportedError
 from guts.cli.answer import Answer, BadAnswer, answers
-from guts.cli.session import age_text, size_text, span_text, table
+from guts.cli.session import age_text, span_text, table
 from guts.errors import ExitStatus, StorageFault
 from guts.ids import BadId, RepositoryId
 
@@ -52,14 +52,6 @@ def test_answer_of_another_shape_is_a_bad_answer(read: object) -> None:
     assert callable(read)
     with pytest.raises(BadAnswer):
         read()
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3 << 20, "3.0 MiB"), (5 << 30, "5.0 GiB"), (1 << 41, "2.0 TiB")],
-)
-def test_sizes_are_written_for_people(size: int, text: str) -> None:
-    assert size_text(size) == text
 
 
 @pytest.mark.parametrize(
