@@ -9,8 +9,8 @@ from typing import ClassVar, Final, assert_never
 
 from guts.errors import GutsError, Unavailable
 from guts.ids import AuthorId, ObjectId, RepositoryId
+from guts.store.accepted import StoredRepository
 from guts.store.history import IdentityFork
-from guts.store.repositories import StoredRepository
 from guts.trust.acceptance import (
     MAX_BRIDGE,
     Ahead,

@@ -43,7 +43,7 @@ from guts.records import Signed
 from guts.service.commands import NotFollowed
 from guts.store import objects as object_table
 from guts.store import repositories as repository_table
-from guts.store.repositories import StoredRepository
+from guts.store.accepted import RepositorySummary, StoredRepository
 from guts.trust.canonical_refs import ancestor_questions
 from guts.trust.equivocation import EquivocationProof
 from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
@@ -150,7 +150,7 @@ class Control:
         summaries = await self._repositories.database.read(repository_table.load_summaries)
         return [await self._summary(summary) for summary in summaries]
 
-    async def _summary(self, summary: repository_table.RepositorySummary) -> Json:
+    async def _summary(self, summary: RepositorySummary) -> Json:
         canonical = await self._repositories.database.read(repository_table.load_canonical, summary.id)
         goal = self._service.sync.goals.get(summary.id)
         state = "not seeded" if goal is None else "fetching" if goal.fetch is not None else "synced"

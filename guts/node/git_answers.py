@@ -15,7 +15,7 @@ from guts.node.git_turns import Turns
 from guts.node.limits import Patience
 from guts.node.reader import Reader
 from guts.node.repositories import Repositories
-from guts.store.repositories import NotHeld
+from guts.store.accepted import NotHeld
 
 
 @dataclass(frozen=True, slots=True)

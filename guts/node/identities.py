@@ -13,7 +13,7 @@ from guts.node.acceptance import Held, follow
 from guts.node.history import settle
 from guts.node.repositories import Repositories
 from guts.service.commands import NotFollowed
-from guts.store.repositories import Conflict
+from guts.store.accepted import Conflict
 from guts.trust.chain import IdentityChain, IdentityDiverged, IdentityForked, MissingIdentity
 
 

@@ -32,7 +32,7 @@ from guts.node.limits import Patience
 from guts.node.moves import plan
 from guts.node.repositories import Repositories
 from guts.node.transfers import check_forced
-from guts.store.repositories import Conflict
+from guts.store.accepted import Conflict
 from guts.sync.policy import Blocked, Policy, judge
 from guts.trust.authoring import UnsignedRefs, check_head, check_maintainer, prepare_refs
 from guts.trust.canonical_refs import AncestorFacts, ancestor_questions, canonical_refs

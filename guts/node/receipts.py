@@ -9,7 +9,7 @@ from guts.node.persistence import stored_receipt
 from guts.node.repositories import Repositories
 from guts.service.commands import NotFollowed
 from guts.store import receipts as table
-from guts.store.repositories import NotHeld
+from guts.store.accepted import NotHeld
 
 
 async def told(

@@ -16,7 +16,7 @@ from guts.node.rebuilding import accept_again
 from guts.node.repositories import REMOVED, SUFFIX, Repositories, delete_folder, known_of
 from guts.store import repositories as table
 from guts.store import seeding as seeding_table
-from guts.store.repositories import RepositorySummary
+from guts.store.accepted import RepositorySummary
 
 log = logging.getLogger(__name__)
 

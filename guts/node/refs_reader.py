@@ -9,8 +9,9 @@ from typing import Final
 from guts.ids import AuthorId, RepositoryId
 from guts.node.history import restore
 from guts.records import Signed
-from guts.store import history
+from guts.store import accepted, history
 from guts.store import repositories as table
+from guts.store.accepted import NotHeld
 from guts.store.database import Database
 from guts.trust.signed_refs import MAX_HEADER_BYTES, Header, SignedRefs
 from guts.wire.limits import (
@@ -129,7 +130,7 @@ class RefsReader:
         answer = _Answer(budget)
         try:
             summary = await self._database.read(table.load_summary, repository)
-        except table.NotHeld:
+        except NotHeld:
             return RefsAnswer(repository, RefsStatus.NOT_HELD), answer.spent, True
         if not summary.seeding:
             return RefsAnswer(repository, RefsStatus.NOT_HELD), answer.spent, True
@@ -183,7 +184,7 @@ class RefsReader:
         """Add the records of that author and seq, where they are held: two, if its history split there."""
         newest: SignedRefs | None = None
         found: list[EncodedRefs] = []
-        with contextlib.suppress(table.NotHeld):
+        with contextlib.suppress(NotHeld):
             row = await self._database.read(table.load_signed_refs_of, query.repository, query.author)
             if row.seq == query.seq:
                 found.append(EncodedRefs(row.header, row.entries))
@@ -211,7 +212,7 @@ class RefsReader:
         return True
 
     async def _bridge(
-        self, repository: RepositoryId, newest: table.SignedRefs, known: tuple[int, bytes]
+        self, repository: RepositoryId, newest: accepted.SignedRefs, known: tuple[int, bytes]
     ) -> list[bytes]:
         """Return the headers that lead from ``known`` (seq, hash) to the author's newest record, oldest first.
 

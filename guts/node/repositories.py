@@ -19,11 +19,20 @@ from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
 from guts.ids import RepositoryId
 from guts.node.acceptance import NewRecord, Verified
+from guts.store import accepted
 from guts.store import repositories as table
 from guts.store import seeding as seeding_table
+from guts.store.accepted import (
+    AcceptedState,
+    Conflict,
+    IdentityDocument,
+    NewSignedRefs,
+    NotHeld,
+    RepositorySummary,
+    StoredRepository,
+)
 from guts.store.database import Database
 from guts.store.history import Equivocation, Header
-from guts.store.repositories import RepositorySummary, StoredRepository
 from guts.store.transactions import CommitUnknown
 from guts.trust.canonical_refs import CanonicalRefs, canonical_refs, shown_without_git
 from guts.trust.deltas import make_delta
@@ -97,7 +106,7 @@ class Repositories:
         """Return the accepted state of ``repository``, or ``None`` where nothing was accepted yet."""
         try:
             return await self.database.read(table.load, repository)
-        except table.NotHeld:
+        except NotHeld:
             return None
 
     async def known(self, repository: RepositoryId) -> Known:
@@ -176,7 +185,7 @@ class Repositories:
             crash_point("commit-begun")
             # Canonical refs are made from all records: also another author's must not have come in between.
             if await self._generation(chain.repository) != verified.generation:
-                raise table.Conflict(f"{chain.repository.short} has moved on")
+                raise Conflict(f"{chain.repository.short} has moved on")
             brought = await quarantine.migrate()
             # In threads: dozens of authors with thousands of refs each take seconds.
             questions, shown = await asyncio.to_thread(shown_without_git, chain, verified.records)
@@ -234,7 +243,7 @@ class Repositories:
         stored = await self.database.read(table.load_generation, repository)
         return stored or 0
 
-    async def _write(self, state: table.AcceptedState) -> RepositorySummary:
+    async def _write(self, state: AcceptedState) -> RepositorySummary:
         # Whoever is cancelled here does not know: the transaction goes on in its thread.
         self._committing.add(state.repository)
         self._generations.pop(state.repository, None)
@@ -341,14 +350,14 @@ class Repositories:
 
 def _accepted(
     verified: Verified, shown: CanonicalRefs, size: int, now_ms: int, seeding: bool, reason: Reason
-) -> table.AcceptedState:
+) -> AcceptedState:
     chain = verified.chain
-    return table.AcceptedState(
+    return AcceptedState(
         repository=chain.repository,
         name=chain.current.name,
         description=chain.current.description,
         documents=tuple(
-            table.IdentityDocument(epoch, chain.history[epoch].hash, chain.documents[epoch])
+            IdentityDocument(epoch, chain.history[epoch].hash, chain.documents[epoch])
             for epoch in range(verified.first_new_document, chain.epoch + 1)
         ),
         signed_refs=(*map(_new_signed_refs, verified.new), *map(_withdrawn, verified.withdrawn)),
@@ -366,19 +375,19 @@ def _accepted(
     )
 
 
-def _new_signed_refs(new: NewRecord) -> table.NewSignedRefs:
+def _new_signed_refs(new: NewRecord) -> NewSignedRefs:
     record, author, replaced = new.record, new.record.author, new.replaced
-    return table.NewSignedRefs(
+    return NewSignedRefs(
         author,
-        table.SignedRefs(author, record.seq, record.hash, record.header_bytes, record.entries_bytes),
+        accepted.SignedRefs(author, record.seq, record.hash, record.header_bytes, record.entries_bytes),
         (replaced.seq, replaced.hash) if replaced is not None else None,
         make_delta(replaced.entries, record.entries) if replaced is not None else None,
         tuple(Header(author, h.header.seq, h.header.hash, h.encoded) for h in new.bridge),
     )
 
 
-def _withdrawn(record: SignedRefs) -> table.NewSignedRefs:
-    return table.NewSignedRefs(record.author, None, (record.seq, record.hash), make_delta(record.entries, None))
+def _withdrawn(record: SignedRefs) -> NewSignedRefs:
+    return NewSignedRefs(record.author, None, (record.seq, record.hash), make_delta(record.entries, None))
 
 
 def _set_aside(path: Path, aside: Path) -> None:

@@ -25,8 +25,8 @@ from guts.service.commands import NotFollowed
 from guts.sizes import size_text
 from guts.store import repositories as repository_table
 from guts.store import seeding as table
+from guts.store.accepted import NotHeld, RepositorySummary
 from guts.store.database import Database
-from guts.store.repositories import NotHeld, RepositorySummary
 from guts.sync.policy import MAX_BLOCKED, MAX_FOLLOWED, Blockable, Blocked, Choices, NotTaken, Policy, judge
 from guts.sync.quotas import DiskLow
 from guts.sync.refusals import Refusal

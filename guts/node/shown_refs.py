@@ -12,7 +12,7 @@ from guts.ids import ObjectId, RepositoryId
 from guts.node.acceptance import Held
 from guts.node.repositories import Repositories
 from guts.records import Signed
-from guts.store.repositories import StoredRepository
+from guts.store.accepted import StoredRepository
 from guts.trust.canonical_refs import AncestorFacts, canonical_refs
 from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
 from guts.trust.ref_names import CONFLICTS

@@ -24,7 +24,7 @@ from guts.node.limits import Patience
 from guts.node.pace import GaveWay, Giving, Pace, TransferStalled, received
 from guts.node.repositories import Removed, Repositories
 from guts.node.shared_packs import SharedPacks
-from guts.store.repositories import Conflict
+from guts.store.accepted import Conflict
 from guts.sync.policy import NotTaken, judge
 from guts.trust.signed_refs import SignedRefs
 from guts.wire.limits import MAX_OBJECT_IDS, SLICES_BYTES

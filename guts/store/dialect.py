@@ -7,6 +7,7 @@ PostgreSQL 14 or newer, through psycopg 3: the write lock is a row (``guts.store
 """
 
 import contextlib
+import functools
 import os
 import sqlite3
 from pathlib import Path
@@ -310,26 +311,36 @@ def insert_or_update(
     """
     if not rows:
         return
-    key = {column.name for column in table.primary_key}
-    changing = [name for name in rows[0] if name not in key and name not in keep]
-    insert = _insert(connection, table)
-    if changing:
-        insert = insert.on_conflict_do_update(
-            index_elements=sorted(key), set_={name: insert.excluded[name] for name in changing}
-        )
-    else:
-        insert = insert.on_conflict_do_nothing()
-    connection.execute(insert, rows)
+    connection.execute(_upsert(connection.dialect.name, table, tuple(rows[0]), keep), rows)
 
 
 def insert_or_ignore(connection: Connection, table: Table[Any], rows: list[dict[str, Any]]) -> None:
     """Insert ``rows``; one whose primary key is taken changes nothing."""
     if rows:
-        connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
+        connection.execute(_insert_new(connection.dialect.name, table), rows)
 
 
-def _insert(connection: Connection, table: Table[Any]) -> "sqlite.Insert | postgresql.Insert":
-    if connection.dialect.name != POSTGRESQL:
+@functools.cache
+def _upsert(
+    dialect: str, table: Table[Any], columns: tuple[str, ...], keep: frozenset[str]
+) -> "sqlite.Insert | postgresql.Insert":
+    key = {column.name for column in table.primary_key}
+    changing = [name for name in columns if name not in key and name not in keep]
+    insert = _insert(dialect, table)
+    if not changing:
+        return insert.on_conflict_do_nothing()
+    return insert.on_conflict_do_update(
+        index_elements=sorted(key), set_={name: insert.excluded[name] for name in changing}
+    )
+
+
+@functools.cache
+def _insert_new(dialect: str, table: Table[Any]) -> "sqlite.Insert | postgresql.Insert":
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+def _insert(dialect: str, table: Table[Any]) -> "sqlite.Insert | postgresql.Insert":
+    if dialect != POSTGRESQL:
         return sqlite.insert(table)
     from sqlalchemy.dialects import postgresql  # noqa: PLC0415 (as above)
 

@@ -6,15 +6,18 @@ from enum import IntEnum
 from itertools import islice
 from typing import Final, final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from guts.ids import ObjectId, RepositoryId
+from guts.store.accepted import NotHeld
 from guts.store.dialect import insert_or_ignore
-from guts.store.repositories import NotHeld
-from guts.store.schema import listed_packs, objects, repositories
+from guts.store.schema import REPOSITORY, listed_packs, objects, of, repositories
 
 CHUNK: Final = 10_000
 """Objects per transaction: about 0.1 s of the writer, so that a commit never waits long behind them."""
+
+_SELECT_NUMBER: Final = select(repositories.c.number).where(repositories.c.id == REPOSITORY)
+_SELECT_LISTED: Final = select(listed_packs.c.pack).where(listed_packs.c.repository == bindparam("number"))
 
 
 class ObjectType(IntEnum):
@@ -76,7 +79,7 @@ def unlisted(connection: Connection, repository: RepositoryId, packs: Iterable[s
         NotHeld: the repository is not here.
     """
     number = _number(connection, repository)
-    listed = set(connection.scalars(select(listed_packs.c.pack).where(listed_packs.c.repository == number)))
+    listed = set(connection.scalars(_SELECT_LISTED, {"number": number}))
     return [pack for pack in packs if pack not in listed]
 
 
@@ -126,7 +129,7 @@ def find(connection: Connection, repository: RepositoryId, id: ObjectId) -> Obje
 
 
 def _number(connection: Connection, repository: RepositoryId) -> int:
-    number = connection.scalar(select(repositories.c.number).where(repositories.c.id == repository))
+    number = connection.scalar(_SELECT_NUMBER, of(repository))
     if number is None:
         raise NotHeld(f"{repository.short}… is not held here")
     return number

@@ -7,167 +7,68 @@ names the generation it wrote, so that a projection that was overtaken is never 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Final
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
-from guts.errors import StorageFault
 from guts.ids import AuthorId, ObjectId, RepositoryId
 from guts.store import history
 from guts.store import seeding as seeding_table
-from guts.store.history import Equivocation, Header, IdentityFork
+from guts.store.accepted import (
+    AcceptedState,
+    Conflict,
+    IdentityDocument,
+    NewSignedRefs,
+    NotHeld,
+    RepositorySummary,
+    SignedRefs,
+    StoredRepository,
+)
+from guts.store.history import Equivocation, IdentityFork
 from guts.store.schema import (
+    AUTHOR,
+    REPOSITORY,
     canonical_refs,
     equivocations,
     identity_documents,
     identity_forks,
+    of,
     repositories,
     signed_refs,
 )
 from guts.store.seeding import EXPLICIT
 
+_HERE: Final = repositories.c.id == REPOSITORY
+_THEIRS: Final = signed_refs.c.repository == REPOSITORY
+_MINE: Final = _THEIRS & (signed_refs.c.author == AUTHOR)
 
-class Conflict(StorageFault):
-    """The repository moved on since the state was prepared: nothing was committed; prepare it anew."""
-
-    code: ClassVar[str] = "CONFLICT"
-
-
-class NotHeld(StorageFault):
-    """The repository is not (or no longer) held here."""
-
-    code: ClassVar[str] = "NOT_HELD"
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class IdentityDocument:
-    """One document of the identity chain.
-
-    Attributes:
-        hash: its 32-byte record hash.
-        encoded: the signed bytes.
-    """
-
-    epoch: int
-    hash: bytes
-    encoded: bytes
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class SignedRefs:
-    """The newest record of an author that counts.
-
-    Attributes:
-        hash: the header's 32-byte record hash.
-        header: its signed bytes.
-        entries: canonical bytes of the entries.
-    """
-
-    author: AuthorId
-    seq: int
-    hash: bytes
-    header: bytes
-    entries: bytes
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class NewSignedRefs:
-    """An author's record to commit, in the place of the one that it was checked against.
-
-    Attributes:
-        record: ``None``: none of the author's records that are held counts any more.
-        previous: (seq, hash) that must still be the author's newest; ``None``: the author must have none.
-        delta: makes the entries of ``previous`` of those of ``record``, or of nothing; ``None`` where there is none.
-        bridging: headers between ``previous`` and this one, kept with it.
-    """
-
-    author: AuthorId
-    record: SignedRefs | None
-    previous: tuple[int, bytes] | None
-    delta: bytes | None = None
-    bridging: tuple[Header, ...] = ()
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class AcceptedState:
-    """All that one acceptance changes, to be committed as a whole.
-
-    Attributes:
-        documents: identity documents that are new here, epochs rising by one from the newest one held.
-        equivocations: proofs to keep; replaces what was there.
-        canonical: every canonical ref, conflict refs too; replaces what was there.
-        head: name of the ref that HEAD points to, if it points to one.
-        size: bytes of the repository on disk.
-        now_ms: Unix milliseconds.
-        fork: a second document of an epoch, to keep.
-        reason: why it is seeded: ``explicit`` or what ``guts.store.seeding`` keeps.
-        generation: number of commits that must have been made so far; ``None``: any.
-    """
-
-    repository: RepositoryId
-    name: str
-    description: str
-    documents: tuple[IdentityDocument, ...]
-    signed_refs: tuple[NewSignedRefs, ...]
-    equivocations: tuple[Equivocation, ...]
-    canonical: Mapping[str, ObjectId]
-    head: str | None
-    seeding: bool
-    size: int
-    now_ms: int
-    fork: IdentityFork | None = None
-    reason: str = EXPLICIT
-    generation: int | None = None
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class RepositorySummary:
-    """What stays in memory of each repository.
-
-    Attributes:
-        identity_hash: hash of the newest identity document.
-        authors: (seq, hash) of each author's newest record that counts.
-        splits: the seq from which the records of an author whose history split do not count, where one did.
-        fork: epoch of which there are two documents; 0: none.
-        generation: number of commits so far.
-        projected: whether git's refs show ``generation``.
-        updated: of the newest commit, Unix milliseconds.
-    """
-
-    id: RepositoryId
-    name: str
-    description: str
-    epoch: int
-    identity_hash: bytes
-    head: str | None
-    seeding: bool
-    generation: int
-    projected: bool
-    created: int
-    updated: int
-    size: int
-    authors: Mapping[AuthorId, tuple[int, bytes]]
-    splits: Mapping[AuthorId, int]
-    fork: int
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class StoredRepository:
-    """Everything that was accepted of one repository."""
-
-    summary: RepositorySummary
-    documents: tuple[IdentityDocument, ...]
-    signed_refs: tuple[SignedRefs, ...]
-    equivocations: tuple[Equivocation, ...]
-    canonical: Mapping[str, ObjectId]
-    fork: IdentityFork | None = None
+_SELECT_SUMMARY: Final = select(repositories).where(_HERE)
+_SELECT_PLACE: Final = select(repositories.c.epoch, repositories.c.generation).where(_HERE)
+_SELECT_GENERATION: Final = select(repositories.c.generation).where(_HERE)
+_UPDATE_REPOSITORY: Final = update(repositories).where(_HERE)
+_MARK_PROJECTED: Final = (
+    update(repositories).where(_HERE, repositories.c.generation == bindparam("of_generation")).values(projected=True)
+)
+_DELETE_REPOSITORY: Final = delete(repositories).where(_HERE)
+_SELECT_AUTHORS: Final = select(signed_refs.c.author, signed_refs.c.seq, signed_refs.c.hash).where(_THEIRS)
+_SELECT_NEWEST: Final = select(
+    signed_refs.c.author, signed_refs.c.seq, signed_refs.c.hash, signed_refs.c.header, signed_refs.c.entries
+)
+_SELECT_ALL_NEWEST: Final = _SELECT_NEWEST.where(_THEIRS).order_by(signed_refs.c.author)
+_SELECT_NEWEST_OF: Final = _SELECT_NEWEST.where(_MINE)
+_SELECT_NEWEST_HEADER: Final = select(signed_refs.c.seq, signed_refs.c.hash, signed_refs.c.header).where(_MINE)
+_INSERT_NEWEST: Final = signed_refs.insert()
+_DELETE_NEWEST: Final = delete(signed_refs).where(_MINE)
+_SELECT_DOCUMENTS: Final = (
+    select(identity_documents.c.epoch, identity_documents.c.hash, identity_documents.c.encoded)
+    .where(identity_documents.c.repository == REPOSITORY, identity_documents.c.epoch >= bindparam("from_epoch"))
+    .order_by(identity_documents.c.epoch)
+)
+_SELECT_CANONICAL: Final = select(canonical_refs.c.ref, canonical_refs.c.oid).where(
+    canonical_refs.c.repository == REPOSITORY
+)
+_INSERT_CANONICAL: Final = canonical_refs.insert()
+_DELETE_CANONICAL: Final = delete(canonical_refs).where(canonical_refs.c.repository == REPOSITORY)
 
 
 def commit(connection: Connection, state: AcceptedState) -> int:
@@ -184,12 +85,10 @@ def commit(connection: Connection, state: AcceptedState) -> int:
     history.replace_proofs(connection, state.repository, state.equivocations)
     if state.fork is not None:
         history.keep_fork(connection, state.repository, state.fork)
-    key = {"repository": state.repository}
-    connection.execute(delete(canonical_refs).where(canonical_refs.c.repository == state.repository))
+    connection.execute(_DELETE_CANONICAL, of(state.repository))
     if state.canonical:
-        connection.execute(
-            canonical_refs.insert(), [{**key, "ref": ref, "oid": oid} for ref, oid in state.canonical.items()]
-        )
+        key = {"repository": state.repository}
+        connection.execute(_INSERT_CANONICAL, [{**key, "ref": ref, "oid": oid} for ref, oid in state.canonical.items()])
     return generation
 
 
@@ -200,9 +99,7 @@ def committed(connection: Connection, state: AcceptedState) -> RepositorySummary
 
 
 def _commit_identity(connection: Connection, state: AcceptedState) -> int:
-    row = connection.execute(
-        select(repositories.c.epoch, repositories.c.generation).where(repositories.c.id == state.repository)
-    ).one_or_none()
+    row = connection.execute(_SELECT_PLACE, of(state.repository)).one_or_none()
     if state.generation is not None and state.generation != (0 if row is None else row.generation):
         raise Conflict("something else was committed meanwhile")
     expected = 0 if row is None else row.epoch + 1
@@ -228,7 +125,7 @@ def _commit_identity(connection: Connection, state: AcceptedState) -> int:
     if row is None:
         connection.execute(repositories.insert().values(id=state.repository, created=state.now_ms, **values))
     else:
-        connection.execute(update(repositories).where(repositories.c.id == state.repository).values(**values))
+        connection.execute(_UPDATE_REPOSITORY, {**of(state.repository), **values})
     if state.documents:
         connection.execute(
             identity_documents.insert(),
@@ -242,38 +139,30 @@ def _commit_identity(connection: Connection, state: AcceptedState) -> int:
 
 def _replace_signed_refs(connection: Connection, repository: RepositoryId, new: NewSignedRefs) -> None:
     record, author = new.record, new.author
-    key = {"repository": repository, "author": author}
-    mine = (signed_refs.c.repository == repository) & (signed_refs.c.author == author)
-    row = connection.execute(
-        select(signed_refs.c.seq, signed_refs.c.hash, signed_refs.c.header).where(mine)
-    ).one_or_none()
+    row = connection.execute(_SELECT_NEWEST_HEADER, of(repository, author)).one_or_none()
     newest = None if row is None else (int(row.seq), bytes(row.hash))
     if newest != new.previous:
         raise Conflict(f"the newest record of {author.short}… is no longer the one this was checked against")
     kept = [history.KeptRecord(header) for header in new.bridging]
     if row is not None:
         base = b"" if record is None else record.hash
-        kept.append(history.KeptRecord(Header(author, row.seq, row.hash, row.header), base, new.delta))
-        connection.execute(delete(signed_refs).where(mine))
+        kept.append(history.KeptRecord(history.Header(author, row.seq, row.hash, row.header), base, new.delta))
+        connection.execute(_DELETE_NEWEST, of(repository, author))
     if record is not None:
         values = {"seq": record.seq, "hash": record.hash, "header": record.header, "entries": record.entries}
-        connection.execute(signed_refs.insert().values(**key, **values))
+        connection.execute(_INSERT_NEWEST, {"repository": repository, "author": author, **values})
     history.keep(connection, repository, author, kept, None if record is None else record.hash)
 
 
 def mark_projected(connection: Connection, repository: RepositoryId, generation: int) -> bool:
     """Note that git's refs show ``generation``; return whether that is still the newest one."""
-    result = connection.execute(
-        update(repositories)
-        .where(repositories.c.id == repository, repositories.c.generation == generation)
-        .values(projected=True)
-    )
+    result = connection.execute(_MARK_PROJECTED, {**of(repository), "of_generation": generation})
     return result.rowcount == 1
 
 
 def mark_unprojected(connection: Connection, repository: RepositoryId) -> None:
     """Note that git's refs have to be written again."""
-    connection.execute(update(repositories).where(repositories.c.id == repository).values(projected=False))
+    connection.execute(_UPDATE_REPOSITORY, {**of(repository), "projected": False})
 
 
 def set_seeding(
@@ -282,14 +171,14 @@ def set_seeding(
     """Follow ``repository`` from now on, for ``reason``, or no longer. Raises: ``NotHeld``."""
     if seeding:
         seeding_table.keep(connection, repository, reason, now_ms)
-    result = connection.execute(update(repositories).where(repositories.c.id == repository).values(seeding=seeding))
+    result = connection.execute(_UPDATE_REPOSITORY, {**of(repository), "seeding": seeding})
     if result.rowcount == 0:
         raise NotHeld(f"{repository.short}… is not held here")
 
 
 def remove(connection: Connection, repository: RepositoryId) -> bool:
     """Forget the repository with all that belongs to it; return whether it was there."""
-    return connection.execute(delete(repositories).where(repositories.c.id == repository)).rowcount == 1
+    return connection.execute(_DELETE_REPOSITORY, of(repository)).rowcount == 1
 
 
 def load_summaries(connection: Connection) -> list[RepositorySummary]:
@@ -311,7 +200,7 @@ def load_summaries(connection: Connection) -> list[RepositorySummary]:
 
 def load_generation(connection: Connection, repository: RepositoryId) -> int | None:
     """Return how often something was accepted of ``repository``; ``None``: it is not held."""
-    generation: int | None = connection.scalar(select(repositories.c.generation).where(repositories.c.id == repository))
+    generation: int | None = connection.scalar(_SELECT_GENERATION, of(repository))
     return generation
 
 
@@ -325,14 +214,10 @@ def load_summary(connection: Connection, repository: RepositoryId) -> Repository
 def _load_summary(
     connection: Connection, repository: RepositoryId, proofs: Iterable[Equivocation], fork: IdentityFork | None
 ) -> RepositorySummary:
-    row = connection.execute(select(repositories).where(repositories.c.id == repository)).one_or_none()
+    row = connection.execute(_SELECT_SUMMARY, of(repository)).one_or_none()
     if row is None:
         raise NotHeld(f"{repository.short}… is not held here")
-    authors = connection.execute(
-        select(signed_refs.c.author, signed_refs.c.seq, signed_refs.c.hash).where(
-            signed_refs.c.repository == repository
-        )
-    )
+    authors = connection.execute(_SELECT_AUTHORS, of(repository))
     splits = {proof.author: proof.split for proof in proofs}
     newest = {AuthorId(author): (seq, digest) for author, seq, digest in authors}
     return _summary(row, newest, splits, 0 if fork is None else fork.epoch)
@@ -384,27 +269,13 @@ def load_documents(
     connection: Connection, repository: RepositoryId, *, from_epoch: int = 0
 ) -> tuple[IdentityDocument, ...]:
     """Return the identity documents from ``from_epoch`` on, in order."""
-    rows = connection.execute(
-        select(identity_documents.c.epoch, identity_documents.c.hash, identity_documents.c.encoded)
-        .where(identity_documents.c.repository == repository, identity_documents.c.epoch >= from_epoch)
-        .order_by(identity_documents.c.epoch)
-    )
+    rows = connection.execute(_SELECT_DOCUMENTS, {**of(repository), "from_epoch": from_epoch})
     return tuple(IdentityDocument(*row) for row in rows)
 
 
 def load_signed_refs(connection: Connection, repository: RepositoryId) -> tuple[SignedRefs, ...]:
     """Return the newest record that counts of every author, in order of their keys."""
-    rows = connection.execute(
-        select(
-            signed_refs.c.author,
-            signed_refs.c.seq,
-            signed_refs.c.hash,
-            signed_refs.c.header,
-            signed_refs.c.entries,
-        )
-        .where(signed_refs.c.repository == repository)
-        .order_by(signed_refs.c.author)
-    )
+    rows = connection.execute(_SELECT_ALL_NEWEST, of(repository))
     return tuple(
         SignedRefs(AuthorId(author), seq, digest, header, entries) for author, seq, digest, header, entries in rows
     )
@@ -412,11 +283,7 @@ def load_signed_refs(connection: Connection, repository: RepositoryId) -> tuple[
 
 def load_signed_refs_of(connection: Connection, repository: RepositoryId, author: AuthorId) -> SignedRefs:
     """Return the newest record that counts of one author. Raises: ``NotHeld``: there is none here."""
-    row = connection.execute(
-        select(signed_refs.c.seq, signed_refs.c.hash, signed_refs.c.header, signed_refs.c.entries).where(
-            signed_refs.c.repository == repository, signed_refs.c.author == author
-        )
-    ).one_or_none()
+    row = connection.execute(_SELECT_NEWEST_OF, of(repository, author)).one_or_none()
     if row is None:
         raise NotHeld(f"{repository.short}… by {author.short}… is not held here")
     return SignedRefs(author, row.seq, row.hash, row.header, row.entries)
@@ -424,7 +291,5 @@ def load_signed_refs_of(connection: Connection, repository: RepositoryId, author
 
 def load_canonical(connection: Connection, repository: RepositoryId) -> dict[str, ObjectId]:
     """Return the canonical refs, in byte order of their names, as ``packed-refs`` needs them."""
-    rows = connection.execute(
-        select(canonical_refs.c.ref, canonical_refs.c.oid).where(canonical_refs.c.repository == repository)
-    )
+    rows = connection.execute(_SELECT_CANONICAL, of(repository))
     return {ref: ObjectId(oid) for ref, oid in sorted(rows, key=lambda row: str(row[0]).encode())}

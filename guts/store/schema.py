@@ -4,10 +4,11 @@ Ids, keys and hashes are raw bytes, times are Unix milliseconds, sizes are bytes
 repository by its row number: with 32 bytes more per row the largest table would be twice its size.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Boolean,
     CheckConstraint,
     Column,
@@ -23,7 +24,10 @@ from sqlalchemy import (
     Table,
     Text,
     TypedColumns,
+    bindparam,
 )
+
+from guts.ids import AuthorId, RepositoryId
 
 REVISION: Final = "0006"
 """The revision that builds these tables."""
@@ -37,6 +41,19 @@ metadata: Final = MetaData(
         "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
+
+REPOSITORY: Final[BindParameter[bytes]] = bindparam("of_repository")
+"""In a statement that is made once for all repositories: the one that ``of`` names. What a commit asks is made so, as
+making a statement takes several times as long as running it."""
+
+AUTHOR: Final[BindParameter[bytes]] = bindparam("of_author")
+"""As ``REPOSITORY``, of an author."""
+
+
+def of(repository: RepositoryId, author: AuthorId | None = None) -> dict[str, Any]:
+    """Return what ``REPOSITORY`` and ``AUTHOR`` stand for in one run of a statement."""
+    return {REPOSITORY.key: repository} if author is None else {REPOSITORY.key: repository, AUTHOR.key: author}
+
 
 _ROW_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
 """SQLite numbers rows by itself only where the type is spelled INTEGER."""

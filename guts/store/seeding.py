@@ -7,11 +7,11 @@ and how they come back where the database is lost. Times are Unix milliseconds.
 from dataclasses import dataclass
 from typing import Final, final
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from guts.ids import AuthorId, RepositoryId
 from guts.store.dialect import insert_or_ignore, insert_or_update
-from guts.store.schema import blocks, followed_authors, repositories, seeding
+from guts.store.schema import REPOSITORY, blocks, followed_authors, of, repositories, seeding
 
 EXPLICIT: Final = "explicit"
 DECLINED: Final = "declined"
@@ -25,6 +25,11 @@ DROPPED_EXPLICIT: Final = "dropped-explicit"
 
 _REPOSITORY: Final = "repository"
 _AUTHOR: Final = "author"
+
+_DELETE: Final = delete(seeding).where(seeding.c.repository == REPOSITORY)
+_SELECT_REMOVAL: Final = select(seeding.c.remove_at).where(
+    seeding.c.repository == REPOSITORY, seeding.c.reason == bindparam("of_reason")
+)
 
 
 @final
@@ -46,12 +51,10 @@ class StoredSeeding:
 def keep(connection: Connection, repository: RepositoryId, reason: str, now_ms: int) -> None:
     """Note why ``repository`` is seeded; it is not to be removed any more."""
     if reason == EXPLICIT:
-        connection.execute(delete(seeding).where(seeding.c.repository == repository))
+        connection.execute(_DELETE, of(repository))
         return
     row = {"repository": repository, "reason": reason, "since": now_ms, "remove_at": None}
-    known = connection.execute(
-        select(seeding.c.remove_at).where(seeding.c.repository == repository, seeding.c.reason == reason)
-    ).one_or_none()
+    known = connection.execute(_SELECT_REMOVAL, {**of(repository), "of_reason": reason}).one_or_none()
     if known is None or known.remove_at is not None:
         insert_or_update(connection, seeding, [row])
 

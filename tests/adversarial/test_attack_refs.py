@@ -7,6 +7,7 @@ from guts.ids import AuthorId, RepositoryId
 from guts.limits import DEFAULTS
 from guts.node.refs_reader import RefsReader
 from guts.store import repositories as table
+from guts.store.accepted import AcceptedState, IdentityDocument, NewSignedRefs, SignedRefs
 from guts.store.database import Database
 from guts.wire import codec
 from guts.wire.limits import MAX_QUERIES
@@ -24,14 +25,12 @@ async def keep(database: Database, number: int, documents: int) -> RepositoryId:
     """Have ``documents`` small documents and one tiny record in the database, as a node that holds them has."""
     repository = RepositoryId(hashlib.sha256(b"%d" % number).digest())
     author = AuthorId(bytes(32))
-    state = table.AcceptedState(
+    state = AcceptedState(
         repository=repository,
         name="x",
         description="",
-        documents=tuple(table.IdentityDocument(epoch, os.urandom(32), os.urandom(SMALL)) for epoch in range(documents)),
-        signed_refs=(
-            table.NewSignedRefs(author, table.SignedRefs(author, 1, os.urandom(32), os.urandom(270), b"x"), None),
-        ),
+        documents=tuple(IdentityDocument(epoch, os.urandom(32), os.urandom(SMALL)) for epoch in range(documents)),
+        signed_refs=(NewSignedRefs(author, SignedRefs(author, 1, os.urandom(32), os.urandom(270), b"x"), None),),
         equivocations=(),
         canonical={},
         head="refs/heads/main",

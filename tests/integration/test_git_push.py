@@ -26,7 +26,7 @@ from guts.keystore import KdfCost, KeyFile, KeyKind
 from guts.node.acceptance import Held
 from guts.node.drafts import Draft
 from guts.node.node import read_clock
-from guts.store.repositories import StoredRepository
+from guts.store.accepted import StoredRepository
 from guts.sync.quotas import Space
 from guts.trust.equivocation import EquivocationProof
 from guts.trust.signed_refs import SignedRefs

@@ -22,8 +22,8 @@ from guts.effects import PeerSeen
 from guts.errors import ExitStatus
 from guts.net.listener import PortBusy
 from guts.node.lock import AlreadyRunning
+from guts.store.accepted import StoredRepository
 from guts.store.migration import SchemaNewer
-from guts.store.repositories import StoredRepository
 from guts.wire.messages import GetObjects, Objects, ObjectsStatus
 from tests.support.bad_peer import BadHolder, BadPeer, Offer, intruder
 from tests.support.nodes import NETWORK, Maintainer, RunningNode, World, config_of, eventually, files

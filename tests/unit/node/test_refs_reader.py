@@ -8,9 +8,9 @@ import pytest
 from guts.ids import ObjectId
 from guts.node.refs_reader import MAX_SERVED_DELTAS, RefsReader
 from guts.store import repositories as table
+from guts.store.accepted import AcceptedState, IdentityDocument, NewSignedRefs, SignedRefs
 from guts.store.database import Database
 from guts.store.history import Equivocation, Header
-from guts.store.repositories import AcceptedState, IdentityDocument, NewSignedRefs, SignedRefs
 from guts.trust.deltas import make_delta
 from guts.trust.signed_refs import SignedRefs as Record
 from guts.wire.codec import encode

@@ -3,8 +3,8 @@
 import hashlib
 
 from guts.ids import AuthorId, ObjectId, RepositoryId
+from guts.store.accepted import AcceptedState, IdentityDocument, NewSignedRefs, SignedRefs
 from guts.store.history import Equivocation, Header
-from guts.store.repositories import AcceptedState, IdentityDocument, NewSignedRefs, SignedRefs
 
 REPOSITORY = RepositoryId(b"R" * 32)
 OTHER = RepositoryId(b"O" * 32)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from guts.errors import DiskFull, StorageFault
 from guts.store import repositories
+from guts.store.accepted import Conflict
 from guts.store.database import MAX_PENDING, Database, DatabaseClosed
 from guts.store.dialect import BadDatabaseUrl, DatabaseDamaged, DatabaseFailed
 from guts.store.schema import dht_contacts
@@ -364,7 +365,7 @@ async def test_of_two_racing_commits_exactly_one_wins(database: Database) -> Non
     outcomes = await asyncio.gather(
         *(database.write(repositories.commit, rival) for rival in rivals), return_exceptions=True
     )
-    assert [type(outcome) for outcome in outcomes] == [int, repositories.Conflict]
+    assert [type(outcome) for outcome in outcomes] == [int, Conflict]
 
 
 async def test_text_is_utf8_and_survives(database: Database) -> None:

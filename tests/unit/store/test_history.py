@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from guts.store import history, repositories
+from guts.store.accepted import NewSignedRefs
 from guts.store.database import Database
 from guts.store.history import Equivocation
-from guts.store.repositories import NewSignedRefs
 from tests.unit.store.states import ALICE, BOB, REPOSITORY, first_state, header, new, record, state
 
 

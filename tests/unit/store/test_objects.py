@@ -6,10 +6,10 @@ import pytest
 
 from guts.ids import ObjectId, PeerId
 from guts.store import discovery, objects, repositories
+from guts.store.accepted import NotHeld
 from guts.store.database import Database
 from guts.store.discovery import HeldContact, HeldRecord
 from guts.store.objects import CHUNK, ObjectInfo, ObjectTotals, ObjectType
-from guts.store.repositories import NotHeld
 from tests.unit.store.states import OTHER, REPOSITORY, first_state, oid
 
 SEED = 20_261_122

@@ -7,10 +7,10 @@ from sqlalchemy import Connection, func, select
 
 from guts.ids import RepositoryId
 from guts.store import history, objects, repositories, schema
+from guts.store.accepted import Conflict, NewSignedRefs, NotHeld, RepositorySummary, StoredRepository
 from guts.store.database import Database
 from guts.store.history import KEPT_RECORDS
 from guts.store.objects import ObjectInfo, ObjectType
-from guts.store.repositories import Conflict, NotHeld, RepositorySummary, StoredRepository
 from tests.unit.store.states import (
     ALICE,
     BOB,
@@ -102,7 +102,7 @@ async def test_canonical_refs_come_in_byte_order(database: Database) -> None:
     ],
 )
 async def test_commit_on_a_record_that_is_not_the_newest_changes_nothing(
-    database: Database, step: repositories.NewSignedRefs, why: str
+    database: Database, step: NewSignedRefs, why: str
 ) -> None:
     await database.write(repositories.commit, first_state())
     before = await database.read(repositories.load, REPOSITORY)
