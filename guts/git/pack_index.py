@@ -6,11 +6,12 @@ counts only with a pack beside it that ends in the checksum that the index names
 """
 
 import contextlib
+import functools
 import os
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from guts.git.files import disk_faults
 from guts.ids import ObjectId
@@ -19,14 +20,20 @@ MAX_IDS: Final = 1_000
 """Ids in one question; for more, one git child is cheaper."""
 
 MAX_PACKS: Final = 100
-"""Packs that are opened for one question, some 50 µs each; for more, one git child is cheaper."""
+"""Packs that are looked at for one question, some 50 µs for each that has to be opened; for more, one git child is
+cheaper."""
+
+SMALL_INDEX_BYTES: Final = 4_096
+"""An index up to here, of about a hundred objects, stays in memory: pushes are small, and each asks all packs."""
+
+KEPT_INDEXES: Final = 2_000
+"""Small indexes in memory, 8 MB at the most: those of the packs of many repositories."""
 
 _MAGIC: Final = b"\xfftOc\x00\x00\x00\x02"
-_TABLE: Final = struct.Struct(">256I")
-_IDS_OFFSET: Final = len(_MAGIC) + _TABLE.size
+_NUMBER: Final = struct.Struct(">I")
+_IDS_OFFSET: Final = len(_MAGIC) + 256 * _NUMBER.size
 _CHECKSUM_BYTES: Final = 20
 _CRC_BYTES: Final = 4
-_SHORT: Final = struct.Struct(">I")
 _LONG: Final = struct.Struct(">Q")
 _IS_LONG: Final = 1 << 31
 
@@ -39,6 +46,9 @@ REF_DELTA: Final = 7
 MAX_CHAIN: Final = 4_096
 """Deltas on one another that are followed; git makes at most 4,095."""
 
+_Read = Callable[[int, int], bytes]
+"""Returns so many bytes from an offset on, or what there is of them."""
+
 _ENTRY_BYTES: Final = 64
 """Of an entry, to begin with: its size and what says where its base is take 10 and 20 bytes at the most."""
 
@@ -48,17 +58,9 @@ def held_among(objects: Path, ids: Collection[ObjectId]) -> set[ObjectId] | None
 
     Raises: ``DiskFault``.
     """
-    if len(ids) > MAX_IDS:
-        return None
     with disk_faults():
-        if (packs := _packs(objects)) is None:
-            return None
-        held: set[ObjectId] = set()
-        for pack in packs:
-            with _opened(pack) as opened:
-                if opened is not None:
-                    held.update(id_ for id_ in set(ids) - held if opened.place(id_) is not None)
-        return held
+        found = _found(objects, ids)
+        return None if found is None else set(found)
 
 
 def kinds_among(objects: Path, ids: Collection[ObjectId]) -> dict[ObjectId, bytes] | None:
@@ -66,69 +68,126 @@ def kinds_among(objects: Path, ids: Collection[ObjectId]) -> dict[ObjectId, byte
 
     Raises: ``DiskFault``.
     """
-    if len(ids) > MAX_IDS:
-        return None
     with disk_faults():
-        if (packs := _packs(objects)) is None:
+        if (found := _found(objects, ids)) is None:
             return None
         kinds: dict[ObjectId, bytes] = {}
-        for pack in packs:
-            with _opened(pack) as opened:
-                for id_ in set(ids) - kinds.keys() if opened is not None else ():
-                    if opened is not None and (place := opened.place(id_)) is not None:
-                        kind = opened.kind(place)
-                        if kind is None:
-                            return None
-                        kinds[id_] = kind
+        for id_, stem in found.items():
+            with _opened(stem) as index, open(f"{stem}.pack", "rb") as pack:
+                kind = _kind(index, pack.fileno(), id_) if index is not None else None
+            if kind is None:
+                return None
+            kinds[id_] = kind
         return kinds
 
 
-def _packs(objects: Path) -> list[Path] | None:
+def _found(objects: Path, ids: Collection[ObjectId]) -> dict[ObjectId, str] | None:
+    """Return a pack (a path without a suffix) for each of ``ids`` that is in one; ``None``: it takes git to say."""
+    if len(ids) > MAX_IDS or (packs := _packs(objects)) is None:
+        return None
+    found: dict[ObjectId, str] = {}
+    missing = set(ids)
+    for stem in packs:
+        if not missing:
+            break
+        with _opened(stem) as index:
+            here = {id_ for id_ in missing if index is not None and index.place(id_) is not None}
+        found.update(dict.fromkeys(here, stem))
+        missing -= here
+    return found
+
+
+def _packs(objects: Path) -> list[str] | None:
     """Return the packs, without a suffix; ``None``: there are too many, or not only packs."""
     # A node writes no loose objects and borrows from no other folder; where somebody else did, git knows.
     if any(len(name) == 2 for name in os.listdir(objects)) or (objects / "info" / "alternates").exists():
         return None
-    names = set(os.listdir(objects / "pack"))
+    folder = f"{objects}/pack"
+    names = set(os.listdir(folder))
     stems = [name.removesuffix(".idx") for name in names if name.endswith(".idx")]
-    packs = [objects / "pack" / stem for stem in stems if f"{stem}.pack" in names]
+    packs = [f"{folder}/{stem}" for stem in stems if f"{stem}.pack" in names]
     return packs if len(packs) <= MAX_PACKS else None
 
 
 @contextlib.contextmanager
-def _opened(stem: Path) -> "Iterator[_Pack | None]":
-    """Enter with the pack ``stem``; with ``None`` where git would not take it for one."""
-    with open(f"{stem}.idx", "rb") as file, open(f"{stem}.pack", "rb") as pack:
-        index, size = file.fileno(), os.fstat(file.fileno()).st_size
-        # Read, not mapped: a bad sector is an error then, and not the end of the process.
-        head = os.pread(index, _IDS_OFFSET, 0)
-        if (
-            len(head) < _IDS_OFFSET
-            or head[: len(_MAGIC)] != _MAGIC
-            or os.fstat(pack.fileno()).st_size < _CHECKSUM_BYTES
-        ):
-            yield None
-            return
-        table = _TABLE.unpack_from(head, len(_MAGIC))
+def _opened(stem: str) -> "Iterator[_Index | None]":
+    """Enter with the index of the pack ``stem``; with ``None`` where git would not take the two for a pack."""
+    try:
+        small = _small_index(stem)
+    except _NotWhole:
+        yield None
+        return
+    if small is not None:
+        yield _Index(small)
+        return
+    # Read, not mapped: a bad sector is an error then, and not the end of the process.
+    with open(f"{stem}.idx", "rb") as file:
+        yield _Index(functools.partial(_read_at, file.fileno())) if _is_whole(stem, file) else None
+
+
+class _NotWhole(Exception):
+    """Git would not take it for a pack."""
+
+
+@functools.lru_cache(KEPT_INDEXES)
+def _small_index(stem: str) -> _Read | None:
+    """Return a way to read a whole index that is in memory from now on; ``None``: it is large. Raises: ``_NotWhole``.
+
+    A pack has the name of its content, so that what was read of one once stays true.
+    """
+    with open(f"{stem}.idx", "rb") as file:
+        if not _is_whole(stem, file):
+            raise _NotWhole
+        if os.fstat(file.fileno()).st_size > SMALL_INDEX_BYTES:
+            return None
+        file.seek(0)
+        data = file.read()
+    return lambda length, offset: data[offset : offset + length]
+
+
+def _is_whole(stem: str, file: IO[bytes]) -> bool:
+    """Tell whether the open index is one, with its pack beside it."""
+    index, size = file.fileno(), os.fstat(file.fileno()).st_size
+    head = os.pread(index, _IDS_OFFSET, 0)
+    if len(head) < _IDS_OFFSET or head[: len(_MAGIC)] != _MAGIC:
+        return False
+    (count,) = _NUMBER.unpack_from(head, _IDS_OFFSET - _NUMBER.size)
+    if size < _IDS_OFFSET + count * ObjectId.LENGTH + 2 * _CHECKSUM_BYTES:
+        return False
+    with open(f"{stem}.pack", "rb") as pack:
+        length = os.fstat(pack.fileno()).st_size
         named = os.pread(index, _CHECKSUM_BYTES, size - 2 * _CHECKSUM_BYTES)
-        pack.seek(-_CHECKSUM_BYTES, os.SEEK_END)
-        whole = size >= _IDS_OFFSET + table[-1] * ObjectId.LENGTH + 2 * _CHECKSUM_BYTES and pack.read() == named
-        yield _Pack(index, pack.fileno(), table) if whole else None
+        return length >= _CHECKSUM_BYTES and os.pread(pack.fileno(), _CHECKSUM_BYTES, length - _CHECKSUM_BYTES) == named
 
 
-class _Pack:
-    """A pack and its index, open."""
+def _read_at(file: int, length: int, offset: int) -> bytes:
+    return os.pread(file, length, offset)
 
-    def __init__(self, index: int, pack: int, table: tuple[int, ...]) -> None:
-        self._index = index
-        self._pack = pack
-        self._table = table
+
+class _Index:
+    """The index of a pack: the sorted ids of its objects, and where those are.
+
+    Args:
+        read: returns so many bytes of it from an offset on.
+    """
+
+    def __init__(self, read: _Read) -> None:
+        self._read = read
+
+    def _number(self, offset: int) -> int:
+        (number,) = _NUMBER.unpack(self._read(_NUMBER.size, offset))
+        return int(number)
+
+    def _up_to(self, byte: int) -> int:
+        """Return how many ids begin with at most ``byte``."""
+        return self._number(len(_MAGIC) + byte * _NUMBER.size)
 
     def place(self, id_: bytes) -> int | None:
         """Return the number of ``id_`` among the sorted ids; ``None``: it is not one of them."""
-        low, high = self._table[id_[0] - 1] if id_[0] else 0, self._table[id_[0]]
+        low, high = self._up_to(id_[0] - 1) if id_[0] else 0, self._up_to(id_[0])
         while low < high:
             middle = (low + high) // 2
-            found = os.pread(self._index, ObjectId.LENGTH, _IDS_OFFSET + middle * ObjectId.LENGTH)
+            found = self._read(ObjectId.LENGTH, _IDS_OFFSET + middle * ObjectId.LENGTH)
             if found == id_:
                 return middle
             if found < id_:
@@ -137,32 +196,36 @@ class _Pack:
                 high = middle
         return None
 
-    def kind(self, place: int) -> bytes | None:
-        """Return the kind of an object, that of its base where it is a delta; ``None``: that is not found."""
-        offset = self._offset(place)
-        for _ in range(MAX_CHAIN):
-            head = os.pread(self._pack, _ENTRY_BYTES, offset)
-            if not head or (kind := head[0] >> 4 & 7) in KINDS:
-                return KINDS[kind] if head else None
-            at = 1
-            while at < len(head) and head[at - 1] & 0x80:
-                at += 1
-            if kind == REF_DELTA and (base := self.place(head[at : at + ObjectId.LENGTH])) is not None:
-                offset = self._offset(base)
-            elif kind == OFS_DELTA:
-                offset -= offset_back(head, at)[0]
-            else:
-                return None
-        return None
-
-    def _offset(self, place: int) -> int:
-        count = self._table[-1]
+    def offset(self, place: int) -> int:
+        """Return where in the pack the object of this number begins."""
+        count = self._up_to(255)
         short = _IDS_OFFSET + count * (ObjectId.LENGTH + _CRC_BYTES)
-        (offset,) = _SHORT.unpack(os.pread(self._index, _SHORT.size, short + place * _SHORT.size))
+        offset = self._number(short + place * _NUMBER.size)
         if offset & _IS_LONG:
-            long = short + count * _SHORT.size + (offset & ~_IS_LONG) * _LONG.size
-            (offset,) = _LONG.unpack(os.pread(self._index, _LONG.size, long))
-        return int(offset)
+            long = short + count * _NUMBER.size + (offset & ~_IS_LONG) * _LONG.size
+            (offset,) = _LONG.unpack(self._read(_LONG.size, long))
+        return offset
+
+
+def _kind(index: _Index, pack: int, id_: ObjectId) -> bytes | None:
+    """Return the kind of an object, that of its base where it is a delta; ``None``: that is not found."""
+    if (place := index.place(id_)) is None:
+        return None
+    offset = index.offset(place)
+    for _ in range(MAX_CHAIN):
+        head = os.pread(pack, _ENTRY_BYTES, offset)
+        if not head or (kind := head[0] >> 4 & 7) in KINDS:
+            return KINDS[kind] if head else None
+        at = 1
+        while at < len(head) and head[at - 1] & 0x80:
+            at += 1
+        if kind == REF_DELTA and (base := index.place(head[at : at + ObjectId.LENGTH])) is not None:
+            offset = index.offset(base)
+        elif kind == OFS_DELTA:
+            offset -= offset_back(head, at)[0]
+        else:
+            return None
+    return None
 
 
 def offset_back(data: bytes, at: int) -> tuple[int, int]:

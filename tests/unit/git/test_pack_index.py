@@ -7,7 +7,7 @@ import pytest
 
 from guts.git import pack_index
 from guts.git.files import DiskFault
-from guts.git.pack_index import MAX_IDS, held_among
+from guts.git.pack_index import MAX_IDS, held_among, kinds_among
 from guts.git.repository import BareRepository
 from guts.ids import ObjectId
 from tests.support.repositories import git
@@ -79,6 +79,25 @@ async def test_pack_that_git_would_not_open_holds_nothing(repository: BareReposi
         assert held_among(objects, made.tips) == set()
         path.write_bytes(whole)
     assert held_among(objects, made.tips) == made.tips
+
+
+@pytest.mark.parametrize(("more", "stays"), [(0, True), (1, False)])
+async def test_index_up_to_a_size_stays_in_memory(
+    repository: BareRepository, made: Made, monkeypatch: pytest.MonkeyPatch, more: int, stays: bool
+) -> None:
+    await filled(repository, made)
+    objects = repository.path / "objects"
+    (index,) = (objects / "pack").glob("*.idx")
+    monkeypatch.setattr(pack_index, "SMALL_INDEX_BYTES", index.stat().st_size - more)
+    every = (await every_id(repository))[:MAX_IDS]
+    kinds = {info.id: info.kind.encode() for info in await repository.inspect(every)}
+    assert kinds_among(objects, every) == kinds
+    index.chmod(0o600)
+    index.write_bytes(b"")
+    assert held_among(objects, every) == (set(every) if stays else set())
+    assert kinds_among(objects, every) == (kinds if stays else {})
+    index.unlink()
+    assert held_among(objects, every) == set()
 
 
 def test_folder_that_is_gone_is_a_fault_of_the_disk(tmp_path: Path) -> None:
