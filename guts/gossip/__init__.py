@@ -3,9 +3,10 @@
 The news of a repository travel along a tree among those who follow it (Plumtree: Leitão, Pereira, Rodrigues, "Epidemic
 Broadcast Trees", 2007), one tree for each author. A link between two who follow the repository is *eager* at first: a
 NewCommit crosses it with its record inside. Who gets a record that another link has brought already answers
-``Prune``, and the link is *lazy* from then on: a NewCommit without the record crosses it, when the teller has
-committed. What is left of eager links is a tree of the fastest ones. Where it breaks, a lazy link tells of what did not
-come; after a while (``MissingNews``) the link is grafted: it is eager again, and the record is asked for by GetRefs.
+``Prune``, and the link is *lazy* from then on: a NewCommit without the record crosses it, a moment after the teller
+has committed (``Untold``). What is left of eager links is a tree of the fastest ones. Where it breaks, a lazy link
+tells of what did not come; after a while (``MissingNews``) the link is grafted: it is eager again, and the record is
+asked for by GetRefs.
 
 ``Trees`` keeps the two sets of links, ``MissingNews`` what was told of and has not come, ``SeenCache`` what came.
 ``GossipProtocol`` has one of each. Rules:

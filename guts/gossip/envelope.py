@@ -37,12 +37,15 @@ def envelope(news: News) -> Gossip:
     """Return ``news`` in an envelope for those who follow the repository; a record too large for gossip is left out."""
     if isinstance(news, NewRepository | NewProof):
         return Gossip(repository_topic(news.repository), codec.encode(news))
-    data = codec.encode(brief(news))
-    if news.record is not None:
-        record = canonical.encode([news.record.header, news.record.entries])
-        if len(data) - len(canonical.encode(None)) + len(record) <= MAX_NEW_COMMIT_BYTES:
-            data = codec.encode(news)
-    return Gossip(repository_topic(news.repository), data)
+    return Gossip(repository_topic(news.repository), codec.encode(news if fits(news) else brief(news)))
+
+
+def fits(news: NewCommit) -> bool:
+    """Tell whether ``news`` has its record with it, and may be sent so."""
+    if news.record is None:
+        return False
+    record = canonical.encode([news.record.header, news.record.entries])
+    return len(codec.encode(brief(news))) - len(canonical.encode(None)) + len(record) <= MAX_NEW_COMMIT_BYTES
 
 
 def announcement(news: NewRepository) -> Gossip:

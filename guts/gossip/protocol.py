@@ -8,10 +8,11 @@ from typing import ClassVar, Final
 from guts.effects import Send
 from guts.errors import PeerFault, Severity
 from guts.events import ConnectionId
-from guts.gossip.envelope import News, brief, envelope, message_id
+from guts.gossip.envelope import News, brief, envelope, fits, message_id
 from guts.gossip.missing import MissingNews
 from guts.gossip.seen import SeenCache
 from guts.gossip.trees import Trees
+from guts.gossip.untold import Untold
 from guts.ids import RepositoryId
 from guts.wire.messages import Gossip, NewCommit
 
@@ -53,12 +54,14 @@ class GossipProtocol:
     Attributes:
         trees: which links are eager.
         missing: what was told of in short and has not come.
+        untold: what is to be told in short.
     """
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self.trees = Trees()
         self.missing = MissingNews(rng)
+        self.untold = Untold(rng)
         self._seen = SeenCache(SEEN_LIMIT, SEEN_SECONDS)
         self._rejected = SeenCache(REJECTED_LIMIT, REJECTED_SECONDS)
         self._having: OrderedDict[bytes, set[ConnectionId]] = OrderedDict()
@@ -103,9 +106,9 @@ class GossipProtocol:
 
         ``news`` is marked as seen: what came in by gossip and was validated goes on; what comes back does not.
         """
-        whole = envelope(news)
-        if whole == envelope(brief(news)):
+        if not fits(news):
             return []
+        whole = envelope(news)
         self._seen.meet(message_id(whole), now)
         return self._send(news, whole, self.trees.eager((news.repository, news.author), listeners))
 

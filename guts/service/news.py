@@ -7,7 +7,7 @@ from guts.clock import Now
 from guts.effects import Effect, Fetch, Send
 from guts.errors import PeerFault
 from guts.events import Accepted, ConnectionId, Failed, FetchFinished, FetchId, Incomplete, Vetted
-from guts.gossip.envelope import TOPIC_REPOSITORIES, announcement, open_envelope
+from guts.gossip.envelope import TOPIC_REPOSITORIES, announcement, fits, open_envelope
 from guts.gossip.protocol import RELAY_WINDOW_MS, WANTS_REPOSITORIES, GossipProtocol
 from guts.gossip.trees import Tree
 from guts.ids import PeerId, RepositoryId
@@ -67,7 +67,7 @@ class News:
 
     def deadline(self) -> float:
         """Return when ``tick`` is due (monotonic seconds); infinity for never."""
-        return self._gossip.missing.deadline()
+        return min(self._gossip.missing.deadline(), self._gossip.untold.deadline())
 
     # --- what peers tell ------------------------------------------------------------------------------------
 
@@ -269,7 +269,9 @@ class News:
             self._gossip.have_not(header_hash, in_vain)
         match event.outcome:
             case Accepted() if event.repository in self._sync.goals:
-                effects += self._announce(event.repository, event.outcome, before, event.connection, fresh, now)
+                effects += self._announce(
+                    event.repository, event.outcome, before, now, event.connection, fresh, in_vain
+                )
                 for link, tree in slower.items():
                     if link != event.connection and (connection := self._peers.connections.get(link)) is not None:
                         effects += self._prune(connection, tree)
@@ -294,20 +296,22 @@ class News:
         for author, head, record in accepted.news:
             commit = NewCommit(repository, author, head.seq, head.hash, record)
             effects += self._gossip.relay(commit, listeners, now.mono)
-        return effects + self._announce(repository, accepted, before, None, None, now)
+        return effects + self._announce(repository, accepted, before, now)
 
     def _announce(
         self,
         repository: RepositoryId,
         accepted: Accepted,
         before: int | None,
-        source: ConnectionId | None,
-        fresh: frozenset[bytes] | None,
         now: Now,
+        source: ConnectionId | None = None,
+        fresh: frozenset[bytes] | None = None,
+        waiting: frozenset[ConnectionId] = frozenset(),
     ) -> list[Effect]:
         """Tell those who want to know what is new since epoch ``before``, and do not know it; records in short.
 
-        Who told us gets our receipt, and so does who asked for it.
+        What came from ``source`` and was told of in full is told a little later, to who does not know it then, but
+        for those who are ``waiting`` for it. Who told us gets our receipt, and so does who asked for it.
 
         Proof that an author signed two histories is for all: who told us may have told of one of the two. So is
         news of an identity document: a record may count again by it that we have kept and the other one has not.
@@ -322,7 +326,11 @@ class News:
         for author, head, record in accepted.news:
             if fresh is None or head.hash in fresh:
                 commit = NewCommit(repository, author, head.seq, head.hash, record)
-                effects += self._gossip.tell(commit, listeners)
+                if source is None or not fits(commit):
+                    effects += self._gossip.tell(commit, listeners)
+                else:
+                    effects += self._gossip.tell(commit, [link for link in listeners if link in waiting])
+                    self._gossip.untold.add(commit, now.mono)
         return effects
 
     def holders(self, repository: RepositoryId) -> list[tuple[PeerId, ConnectionId]]:
@@ -342,8 +350,12 @@ class News:
     # --- time, and ends -------------------------------------------------------------------------------------
 
     def tick(self, now: Now) -> list[Effect]:
-        """Graft a link for every repository whose news were told of and have not come."""
+        """Tell in short what is due, and graft a link for each repository whose news were told of and have not come."""
         effects: list[Effect] = []
+        for news in self._gossip.untold.due(now.mono):
+            # What is no longer the newest has been overtaken by news of its own.
+            if self._sync.is_newest(news.repository, news.author, news.seq, news.hash):
+                effects += self._gossip.tell(news, self._listeners(news.repository))
         for repository in self._gossip.missing.due(now.mono):
             effects += self._overdue(repository, now)
         return effects

@@ -14,6 +14,7 @@ from guts.events import (
     Failed,
     FetchFinished,
     FetchId,
+    Head,
     Incomplete,
     Known,
     LookFinished,
@@ -102,6 +103,11 @@ class RepoSync(Inquiries[Goal]):
         goal = self.goals.get(repository)
         head = goal.known.head(author) if goal is not None else None
         return head is not None and (head.seq > seq or (head.seq, head.hash) == (seq, hash_))
+
+    def is_newest(self, repository: RepositoryId, author: AuthorId, seq: int, hash_: bytes) -> bool:
+        """Tell whether the record ``seq`` of ``author``, with this header's hash, is the newest one that is here."""
+        goal = self.goals.get(repository)
+        return goal is not None and goal.known.head(author) == Head(seq, hash_)
 
     def terms(self, repository: RepositoryId) -> Terms:
         """Return on which terms ``repository`` is taken now. Raises: ``NoLongerFollowed``: on none."""

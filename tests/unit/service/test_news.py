@@ -1,5 +1,7 @@
 """Plumtree, one service at a time: who gets a record in full, who in short, what is asked for, and when."""
 
+from dataclasses import replace
+
 import pytest
 
 from guts.clock import Now
@@ -23,6 +25,7 @@ from guts.events import (
 from guts.gossip.envelope import announcement, brief, envelope
 from guts.gossip.missing import ROUND_TRIPS, UNKNOWN_ROUND_TRIP
 from guts.gossip.protocol import RELAY_WINDOW_MS
+from guts.gossip.untold import TELL_WITHIN
 from guts.identity import SigningKey
 from guts.records import PeerRecord
 from guts.service import serve_queue
@@ -105,10 +108,38 @@ def test_record_is_relayed_when_it_is_found_good_and_told_of_when_it_is_committe
     bench.say(2, Prune(R, AUTHOR))
     fetch = only_fetch(bench.say(1, WHOLE))
     assert bench.handle(vetted(fetch)) == [Send(C3, WHOLE)]
-    assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT, Send(C2, SHORT)]
+    assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT]
+    assert bench.service.deadline(0.0) <= TELL_WITHIN
+    assert told_later(bench) == [Send(C2, SHORT)]
+    assert told_later(bench) == []
     # It comes back, and goes nowhere.
     assert bench.say(3, SHORT) == []
     assert bench.say(2, WHOLE) == []
+
+
+def test_who_told_it_meanwhile_is_not_told() -> None:
+    bench = followers()
+    for number in (2, 3):
+        bench.say(number, Prune(R, AUTHOR))
+    fetch = only_fetch(bench.say(1, WHOLE))
+    assert bench.handle(vetted(fetch)) == []
+    assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT]
+    assert bench.say(3, SHORT) == []
+    assert told_later(bench) == [Send(C2, SHORT)]
+
+
+def test_what_was_overtaken_before_it_was_told_is_not_told() -> None:
+    bench = followers()
+    fetch = only_fetch(bench.say(1, WHOLE))
+    bench.handle(finished(fetch, accepted(2)))
+    news = NewCommit(R, AUTHOR, 3, b"k" * 32, RECORD)
+    bench.handle(Published(R, Accepted(known(3), ((AUTHOR, Head(3, b"k" * 32), RECORD),))))
+    assert told_later(bench) == []
+    fetch = only_fetch(bench.say(1, envelope(replace(news, seq=4, hash=b"l" * 32))))
+    bench.handle(vetted(fetch))
+    bench.handle(finished(fetch, Accepted(known(4), ((AUTHOR, Head(4, b"l" * 32), RECORD),))))
+    bench.command(Unseed(R))
+    assert told_later(bench) == []
 
 
 def test_nothing_is_relayed_that_was_not_found_good() -> None:
@@ -128,6 +159,12 @@ def test_second_copy_prunes_its_link_and_the_third_over_it_says_nothing() -> Non
     assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT, Send(C2, Prune(R, AUTHOR))]
     assert bench.say(3, WHOLE) == [Send(C3, Prune(R, AUTHOR))]
     assert bench.say(3, WHOLE) == []
+
+
+def told_later(bench: Bench) -> list[Effect]:
+    """Return what is sent in the time in which all who lack it have been told."""
+    bench.time += TELL_WITHIN
+    return bench.service.news.tick(at(bench))
 
 
 def questions(effects: list[Effect]) -> list[tuple[ConnectionId, int]]:
@@ -224,7 +261,8 @@ def test_record_too_large_is_told_in_short_when_it_is_committed() -> None:
     [fetch] = bench.say(1, Refs(asked.message.request, (RefsAnswer(R, RefsStatus.HELD, (), (), (large,)),)))
     assert isinstance(fetch, Fetch)
     assert bench.handle(Vetted(fetch.fetch, R, C1, (VettedRecord(AUTHOR, HEAD, large, WALL),))) == []
-    assert bench.handle(finished(fetch, accepted(2))) == [RECEIPT, Send(C2, SHORT)]
+    brought = Accepted(known(2), ((AUTHOR, HEAD, large),))
+    assert bench.handle(finished(fetch, brought)) == [RECEIPT, Send(C2, SHORT)]
 
 
 # --- the window ---------------------------------------------------------------------------------------------
@@ -246,7 +284,7 @@ def test_what_a_question_brought_goes_on_in_full_only_while_it_is_hot(age: int, 
     assert isinstance(asked.message, GetRefs)
     [fetch] = bench.say(1, Refs(asked.message.request, (RefsAnswer(R, RefsStatus.HELD, (), (), (RECORD,)),)))
     assert isinstance(fetch, Fetch)
-    effects = bench.handle(vetted(fetch, age)) + bench.handle(finished(fetch, accepted(2)))
+    effects = bench.handle(vetted(fetch, age)) + bench.handle(finished(fetch, accepted(2))) + told_later(bench)
     sends = [effect for effect in effects if isinstance(effect, Send)]
     assert [(send.connection, send.message) for send in sends] == ([(C2, message)] if message else [])
 
@@ -269,7 +307,8 @@ def test_short_news_over_a_lazy_link_wait_for_the_record_to_come_in_full() -> No
     # It is on its way: nobody is asked.
     assert bench.service.news.tick(at(bench)) == []
     bench.handle(finished(fetch, accepted(2)))
-    bench.time = 2 * WAIT
+    assert told_later(bench) == [Send(C3, SHORT)]
+    bench.time += 2 * WAIT
     assert bench.service.news.tick(at(bench)) == []
     assert bench.service.news.deadline() > bench.time
 
