@@ -209,11 +209,10 @@ class Seeding:
             NotHere: it is neither followed nor here.
         """
         goal = self._sync.goals.get(repository)
-        if goal is not None and goal.prospect is None:
-            await self._driver.execute(Unseed(repository))
-            await self._persistence.drain()
-        elif repository not in self._repositories.sizes:
+        if (goal is None or goal.prospect is not None) and repository not in self._repositories.sizes:
             raise NotHere(repository)
+        await self._driver.execute(Unseed(repository))
+        await self._persistence.drain()
         return await self._drop(repository, table.DECLINED, at_once=at_once)
 
     async def _drop(self, repository: RepositoryId, reason: str, *, at_once: bool) -> Json:

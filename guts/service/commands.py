@@ -101,8 +101,7 @@ class Commands:
                 assert_never(command)
 
     def _unseed(self, command_id: CommandId, repository: RepositoryId) -> list[Effect]:
-        if repository not in self._sync.goals:
-            return [Reply(command_id, NotFollowed(repository))]
+        # It may be going already, by another choice: that it is not wanted is news all the same.
         stopped = self._seeding.stop(repository)
         self._sync.policy.dropped(repository, declined=True)
         return [*stopped, Reply(command_id, {"repository": str(repository)})]

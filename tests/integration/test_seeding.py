@@ -233,6 +233,24 @@ async def test_what_was_unseeded_does_not_come_back_by_itself(world: World) -> N
     assert reason(replica, maintainer.repository) is Reason.EXPLICIT
 
 
+async def test_what_was_unseeded_while_it_was_going_does_not_come_back(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica")
+    seeding = replica.node.control.seeding
+    await seeding.follow(maintainer.key.author_id)
+    await replica.node.control.connect(publisher.hint, 10)
+    await eventually(lambda: holds(replica, maintainer.repository))
+    await seeding.unfollow(maintainer.key.author_id)
+    assert not holds(replica, maintainer.repository)
+    await seeding.unseed(maintainer.repository)
+    await seeding.follow(maintainer.key.author_id)
+    other = world.maintainer("other", maintainer.key)
+    await other.publish(publisher)
+    await eventually(lambda: holds(replica, other.repository))
+    assert not holds(replica, maintainer.repository)
+    assert (await seeding.policy())["declined"] == [str(maintainer.repository)]
+
+
 async def test_bootstrap_node_seeds_nothing(world: World) -> None:
     door = await world.node("door", network__role="bootstrap", seeding__repositories="true")
     publisher, maintainer = await world.node("publisher"), world.maintainer()
