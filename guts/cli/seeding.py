@@ -127,8 +127,8 @@ def _copied(
     except KeyboardInterrupt:
         say(f"\nthe node goes on with it; guts unseed {url.repository} ends that")
         raise
-    line = f"seeding {url.repository}; copied in {answer.seconds('seconds', 0.0):.2f} s"
-    return answer.json, [line], ExitStatus.OK
+    fate = f"copied in {answer.seconds('seconds', 0.0):.2f} s" if answer.flag("copied") else "it is here already"
+    return answer.json, [f"seeding {url.repository}; {fate}"], ExitStatus.OK
 
 
 def _size(answer: Answer, name: str) -> str:

@@ -606,6 +606,15 @@ async def test_dry_run_tells_the_size_and_what_would_be_left_and_fetches_nothing
     here = await replica.node.control.seeding.dry_run(maintainer.repository, [], 10)
     assert (here["here"], here["claimed"], here["free_after_bytes"]) == (True, False, 10 * GIB)
 
+    # No quota is in the way of what is here, and ``seed`` says so too: nothing has to be fetched.
+    answer = await publisher.node.control.seeding.seed(maintainer.repository, [], 10)
+    assert answer["copied"] is False
+    full = await world.node("full", seeding__disk="0")
+    own = world.maintainer("own")
+    await own.publish(full)
+    assert (await full.node.control.seeding.dry_run(own.repository, [], 10))["allowed"] is True
+    assert (await full.node.control.seeding.seed(own.repository, [], 10))["copied"] is False
+
     strict = await world.node("strict", seeding__repo_max=str(size - 1))
     answer = await strict.node.control.seeding.dry_run(maintainer.repository, [publisher.hint], 10)
     assert answer["allowed"] is False

@@ -278,7 +278,7 @@ class ScriptedControl:
         self.calls.append(("seed", repository, tuple(hints), timeout))
         if repository not in self.chains:
             raise NobodyProvides("no replica found", hint="is the id right?")
-        return {"repository": str(repository), "seconds": 0.25}
+        return {"repository": str(repository), "seconds": 0.25, "copied": repository not in self.held}
 
     @property
     def seeding(self) -> "ScriptedControl":

@@ -11,6 +11,7 @@ from guts.events import WantedBan
 from guts.ids import AuthorId, PeerId
 from tests.support.scripted_control import REPOSITORY, ScriptedControl
 from tests.unit.cli.conftest import Guts
+from tests.unit.trust.world import ALICE, chain
 
 AUTHOR = AuthorId(bytes(range(1, 33)))
 NODE = PeerId(bytes(range(2, 34)))
@@ -35,6 +36,13 @@ def test_dry_run_of_what_no_quota_allows_exits_with_the_quota(guts: Guts, contro
     assert ran.status == ExitStatus.QUOTA
     assert ran.out.splitlines()[-2:] == ["allowed       no: it takes too much", "hint: more disk"]
     assert Answer.of(guts("seed", "--dry-run", "--json", REPOSITORY).json).json["allowed"] is False
+
+
+def test_seed_says_whether_anything_was_copied(guts: Guts, control: ScriptedControl) -> None:
+    control.chains[REPOSITORY] = chain(ALICE)
+    assert guts("seed", REPOSITORY).out == f"seeding {REPOSITORY}; copied in 0.25 s\n"
+    control.held.add(REPOSITORY)
+    assert guts("seed", REPOSITORY).out == f"seeding {REPOSITORY}; it is here already\n"
 
 
 def test_seed_of_an_author_follows(guts: Guts, control: ScriptedControl) -> None:
