@@ -88,6 +88,10 @@ class ScriptedControl:
         """What ``guts peer bans`` shows."""
         self.refusals: list[Json] = []
         """What ``guts seeding`` says was not taken."""
+        self.objects: dict[str, int] = {"commit": 2, "tree": 1}
+        """Objects of a repository, by type."""
+        self.taken = 1
+        """Repositories that are here for another reason than an explicit wish, as ``guts seeding`` has it."""
         self.held: set[RepositoryId] = set()
         """Repositories that git can fetch."""
         self.lie: dict[str, str] = {}
@@ -211,7 +215,7 @@ class ScriptedControl:
             "identity_fork": self.fork,
             "path": f"/data/repos/{repository}.git",
             "splits": self.splits,
-            "objects": {"commit": 2, "tree": 1},
+            "objects": self.objects,
             "holders": [NODE],
         }
 
@@ -330,7 +334,7 @@ class ScriptedControl:
         held = {"id": str(REPOSITORY), "name": "project", "reason": "topic", "owners": [], "size_bytes": 5}
         return {
             "topic": True,
-            "taken": 1,
+            "taken": self.taken,
             "max_repositories": 9,
             "refused": 2,
             "repo_max_bytes": 2 << 30,
