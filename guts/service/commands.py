@@ -35,13 +35,13 @@ from guts.sync.reposync import RepoSync
 
 
 class NotFollowed(UsageError):
-    """The command names a repository that this node does not follow."""
+    """The command names a repository that this node does not seed."""
 
     code: ClassVar[str] = "NOT_SEEDED"
     exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
 
     def __init__(self, repository: RepositoryId) -> None:
-        super().__init__(f"this node does not follow {repository}", hint=f"guts seed {repository}")
+        super().__init__(f"this node does not seed {repository}", hint=f"guts seed {repository}")
 
 
 class Commands:

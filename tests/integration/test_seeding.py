@@ -325,7 +325,7 @@ async def test_removal_ends_the_fetch_that_runs(world: World) -> None:
     seeding = asyncio.create_task(replica.seed(maintainer.repository, publisher.hint))
     await eventually(lambda: bool(replica.node.repositories._scopes.get(maintainer.repository)))
     await replica.node.control.seeding.unseed(maintainer.repository, at_once=True)
-    with pytest.raises(GutsError, match="no longer followed"):
+    with pytest.raises(GutsError, match="no longer seeded"):
         await seeding
     await eventually(lambda: not replica.node.control._service.sync.fetches.running)
     assert list(replica.repositories.iterdir()) == []
