@@ -140,7 +140,7 @@ def _status_lines(status: Answer) -> list[str]:
             f"{status.number('dht_contacts', 0)} in the DHT table",
         ),
         ("repositories", str(status.number("repositories", 0))),
-        ("disk", free_text(status.object("disk"))),
+        ("free", free_text(status.object("disk"))),
         ("running", f"{span_text(status.seconds('uptime_s', 0.0))}  (pid {status.number('pid')})"),
         ("data", status.text("data")),
         ("version", status.text("version")),

@@ -78,8 +78,10 @@ def test_version_is_printed(guts: Guts) -> None:
     ("arguments", "says", "hint"),
     [
         (("sed",), "there is no command 'sed'; did you mean 'seed'?", "guts --help"),
+        (("status",), "there is no command 'status'; did you mean 'node status'?", "guts --help"),
+        (("bans",), "there is no command 'bans'; did you mean 'peer bans'?", "guts --help"),
         (("zzz",), "there is no command 'zzz'", "guts --help"),
-        (("seed",), "missing argument 'REPOSITORY|auth1…'", "guts seed --help"),
+        (("seed",), "missing argument '(REPOSITORY|auth1…)...'", "guts seed --help"),
         (("ls", "--jsn"), "no such option '--jsn'", "guts ls --help"),
         (("node", "strat"), "no such command 'strat'", "guts node --help"),
         (("seed", "repo1", "--timeout", "0"), "invalid value for '--timeout'", "guts seed --help"),

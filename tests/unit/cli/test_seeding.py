@@ -48,6 +48,8 @@ def test_seed_says_whether_anything_was_copied(guts: Guts, control: ScriptedCont
 def test_seed_of_an_author_follows(guts: Guts, control: ScriptedControl) -> None:
     assert guts("seed", str(AUTHOR)).out.startswith(f"following {AUTHOR}: repositories of that maintainer are seeded")
     assert control.calls == [("follow", AUTHOR)]
+    assert f"hint: guts unfollow {AUTHOR}" in guts("unseed", str(AUTHOR)).err
+    assert guts("follow", str(AUTHOR)).out.startswith(f"following {AUTHOR}, as before: ")
     assert guts("follow", str(AUTHOR), "--json").json == {"author": str(AUTHOR), "new": False}
     assert guts("unfollow", str(AUTHOR)).out.splitlines() == [
         f"no longer following {AUTHOR}",
@@ -92,9 +94,12 @@ def test_seeding_says_why_each_repository_is_here_and_what_the_quotas_hold(
     lines = guts("seeding").out.splitlines()
     assert "topic         on; 2 refused, for there was no place" in lines
     assert "by policy     1 of 9 repositories" in lines
-    assert any(line.startswith("free") and "LOW, nothing is fetched" in line for line in lines)
+    assert "free          1 B, where 2 B are to stay free: LOW, nothing is fetched until there is more" in lines
+    control.taken = 9
+    full = "by policy     9 of 9 repositories: FULL, no more is looked at (seeding.max_repositories)"
+    assert full in guts("seeding").out.splitlines()
     assert any(line.endswith("announced by anybody (seeding.repositories = true)") for line in lines)
-    assert Answer.of(guts("seeding", "--json").json).number("taken") == 1
+    assert Answer.of(guts("seeding", "--json").json).number("taken") == 9
 
 
 @pytest.mark.parametrize("more", [0, 1])
