@@ -70,6 +70,13 @@ def test_help_is_quick() -> None:
     assert quickest("-m", "guts", "--help") <= 15 * quickest("-c", "pass")
 
 
+@pytest.mark.parametrize("group", ["id", "identity", "install", "known", "limits", "node", "peer", ("peer", "bans")])
+def test_no_line_about_a_command_is_cut_off(guts: Guts, group: str | tuple[str, ...]) -> None:
+    listed = guts(*([group] if isinstance(group, str) else group), "--help").out.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+
+
 def test_version_is_printed(guts: Guts) -> None:
     assert guts("--version").out == f"guts {__version__}\n"
 
