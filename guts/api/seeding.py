@@ -27,7 +27,7 @@ class SeedingControl(Protocol):
       ``disk`` (as in ``status``), ``owners`` [{``author``, ``since_ms``}], ``blocked`` [{``id``, ``since_ms``}],
       ``declined`` [id], ``refusals`` [{``repository``, ``reason``, ``owners`` [id], ``error``, ``message``, ``hint``?,
       ``at_ms``}] (what was not taken, the newest first), ``repositories`` [{``id``, ``name``, ``reason``, ``owners``
-      [id], ``size_bytes``, ``removed_in_s``?}].
+      [id], ``size_bytes``, ``lost`` (its folder is gone or damaged), ``removed_in_s``?}].
     """
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...

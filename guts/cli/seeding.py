@@ -329,6 +329,8 @@ def free_text(disk: Answer) -> str:
 def _why(repository: Answer) -> str:
     owners = ", ".join(AuthorId.parse(owner).short + "…" for owner in repository.texts("owners"))
     why = _REASONS.get(repository.text("reason"), repository.text("reason")).format(owners=owners or "an author")
+    if repository.flag("lost"):
+        why += "; LOST, its folder is gone or damaged: guts seed fetches it again"
     if repository.json.get("removed_in_s") is not None:
         why += f"; removed in {span_text(repository.seconds('removed_in_s'))}"
     return why

@@ -350,6 +350,7 @@ class Seeding:
             "reason": reason.value if reason else "going",
             "owners": owners,
             "size_bytes": summary.size,
+            "lost": self._repositories.is_lost(summary.id),
             "removed_in_s": None if summary.seeding else self._removed_in(summary.id),
         }
 

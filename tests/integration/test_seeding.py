@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Collection
@@ -249,6 +250,24 @@ async def test_what_was_unseeded_while_it_was_going_does_not_come_back(world: Wo
     await eventually(lambda: holds(replica, other.repository))
     assert not holds(replica, maintainer.repository)
     assert (await seeding.policy())["declined"] == [str(maintainer.repository)]
+
+
+async def test_repository_whose_folder_is_gone_is_told_as_lost_until_it_is_seeded_again(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica")
+    await replica.seed(maintainer.repository, publisher.hint)
+    folder = replica.node.repositories.path(maintainer.repository)
+    await replica.stop()
+    shutil.rmtree(folder)
+    await replica.start()
+    [listed] = await replica.node.control.repositories()
+    assert listed["state"] == "lost"
+    assert (await told(replica, maintainer.repository))["lost"] is True
+    seeding = replica.node.control.seeding
+    assert (await seeding.seed(maintainer.repository, [publisher.hint], 30.0))["copied"] is True
+    [listed] = await replica.node.control.repositories()
+    assert listed["state"] == "synced"
+    assert (await told(replica, maintainer.repository))["lost"] is False
 
 
 async def test_bootstrap_node_seeds_nothing(world: World) -> None:

@@ -90,6 +90,8 @@ class ScriptedControl:
         """What ``guts seeding`` says was not taken."""
         self.objects: dict[str, int] = {"commit": 2, "tree": 1}
         """Objects of a repository, by type."""
+        self.lost = False
+        """Whether the folder of the repository that ``guts seeding`` lists is."""
         self.taken = 1
         """Repositories that are here for another reason than an explicit wish, as ``guts seeding`` has it."""
         self.held: set[RepositoryId] = set()
@@ -344,7 +346,7 @@ class ScriptedControl:
             "blocked": [],
             "declined": [],
             "refusals": self.refusals,
-            "repositories": [{**held, "removed_in_s": None}],
+            "repositories": [{**held, "lost": self.lost, "removed_in_s": None}],
         }
 
     async def sync(self, repository: RepositoryId, timeout: float) -> Json:

@@ -111,3 +111,9 @@ def test_seeding_shows_so_many_refusals_and_counts_the_others(guts: Guts, contro
     lines = guts("seeding").out.splitlines()
     assert lines.count("  it takes much") == MAX_SHOWN
     assert (lines[-1] == "and 1 more: guts seeding --json") is bool(more)
+
+
+def test_what_is_lost_is_told_with_what_helps(guts: Guts, control: ScriptedControl) -> None:
+    assert "LOST" not in guts("seeding").out
+    control.lost = True
+    assert "LOST, its folder is gone or damaged: guts seed fetches it again" in guts("seeding").out
