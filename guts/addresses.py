@@ -188,8 +188,13 @@ def parse_subject(text: str) -> BanSubject:
         network = ipaddress.ip_network(text)
     except ValueError:
         hint = "a node's id (node1…), an IP address, or a network such as 192.0.2.0/24"
+        if text.startswith(("auth1", "repo1")):
+            hint = "repositories and authors are blocked: guts block, guts unblock"
         with contextlib.suppress(ValueError):
-            hint = f"did you mean {ipaddress.ip_network(text, strict=False)}?"
+            meant = ipaddress.ip_network(text, strict=False)
+            shortest = SHORTEST[meant.version]
+            large = meant.prefixlen < shortest
+            hint = f"a banned network has at least /{shortest}" if large else f"did you mean {meant}?"
         raise BadSubject(f"{text!r} names nobody who could be banned", hint=hint) from None
     return network
 

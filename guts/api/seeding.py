@@ -16,7 +16,7 @@ from guts.ids import AuthorId, RepositoryId
 class SeedingControl(Protocol):
     """What a node lets its operator say about what it seeds. As for ``guts.api.routes.Control``:
 
-    - ``seed``: ``repository``, ``seconds``.
+    - ``seed``: ``repository``, ``seconds``, ``copied`` (false: it was here already).
     - ``dry_run``: ``repository``, ``here``, ``size_bytes``?, ``claimed`` (it is what holders say), ``sources`` (count),
       ``free_bytes``, ``free_after_bytes``, ``used_bytes``, ``used_after_bytes``, ``disk_bytes``, ``allowed``,
       ``refusal``?, ``hint``?; ``?besides=BYTES`` are of others that would have come before it.
@@ -27,7 +27,7 @@ class SeedingControl(Protocol):
       ``disk`` (as in ``status``), ``owners`` [{``author``, ``since_ms``}], ``blocked`` [{``id``, ``since_ms``}],
       ``declined`` [id], ``refusals`` [{``repository``, ``reason``, ``owners`` [id], ``error``, ``message``, ``hint``?,
       ``at_ms``}] (what was not taken, the newest first), ``repositories`` [{``id``, ``name``, ``reason``, ``owners``
-      [id], ``size_bytes``, ``removed_in_s``?}].
+      [id], ``size_bytes``, ``lost`` (its folder is gone or damaged), ``removed_in_s``?}].
     """
 
     async def seed(self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float) -> Json: ...

@@ -103,7 +103,7 @@ def bans(session: Session, as_json: bool) -> None:
         say("nobody is banned")
 
 
-@bans.command(name="export")
+@bans.command(name="export", short_help="Write the bans to a file, or to stdout.")
 @click.argument("file", metavar="FILE|-")
 @json_option
 @pass_session
@@ -124,7 +124,7 @@ def export_(session: Session, as_json: bool, file: str) -> None:
         say(f"{count_text(count, 'ban')} written to {file}")
 
 
-@bans.command(name="import")
+@bans.command(name="import", short_help="Add the bans of a list.")
 @click.argument("file", metavar="FILE|-")
 @json_option
 @pass_session

@@ -61,7 +61,7 @@ def identity() -> None:
     """
 
 
-@identity.command()
+@identity.command(short_help="Show identity documents, or a proposal.")
 @click.argument("subject", metavar="[REPOSITORY|FILE]", default=".")
 @json_option
 @pass_session
@@ -105,7 +105,7 @@ def show(session: Session, as_json: bool, subject: str) -> None:
     emit(as_json, {"repository": str(chain.repository), "documents": value, "fork": fork}, lines)
 
 
-@identity.command()
+@identity.command(short_help="Write the next identity document to a file.")
 @click.option("--add", "added", multiple=True, metavar="auth1…", help="A new maintainer, who must sign too.")
 @click.option("--remove", "removed", multiple=True, metavar="auth1…", help="A maintainer who shall be none any more.")
 @click.option("--threshold", type=click.IntRange(1), help="Signatures that a change needs from then on.")
@@ -179,7 +179,7 @@ def propose(
     _propose(session, proposal, file, as_json)
 
 
-@identity.command()
+@identity.command(short_help="Propose from which record a maintainer goes on.")
 @click.argument("author", metavar="auth1…")
 @click.option("--record", metavar="HASH", help="Another record: how its hash begins in guts inspect.")
 @_repository
@@ -208,7 +208,7 @@ def reaffirm(session: Session, as_json: bool, author: str, repository: str, file
     _propose(session, Proposal(chain, document, {}), file, as_json)
 
 
-@identity.command()
+@identity.command(short_help="Put your signature into a proposal.")
 @_file
 @json_option
 @pass_session
@@ -232,7 +232,7 @@ def sign(session: Session, as_json: bool, file: Path) -> None:
     _tell(session, signed, file, as_json, "signed")
 
 
-@identity.command()
+@identity.command(short_help="Hand a signed proposal to your node.")
 @click.option("--anyway", is_flag=True, help="Also where who is removed, or reaffirmed, has published since.")
 @_file
 @json_option

@@ -123,7 +123,7 @@ def uninstall_completion(session: Session, as_json: bool, dry_run: bool, shells:
     _emit_files(as_json, dry_run, "remove", uninstall_files(paths, dry_run=dry_run), "nothing to do: none is installed")
 
 
-@install.command(name="man")
+@install.command(name="man", short_help="Install man pages, made from the commands.")
 @_dry_run
 @json_option
 @pass_session

@@ -35,7 +35,7 @@ def ls(session: Session, as_json: bool) -> None:
         say("none yet; git clone guts://repo1… remembers the first")
 
 
-@known.command()
+@known.command(short_help="Show what is remembered of a repository.")
 @_repository
 @json_option
 @pass_session
@@ -55,7 +55,7 @@ def show(session: Session, as_json: bool, repository: str) -> None:
     emit(as_json, one.json, lines)
 
 
-@known.command()
+@known.command(short_help="Forget what was seen of a repository.")
 @_repository
 @json_option
 @pass_session

@@ -13,7 +13,7 @@ def limits() -> None:
     """Show or change what the node grants its peers."""
 
 
-@limits.command()
+@limits.command(short_help="List the limits, and how much of them is used.")
 @json_option
 @pass_session
 def show(session: Session, as_json: bool) -> None:
@@ -24,7 +24,7 @@ def show(session: Session, as_json: bool) -> None:
     _tell_without_effect(rows)
 
 
-@limits.command(name="set")
+@limits.command(name="set", short_help="Change limits, now and for the next start.")
 @click.argument("settings", metavar="NAME=VALUE...", nargs=-1, required=True, shell_complete=completing.limit_settings)
 @json_option
 @pass_session

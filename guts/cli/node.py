@@ -35,7 +35,9 @@ def _node_options(command: Callable[..., object]) -> Callable[..., object]:
         click.option("--network-name", metavar="NAME", help="Talk to nodes of this network only."),
         click.option("--role", type=click.Choice(["node", "bootstrap"]), help="bootstrap: a door, no repos."),
         click.option("--advertise", multiple=True, metavar="IP:PORT", help="Address to tell others."),
-        click.option("--bootstrap", multiple=True, metavar="[ID@]HOST:PORT", help="Call this node first."),
+        click.option(
+            "--bootstrap", multiple=True, metavar="[ID@]HOST:PORT", help="Begin with this node where no other is known."
+        ),
         click.option("--listen", metavar="IP:PORT", help="TCP and UDP; port 0 takes a free one."),
     ):
         command = option(command)
@@ -140,7 +142,7 @@ def _status_lines(status: Answer) -> list[str]:
             f"{status.number('dht_contacts', 0)} in the DHT table",
         ),
         ("repositories", str(status.number("repositories", 0))),
-        ("disk", free_text(status.object("disk"))),
+        ("free", free_text(status.object("disk"))),
         ("running", f"{span_text(status.seconds('uptime_s', 0.0))}  (pid {status.number('pid')})"),
         ("data", status.text("data")),
         ("version", status.text("version")),

@@ -136,7 +136,7 @@ class _Published:
         verb = "unchanged" if self.json["unchanged"] else "published"
         # Who fetched it meanwhile was no follower yet when it was committed.
         followed = self.json.get("followers") != 0 or self.json.get("replicas")
-        alone = [] if followed else ["no other node follows it yet"]
+        alone = [] if followed else ["no other node seeds it yet"]
         updates = [_update_line(update) for update in self.updates]
         conflicts = self.json.get("conflicts")
         contested = [f"in conflict: {conflicts} refs; guts inspect shows them"] if conflicts else []

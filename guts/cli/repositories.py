@@ -139,6 +139,13 @@ def path_of(repository: RepositoryId) -> str:
     return f"/v1/repositories/{repository}"
 
 
+def _objects(objects: Answer, refs: bool) -> str:
+    if not objects.json and refs:
+        # A ref points at one: the node counts behind what it commits.
+        return "not counted yet"
+    return ", ".join(f"{objects.number(kind)} {kind}s" for kind in objects.json) or "none"
+
+
 def _inspect_lines(answer: Answer, removed: Mapping[AuthorId, int]) -> list[str]:
     objects = answer.object("objects")
     lines = [
@@ -150,7 +157,7 @@ def _inspect_lines(answer: Answer, removed: Mapping[AuthorId, int]) -> list[str]
             ("identity", f"epoch {answer.number('epoch')}  {answer.text('identity_hash')[:12]}…"),
             ("maintainers", "\n              ".join(answer.texts("maintainers"))),
             ("HEAD", answer.text("head", "")),
-            ("objects", ", ".join(f"{objects.number(kind)} {kind}s" for kind in objects.json) or "none"),
+            ("objects", _objects(objects, bool(answer.object("canonical_refs").json))),
             ("holders", ", ".join(peer[:12] + "…" for peer in answer.texts("holders")) or "none connected"),
             ("folder", answer.text("path", "")),
         )

@@ -38,7 +38,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "ls": ("guts.cli.repositories:ls", "List the repositories of this node."),
     "maintainers": ("guts.cli.maintainers:maintainers", "List who may move a repository's refs."),
     "node": ("guts.cli.node:node", "Run, start, stop and look at this node."),
-    "peer": ("guts.cli.peer:peer", "List and connect peers."),
+    "peer": ("guts.cli.peer:peer", "List, connect and ban peers."),
     "publish": ("guts.cli.publish:publish", "Publish a git repository, or its new commits."),
     "receipts": ("guts.cli.receipts:receipts", "List who confirmed that they hold what was published."),
     "seed": ("guts.cli.seeding:seed", "Find, copy and keep a repository, or all of an author."),
@@ -51,6 +51,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "verify": ("guts.cli.verify:verify", "Compare a clone or a mirror with what was signed."),
 }
 """Name to where the command is, and the line that ``guts --help`` has for it."""
+
+
+GROUPED: Final = ("node", "peer", "cluster")
+"""Groups whose commands somebody may look for at the top, in the order in which they are suggested."""
 
 
 class LazyGroup(click.Group):
@@ -90,10 +94,19 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that ``args`` name; where there is none, the error names the nearest."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            near = self._longer(ctx, args[0]) or difflib.get_close_matches(args[0], COMMANDS, n=1)
             suggestion = f"; did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"there is no command {args[0]!r}{suggestion}", ctx)
         return super().resolve_command(ctx, args)
+
+    def _longer(self, ctx: click.Context, word: str) -> list[str]:
+        """Return the commands of groups that are called ``word``: ``node status`` for ``status``."""
+        groups = {name: self.get_command(ctx, name) for name in GROUPED}
+        return [
+            f"{name} {word}"
+            for name, group in groups.items()
+            if isinstance(group, click.Group) and word in group.commands
+        ]
 
 
 @click.group(

@@ -54,7 +54,7 @@ def _subject(text: str) -> Subject:
 @click.command()
 @click.argument(
     "subjects",
-    metavar="REPOSITORY|auth1…",
+    metavar="(REPOSITORY|auth1…)...",
     nargs=-1,
     required=True,
     type=KNOWN_ID,
@@ -127,8 +127,8 @@ def _copied(
     except KeyboardInterrupt:
         say(f"\nthe node goes on with it; guts unseed {url.repository} ends that")
         raise
-    line = f"seeding {url.repository}; copied in {answer.seconds('seconds', 0.0):.2f} s"
-    return answer.json, [line], ExitStatus.OK
+    fate = f"copied in {answer.seconds('seconds', 0.0):.2f} s" if answer.flag("copied") else "it is here already"
+    return answer.json, [f"seeding {url.repository}; {fate}"], ExitStatus.OK
 
 
 def _size(answer: Answer, name: str) -> str:
@@ -141,10 +141,13 @@ def _size(answer: Answer, name: str) -> str:
 @json_option
 @pass_session
 def unseed(session: Session, as_json: bool, repository: str, now: bool) -> None:
-    """Stop seeding a repository: no longer announced, followed or served.
+    """Stop seeding a repository: no longer announced, kept up to date or served.
 
     It is removed from the disk after a while (seeding.grace); until then guts seed keeps it without a copy.
     """
+    if repository.startswith(AuthorId.prefix + "1"):
+        told = f"guts unfollow {AuthorId.parse(repository)}"
+        raise BadId(repository, "is an author; a repository is needed here", hint=told)
     identifier = resolve(repository).repository
     path = path_of(identifier) + "/seeding" + ("?now=true" if now else "")
     answer = Answer.of(session.client().send("DELETE", path))
@@ -186,7 +189,8 @@ def _author_command(
 
 def _follow(client: "ControlClient", author: AuthorId) -> tuple[object, list[str]]:
     answer = Answer.of(client.send("PUT", f"/v1/owners/{author}"))
-    lines = [f"following {author}: repositories of that maintainer are seeded as this node meets them"]
+    before = "" if answer.flag("new") else ", as before"
+    lines = [f"following {author}{before}: repositories of that maintainer are seeded as this node meets them"]
     return answer.json, lines
 
 
@@ -271,7 +275,7 @@ def _policy_lines(answer: Answer) -> list[str]:
         topic += f"; {refused} refused, for there was no place"
     rows = [
         ("topic", topic),
-        ("by policy", f"{answer.number('taken', 0)} of {answer.number('max_repositories', 0)} repositories"),
+        ("by policy", _places(answer.number("taken", 0), answer.number("max_repositories", 0))),
         ("disk", f"{_size(disk, 'used_bytes')} of {_size(disk, 'limit_bytes')}"),
         ("each", f"up to {_size(answer, 'repo_max_bytes')}"),
         ("free", free_text(disk)),
@@ -295,6 +299,11 @@ def _policy_lines(answer: Answer) -> list[str]:
     return lines + _refusal_lines(answer.objects("refusals"))
 
 
+def _places(taken: int, most: int) -> str:
+    full = "" if taken < most else ": FULL, no more is looked at (seeding.max_repositories)"
+    return f"{taken} of {most} repositories{full}"
+
+
 def _refusal_lines(refusals: Sequence[Answer]) -> list[str]:
     """Return what was not taken, and what helps; no more than fits on a screen."""
     if not refusals:
@@ -311,13 +320,17 @@ def _refusal_lines(refusals: Sequence[Answer]) -> list[str]:
 
 def free_text(disk: Answer) -> str:
     """Return what is told of the disk."""
-    text = f"{_size(disk, 'free_bytes')}, of which {_size(disk, 'floor_bytes')} stay free"
-    return text + (": LOW, nothing is fetched until there is more" if disk.flag("low") else "")
+    free, floor = _size(disk, "free_bytes"), _size(disk, "floor_bytes")
+    if disk.flag("low"):
+        return f"{free}, where {floor} are to stay free: LOW, nothing is fetched until there is more"
+    return f"{free}, of which {floor} stay free"
 
 
 def _why(repository: Answer) -> str:
     owners = ", ".join(AuthorId.parse(owner).short + "…" for owner in repository.texts("owners"))
     why = _REASONS.get(repository.text("reason"), repository.text("reason")).format(owners=owners or "an author")
+    if repository.flag("lost"):
+        why += "; LOST, its folder is gone or damaged: guts seed fetches it again"
     if repository.json.get("removed_in_s") is not None:
         why += f"; removed in {span_text(repository.seconds('removed_in_s'))}"
     return why

@@ -153,7 +153,12 @@ class Control:
     async def _summary(self, summary: RepositorySummary) -> Json:
         canonical = await self._repositories.database.read(repository_table.load_canonical, summary.id)
         goal = self._service.sync.goals.get(summary.id)
-        state = "not seeded" if goal is None else "fetching" if goal.fetch is not None else "synced"
+        if goal is not None and goal.fetch is not None:
+            state = "fetching"
+        elif self._repositories.is_lost(summary.id):
+            state = "lost"
+        else:
+            state = "not seeded" if goal is None else "synced"
         return {
             "id": str(summary.id),
             "name": summary.name,

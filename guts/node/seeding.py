@@ -131,10 +131,11 @@ class Seeding:
         if self._policy.blocks(repository):
             raise Blocked(repository)
         stored = await self._repositories.stored(repository)
+        here = stored is not None and not self._repositories.is_lost(repository)
         if stored is not None:
             judge(self._policy.terms(repository, None), repository, await self._maintainers(repository))
             await self._keep(stored.summary)
-        return dict(await self._driver.execute(Seed(repository, tuple(hints), timeout)))
+        return {**await self._driver.execute(Seed(repository, tuple(hints), timeout)), "copied": not here}
 
     async def _keep(self, summary: RepositorySummary) -> None:
         """Seed what is here, by an explicit wish."""
@@ -179,10 +180,12 @@ class Seeding:
             size, maintainers = here, await self._maintainers(repository)
         judge(self._policy.terms(repository, None), repository, maintainers)
         refusal: GutsError | None = None
-        try:
-            self._disk.check(repository, 0 if here is not None else size, besides)
-        except (UsageError, DiskLow) as error:
-            refusal = error
+        # Of what is here ``seed`` fetches nothing, so no quota is in its way.
+        if here is None or self._repositories.is_lost(repository):
+            try:
+                self._disk.check(repository, 0 if here is not None else size, besides)
+            except (UsageError, DiskLow) as error:
+                refusal = error
         more = besides + (0 if here is not None else size)
         space = self._disk.space()
         before = f"with {size_text(besides)} of those before it, " if besides else ""
@@ -209,11 +212,10 @@ class Seeding:
             NotHere: it is neither followed nor here.
         """
         goal = self._sync.goals.get(repository)
-        if goal is not None and goal.prospect is None:
-            await self._driver.execute(Unseed(repository))
-            await self._persistence.drain()
-        elif repository not in self._repositories.sizes:
+        if (goal is None or goal.prospect is not None) and repository not in self._repositories.sizes:
             raise NotHere(repository)
+        await self._driver.execute(Unseed(repository))
+        await self._persistence.drain()
         return await self._drop(repository, table.DECLINED, at_once=at_once)
 
     async def _drop(self, repository: RepositoryId, reason: str, *, at_once: bool) -> Json:
@@ -348,6 +350,7 @@ class Seeding:
             "reason": reason.value if reason else "going",
             "owners": owners,
             "size_bytes": summary.size,
+            "lost": self._repositories.is_lost(summary.id),
             "removed_in_s": None if summary.seeding else self._removed_in(summary.id),
         }
 

@@ -18,7 +18,7 @@ from guts.trust.identity_document import MAX_DOCUMENT_BYTES, IdentityDocument
 from guts.trust.ref_names import CONFLICTS
 from guts.trust.signed_refs import MAX_HEADER_BYTES, Header
 
-NOT_FOLLOWED = "this node follows it no longer: the refs are as of its last sync"
+NOT_FOLLOWED = "this node seeds it no longer: the refs are as of its last sync"
 
 
 @dataclass(frozen=True, slots=True)

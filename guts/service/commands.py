@@ -35,13 +35,13 @@ from guts.sync.reposync import RepoSync
 
 
 class NotFollowed(UsageError):
-    """The command names a repository that this node does not follow."""
+    """The command names a repository that this node does not seed."""
 
     code: ClassVar[str] = "NOT_SEEDED"
     exit_status: ClassVar[ExitStatus] = ExitStatus.NOT_FOUND
 
     def __init__(self, repository: RepositoryId) -> None:
-        super().__init__(f"this node does not follow {repository}", hint=f"guts seed {repository}")
+        super().__init__(f"this node does not seed {repository}", hint=f"guts seed {repository}")
 
 
 class Commands:
@@ -101,8 +101,7 @@ class Commands:
                 assert_never(command)
 
     def _unseed(self, command_id: CommandId, repository: RepositoryId) -> list[Effect]:
-        if repository not in self._sync.goals:
-            return [Reply(command_id, NotFollowed(repository))]
+        # It may be going already, by another choice: that it is not wanted is news all the same.
         stopped = self._seeding.stop(repository)
         self._sync.policy.dropped(repository, declined=True)
         return [*stopped, Reply(command_id, {"repository": str(repository)})]

@@ -62,7 +62,7 @@ class NoLongerFollowed(Unavailable):
     code: ClassVar[str] = "NOT_SEEDED"
 
     def __init__(self, repository: RepositoryId) -> None:
-        super().__init__(f"{repository} is no longer followed", hint=f"guts seed {repository}")
+        super().__init__(f"{repository} is no longer seeded", hint=f"guts seed {repository}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ async def test_refs_of_what_is_no_longer_followed_say_so(world: World) -> None:
     await maintainer.publish(node)
     await node.node.control.seeding.unseed(maintainer.repository)
     (note,) = _notes(await node.node.control.refs(maintainer.repository, (), 1.0))
-    assert "follows it no longer" in note
+    assert "seeds it no longer" in note
 
 
 async def test_tag_is_peeled_before_its_commit_is_projected(world: World) -> None:

@@ -163,7 +163,7 @@ async def test_unseed_during_the_fetch_stays_unseeded(world: World) -> None:
     goals = replica.node.control._service.sync.goals
     await eventually(lambda: maintainer.repository in goals and goals[maintainer.repository].fetch is not None)
     await replica.node.control.seeding.unseed(maintainer.repository)
-    with pytest.raises(Exception, match="no longer followed"):
+    with pytest.raises(Exception, match="no longer seeded"):
         await seeding
     await eventually(lambda: not replica.node.control._service.sync.fetches.running)
     await replica.node.control._persistence.drain()

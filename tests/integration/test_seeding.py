@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Collection
@@ -233,6 +234,42 @@ async def test_what_was_unseeded_does_not_come_back_by_itself(world: World) -> N
     assert reason(replica, maintainer.repository) is Reason.EXPLICIT
 
 
+async def test_what_was_unseeded_while_it_was_going_does_not_come_back(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica")
+    seeding = replica.node.control.seeding
+    await seeding.follow(maintainer.key.author_id)
+    await replica.node.control.connect(publisher.hint, 10)
+    await eventually(lambda: holds(replica, maintainer.repository))
+    await seeding.unfollow(maintainer.key.author_id)
+    assert not holds(replica, maintainer.repository)
+    await seeding.unseed(maintainer.repository)
+    await seeding.follow(maintainer.key.author_id)
+    other = world.maintainer("other", maintainer.key)
+    await other.publish(publisher)
+    await eventually(lambda: holds(replica, other.repository))
+    assert not holds(replica, maintainer.repository)
+    assert (await seeding.policy())["declined"] == [str(maintainer.repository)]
+
+
+async def test_repository_whose_folder_is_gone_is_told_as_lost_until_it_is_seeded_again(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica")
+    await replica.seed(maintainer.repository, publisher.hint)
+    folder = replica.node.repositories.path(maintainer.repository)
+    await replica.stop()
+    shutil.rmtree(folder)
+    await replica.start()
+    [listed] = await replica.node.control.repositories()
+    assert listed["state"] == "lost"
+    assert (await told(replica, maintainer.repository))["lost"] is True
+    seeding = replica.node.control.seeding
+    assert (await seeding.seed(maintainer.repository, [publisher.hint], 30.0))["copied"] is True
+    [listed] = await replica.node.control.repositories()
+    assert listed["state"] == "synced"
+    assert (await told(replica, maintainer.repository))["lost"] is False
+
+
 async def test_bootstrap_node_seeds_nothing(world: World) -> None:
     door = await world.node("door", network__role="bootstrap", seeding__repositories="true")
     publisher, maintainer = await world.node("publisher"), world.maintainer()
@@ -307,7 +344,7 @@ async def test_removal_ends_the_fetch_that_runs(world: World) -> None:
     seeding = asyncio.create_task(replica.seed(maintainer.repository, publisher.hint))
     await eventually(lambda: bool(replica.node.repositories._scopes.get(maintainer.repository)))
     await replica.node.control.seeding.unseed(maintainer.repository, at_once=True)
-    with pytest.raises(GutsError, match="no longer followed"):
+    with pytest.raises(GutsError, match="no longer seeded"):
         await seeding
     await eventually(lambda: not replica.node.control._service.sync.fetches.running)
     assert list(replica.repositories.iterdir()) == []
@@ -587,6 +624,15 @@ async def test_dry_run_tells_the_size_and_what_would_be_left_and_fetches_nothing
     await replica.seed(maintainer.repository, publisher.hint)
     here = await replica.node.control.seeding.dry_run(maintainer.repository, [], 10)
     assert (here["here"], here["claimed"], here["free_after_bytes"]) == (True, False, 10 * GIB)
+
+    # No quota is in the way of what is here, and ``seed`` says so too: nothing has to be fetched.
+    answer = await publisher.node.control.seeding.seed(maintainer.repository, [], 10)
+    assert answer["copied"] is False
+    full = await world.node("full", seeding__disk="0")
+    own = world.maintainer("own")
+    await own.publish(full)
+    assert (await full.node.control.seeding.dry_run(own.repository, [], 10))["allowed"] is True
+    assert (await full.node.control.seeding.seed(own.repository, [], 10))["copied"] is False
 
     strict = await world.node("strict", seeding__repo_max=str(size - 1))
     answer = await strict.node.control.seeding.dry_run(maintainer.repository, [publisher.hint], 10)

@@ -88,6 +88,12 @@ class ScriptedControl:
         """What ``guts peer bans`` shows."""
         self.refusals: list[Json] = []
         """What ``guts seeding`` says was not taken."""
+        self.objects: dict[str, int] = {"commit": 2, "tree": 1}
+        """Objects of a repository, by type."""
+        self.lost = False
+        """Whether the folder of the repository that ``guts seeding`` lists is."""
+        self.taken = 1
+        """Repositories that are here for another reason than an explicit wish, as ``guts seeding`` has it."""
         self.held: set[RepositoryId] = set()
         """Repositories that git can fetch."""
         self.lie: dict[str, str] = {}
@@ -211,7 +217,7 @@ class ScriptedControl:
             "identity_fork": self.fork,
             "path": f"/data/repos/{repository}.git",
             "splits": self.splits,
-            "objects": {"commit": 2, "tree": 1},
+            "objects": self.objects,
             "holders": [NODE],
         }
 
@@ -278,7 +284,7 @@ class ScriptedControl:
         self.calls.append(("seed", repository, tuple(hints), timeout))
         if repository not in self.chains:
             raise NobodyProvides("no replica found", hint="is the id right?")
-        return {"repository": str(repository), "seconds": 0.25}
+        return {"repository": str(repository), "seconds": 0.25, "copied": repository not in self.held}
 
     @property
     def seeding(self) -> "ScriptedControl":
@@ -330,7 +336,7 @@ class ScriptedControl:
         held = {"id": str(REPOSITORY), "name": "project", "reason": "topic", "owners": [], "size_bytes": 5}
         return {
             "topic": True,
-            "taken": 1,
+            "taken": self.taken,
             "max_repositories": 9,
             "refused": 2,
             "repo_max_bytes": 2 << 30,
@@ -340,7 +346,7 @@ class ScriptedControl:
             "blocked": [],
             "declined": [],
             "refusals": self.refusals,
-            "repositories": [{**held, "removed_in_s": None}],
+            "repositories": [{**held, "lost": self.lost, "removed_in_s": None}],
         }
 
     async def sync(self, repository: RepositoryId, timeout: float) -> Json:

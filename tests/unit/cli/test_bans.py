@@ -14,6 +14,7 @@ from guts.cli.ban_list import MAX_LINE_BYTES, MAX_REASON_BYTES, BadBanList, List
 from guts.cli.bans import MAX_SPAN, BadSpan, span
 from guts.errors import ExitStatus
 from guts.events import WantedBan
+from guts.ids import AuthorId
 from tests.support.scripted_control import NODE, NOW_MS, ScriptedControl
 from tests.unit.cli.conftest import Guts
 
@@ -88,6 +89,24 @@ def test_nobody_is_asked_about_what_names_nobody(guts: Guts, control: ScriptedCo
         ran = guts("peer", command, who, "--json")
         assert (ran.status, ran.error["code"]) == (ExitStatus.USAGE, code)
     assert control.calls == []
+
+
+@pytest.mark.parametrize(
+    ("who", "hint"),
+    [
+        ("192.0.2.7/24", "did you mean 192.0.2.0/24?"),
+        ("10.0.0.1/8", "did you mean 10.0.0.0/8?"),
+        # What would be refused next is not what is meant.
+        ("10.0.0.1/7", "a banned network has at least /8"),
+        ("2001:db8::/15", "a banned network has at least /16"),
+        (str(AuthorId(bytes(32))), "repositories and authors are blocked: guts block, guts unblock"),
+    ],
+)
+def test_who_can_not_be_banned_like_this_gets_a_hint_that_helps(
+    guts: Guts, control: ScriptedControl, who: str, hint: str
+) -> None:
+    for command in ("ban", "unban"):
+        assert guts("peer", command, who, "--json").error["hint"] == hint
 
 
 def test_unban_of_who_is_not_banned_is_fine(guts: Guts, control: ScriptedControl) -> None:

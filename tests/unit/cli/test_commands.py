@@ -125,6 +125,17 @@ def test_unknown_repository_is_not_found(guts: Guts, control: ScriptedControl) -
     assert ran.error["details"] == {"repository": str(REPOSITORY)}
 
 
+def test_objects_that_are_not_counted_yet_are_not_said_to_be_none(guts: Guts, control: ScriptedControl) -> None:
+    known = chain(ALICE)
+    control.chains[known.repository] = known
+    control.records[known.repository] = publish(known, ALICE, None, {MAIN: oid(1)})
+    assert "objects       2 commits, 1 trees" in guts("inspect", known.repository).out.splitlines()
+    control.objects = {}
+    assert "objects       not counted yet" in guts("inspect", known.repository).out.splitlines()
+    control.records[known.repository] = publish(known, ALICE, None, {})
+    assert "objects       none" in guts("inspect", known.repository).out.splitlines()
+
+
 def test_empty_lists_say_what_comes_next(guts: Guts, control: ScriptedControl) -> None:
     ran = guts("ls")
     assert (ran.status, ran.out) == (0, "")

@@ -70,6 +70,13 @@ def test_help_is_quick() -> None:
     assert quickest("-m", "guts", "--help") <= 15 * quickest("-c", "pass")
 
 
+@pytest.mark.parametrize("group", ["id", "identity", "install", "known", "limits", "node", "peer", ("peer", "bans")])
+def test_no_line_about_a_command_is_cut_off(guts: Guts, group: str | tuple[str, ...]) -> None:
+    listed = guts(*([group] if isinstance(group, str) else group), "--help").out.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+
+
 def test_version_is_printed(guts: Guts) -> None:
     assert guts("--version").out == f"guts {__version__}\n"
 
@@ -78,8 +85,10 @@ def test_version_is_printed(guts: Guts) -> None:
     ("arguments", "says", "hint"),
     [
         (("sed",), "there is no command 'sed'; did you mean 'seed'?", "guts --help"),
+        (("status",), "there is no command 'status'; did you mean 'node status'?", "guts --help"),
+        (("bans",), "there is no command 'bans'; did you mean 'peer bans'?", "guts --help"),
         (("zzz",), "there is no command 'zzz'", "guts --help"),
-        (("seed",), "missing argument 'REPOSITORY|auth1…'", "guts seed --help"),
+        (("seed",), "missing argument '(REPOSITORY|auth1…)...'", "guts seed --help"),
         (("ls", "--jsn"), "no such option '--jsn'", "guts ls --help"),
         (("node", "strat"), "no such command 'strat'", "guts node --help"),
         (("seed", "repo1", "--timeout", "0"), "invalid value for '--timeout'", "guts seed --help"),

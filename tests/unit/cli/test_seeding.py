@@ -11,6 +11,7 @@ from guts.events import WantedBan
 from guts.ids import AuthorId, PeerId
 from tests.support.scripted_control import REPOSITORY, ScriptedControl
 from tests.unit.cli.conftest import Guts
+from tests.unit.trust.world import ALICE, chain
 
 AUTHOR = AuthorId(bytes(range(1, 33)))
 NODE = PeerId(bytes(range(2, 34)))
@@ -37,9 +38,18 @@ def test_dry_run_of_what_no_quota_allows_exits_with_the_quota(guts: Guts, contro
     assert Answer.of(guts("seed", "--dry-run", "--json", REPOSITORY).json).json["allowed"] is False
 
 
+def test_seed_says_whether_anything_was_copied(guts: Guts, control: ScriptedControl) -> None:
+    control.chains[REPOSITORY] = chain(ALICE)
+    assert guts("seed", REPOSITORY).out == f"seeding {REPOSITORY}; copied in 0.25 s\n"
+    control.held.add(REPOSITORY)
+    assert guts("seed", REPOSITORY).out == f"seeding {REPOSITORY}; it is here already\n"
+
+
 def test_seed_of_an_author_follows(guts: Guts, control: ScriptedControl) -> None:
     assert guts("seed", str(AUTHOR)).out.startswith(f"following {AUTHOR}: repositories of that maintainer are seeded")
     assert control.calls == [("follow", AUTHOR)]
+    assert f"hint: guts unfollow {AUTHOR}" in guts("unseed", str(AUTHOR)).err
+    assert guts("follow", str(AUTHOR)).out.startswith(f"following {AUTHOR}, as before: ")
     assert guts("follow", str(AUTHOR), "--json").json == {"author": str(AUTHOR), "new": False}
     assert guts("unfollow", str(AUTHOR)).out.splitlines() == [
         f"no longer following {AUTHOR}",
@@ -84,9 +94,12 @@ def test_seeding_says_why_each_repository_is_here_and_what_the_quotas_hold(
     lines = guts("seeding").out.splitlines()
     assert "topic         on; 2 refused, for there was no place" in lines
     assert "by policy     1 of 9 repositories" in lines
-    assert any(line.startswith("free") and "LOW, nothing is fetched" in line for line in lines)
+    assert "free          1 B, where 2 B are to stay free: LOW, nothing is fetched until there is more" in lines
+    control.taken = 9
+    full = "by policy     9 of 9 repositories: FULL, no more is looked at (seeding.max_repositories)"
+    assert full in guts("seeding").out.splitlines()
     assert any(line.endswith("announced by anybody (seeding.repositories = true)") for line in lines)
-    assert Answer.of(guts("seeding", "--json").json).number("taken") == 1
+    assert Answer.of(guts("seeding", "--json").json).number("taken") == 9
 
 
 @pytest.mark.parametrize("more", [0, 1])
@@ -98,3 +111,9 @@ def test_seeding_shows_so_many_refusals_and_counts_the_others(guts: Guts, contro
     lines = guts("seeding").out.splitlines()
     assert lines.count("  it takes much") == MAX_SHOWN
     assert (lines[-1] == "and 1 more: guts seeding --json") is bool(more)
+
+
+def test_what_is_lost_is_told_with_what_helps(guts: Guts, control: ScriptedControl) -> None:
+    assert "LOST" not in guts("seeding").out
+    control.lost = True
+    assert "LOST, its folder is gone or damaged: guts seed fetches it again" in guts("seeding").out

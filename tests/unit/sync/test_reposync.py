@@ -481,7 +481,7 @@ def test_dropped_repository_is_untold_and_its_commands_are_answered() -> None:
     bench.ready(A)
     bench.want()
     effects = bench.sync.drop(R)
-    assert failed(effects, NoLongerFollowed, "no longer followed")
+    assert failed(effects, NoLongerFollowed, "no longer seeded")
     assert effects[1:] == [bench.tell(A, (), (R,))]
     assert not bench.sync.holds(R)
     assert bench.sync.deadline() <= 60.0
