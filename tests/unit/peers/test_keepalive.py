@@ -1,13 +1,16 @@
 """Timers of many connections: each is pinged, and let go of, at its own time, and asking when costs nothing."""
 
+import math
 import random
 from collections.abc import Iterator, Mapping
+
+import pytest
 
 from guts.addresses import Address
 from guts.effects import Disconnect, Send
 from guts.events import ConnectionId
 from guts.ids import PeerId
-from guts.peers.keepalive import DEAD_AFTER, HELLO_TIMEOUT, KeepAlive
+from guts.peers.keepalive import DEAD_AFTER, HELLO_TIMEOUT, TOGETHER, KeepAlive
 from guts.peers.state import PeerConnection
 from guts.wire.messages import Ping
 from guts.wire.secure import Direction
@@ -63,15 +66,68 @@ def test_each_of_many_is_pinged_about_every_30_seconds_and_asking_when_costs_lit
             assert isinstance(effect, Send)
             assert isinstance(effect.message, Ping)
             pings[effect.connection].append(now)
+            events += 1
             connections._connections[effect.connection].last_heard = now
         # Somebody says something, and the driver asks again.
         connections._connections[ConnectionId(rng.randrange(1000))].last_heard = now
         keepalive.deadline()
-        events += 2
+        events += 1
     gaps = [b - a for times in pings.values() for a, b in zip([0.0, *times], times, strict=False)]
     assert 24.0 <= min(gaps) <= max(gaps) <= 36.0
     assert all(len(times) >= 8 for times in pings.values())
     assert connections.looks / events < 10
+
+
+def test_pings_of_a_second_go_out_in_one_turn() -> None:
+    connections, keepalive = kept(1000)
+    turns, pings, now = 0, 0, 0.0
+    while (now := keepalive.deadline()) < 300.0:
+        effects = keepalive.tick(now)
+        assert effects
+        turns, pings = turns + 1, pings + len(effects)
+        for connection in connections.values():
+            connection.last_heard = now
+    assert pings / turns > 15
+    due = keepalive.deadline()
+    assert keepalive.tick(math.nextafter(due, 0.0)) == []
+
+
+class Planned(random.Random):
+    """Pings come when the test says."""
+
+    def __init__(self, *intervals: float) -> None:
+        super().__init__(1)
+        self._next = iter(intervals)
+
+    def uniform(self, a: float, b: float) -> float:
+        return next(self._next, b)
+
+
+@pytest.mark.parametrize(("seconds", "pinged"), [(-0.001, True), (0.001, False)])
+def test_ping_is_early_by_so_much_and_no_more(seconds: float, pinged: bool) -> None:
+    connections = Counted(2)
+    late = 0.9 + TOGETHER + seconds / INTERVAL
+    keepalive = KeepAlive(connections, INTERVAL, Planned(0.9, late))
+    for connection in connections.values():
+        connection.ready = True
+        keepalive.opened(connection, 0.0)
+    sends = [effect for effect in keepalive.tick(0.9 * INTERVAL) if isinstance(effect, Send)]
+    assert [send.connection for send in sends] == ([0, 1] if pinged else [0])
+
+
+def test_nobody_is_let_go_of_early_with_the_pings_of_others() -> None:
+    connections = Counted(2)
+    mute, other = connections.values()
+    other.ready = True
+    keepalive = KeepAlive(connections, INTERVAL, Planned(1.0, (HELLO_TIMEOUT - 0.001) / INTERVAL))
+    keepalive.opened(mute, 0.0)
+    keepalive.opened(other, 0.0)
+    [ping] = keepalive.tick(HELLO_TIMEOUT - 0.001)
+    assert isinstance(ping, Send)
+    assert ping.connection == other.id
+    [end] = keepalive.tick(HELLO_TIMEOUT)
+    assert isinstance(end, Disconnect)
+    assert end.connection == mute.id
 
 
 def test_silent_connection_is_let_go_of_after_three_intervals_from_its_last_word() -> None:
