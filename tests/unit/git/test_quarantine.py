@@ -261,6 +261,35 @@ async def test_refuses_missing_and_extra_objects(repository: BareRepository) -> 
     assert len(await held(repository)) == 3
 
 
+@pytest.mark.parametrize("parent", [b"AB" * 20, b"ab" * 19 + b"aB"])
+@pytest.mark.parametrize("also", [0, 1])
+async def test_parent_in_upper_case_is_a_parent(repository: BareRepository, parent: bytes, also: int) -> None:
+    """git's fsck takes it, and git follows it."""
+    objects, tip = one_file()
+    before = b"parent %s\n" % str(tip).encode() * also
+    child = objects[0][1].replace(b"author ", before + b"parent %s\nauthor " % parent, 1)
+    with pytest.raises(MissingObjects):
+        await receive(repository, packs.pack([(COMMIT, child), *objects]), {object_id(COMMIT, child)})
+    assert await held(repository) == set()
+    child = child.replace(parent, str(tip).upper().encode())
+    await receive(repository, packs.pack([(COMMIT, child), *objects]), {object_id(COMMIT, child)})
+
+
+@pytest.mark.parametrize("mode", ["40755", "40644", "440000"])
+async def test_directory_of_any_mode_is_a_directory(repository: BareRepository, mode: str) -> None:
+    """git's fsck only warns of the mode, and git goes by the type in it."""
+    blob = (BLOB, b"x\n")
+    for inner, right in ((blob, False), ((TREE, packs.tree(("100644", b"x", object_id(*blob)))), True)):
+        root = packs.tree((mode, b"a", object_id(*inner)))
+        top = packs.commit(object_id(TREE, root))
+        data = packs.pack([(COMMIT, top), (TREE, root), inner, *([blob] if right else [])])
+        if right:
+            await receive(repository, data, {object_id(COMMIT, top)})
+        else:
+            with pytest.raises(PeerFault):
+                await receive(repository, data, {object_id(COMMIT, top)})
+
+
 async def test_refuses_one_object_twice(repository: BareRepository) -> None:
     objects, tip = one_file()
     with pytest.raises(CorruptPack):
