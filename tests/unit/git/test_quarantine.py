@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from guts.errors import DiskFull, ExitStatus, PeerFault
+from guts.errors import DiskFull, ExitStatus, PeerFault, Severity
 from guts.git import inspection
 from guts.git.command import Child, Git
 from guts.git.faults import (
@@ -23,6 +23,7 @@ from guts.git.faults import (
     ExtraObjects,
     MissingObjects,
     ObjectTooLarge,
+    OverLimit,
     RefusedObject,
     TooLarge,
     UnsafeTree,
@@ -322,15 +323,42 @@ async def test_keeps_every_limit_of_a_pack(repository: BareRepository) -> None:
     cases.append((target, replace(target, symlink_bytes=49), linked, object_id(COMMIT, top), UnsafeTree))
     special = replace(DEFAULT_LIMITS, special_blobs=1)
     cases.append((special, replace(special, special_blobs=0), linked, object_id(COMMIT, top), TooLarge))
+    single = {"object_bytes", "tree_bytes", "symlink_bytes"}
     for fits, exceeds, pack, at, fault in cases:
-        with pytest.raises(fault):
+        with pytest.raises(fault) as raised:
             await receive(limited(repository, exceeds), pack, {at})
+        is_of_one = any(getattr(fits, name) != getattr(exceeds, name) for name in single)
+        assert raised.value.severity is (Severity.FATAL if is_of_one else Severity.NETWORK)
         async with limited(repository, fits).quarantine() as quarantine:
             await quarantine.index(chunks(pack))
             await quarantine.check({at})
     with pytest.raises(TooLarge):
         await receive(repository, data, {tip}, max_bytes=len(data) - 1)
     await receive(repository, data, {tip}, max_bytes=len(data))
+
+
+@pytest.mark.parametrize("limit", ["pack_objects", "inflate_allowance_bytes", "special_blobs"])
+async def test_holder_is_not_to_blame_for_a_repository_that_grew_in_small_packs(
+    repository: BareRepository, limit: str
+) -> None:
+    """Two pushes that are within the limits each are past them for a newcomer, who gets both in one pack."""
+    values = {"pack_objects": 3, "inflate_allowance_bytes": 300, "special_blobs": 1}
+    limits = replace(DEFAULT_LIMITS, inflate_ratio=0, inflate_allowance_bytes=100_000)
+    limits = replace(limits, **{limit: values[limit]})
+    newcomer = limited(await BareRepository.create(repository.path.parent / "newcomer.git"), limits)
+    parents: tuple[ObjectId, ...] = ()
+    for target in (b"a", b"b"):
+        root = packs.tree(("120000", b"l", object_id(BLOB, target)))
+        top = packs.commit(object_id(TREE, root), *parents)
+        pack = packs.pack([(COMMIT, top), (TREE, root), (BLOB, target)])
+        parents = (object_id(COMMIT, top),)
+        await receive(limited(repository, limits), pack, set(parents))
+        await repository.project({"refs/heads/main": parents[0]}, "refs/heads/main")
+    async with repository.pack(parents) as chunks_:
+        whole = b"".join([chunk async for chunk in chunks_])
+    with pytest.raises(OverLimit) as raised:
+        await receive(newcomer, whole, set(parents))
+    assert raised.value.severity is Severity.NETWORK
 
 
 async def test_object_that_is_too_large_is_named_with_its_size(repository: BareRepository) -> None:
