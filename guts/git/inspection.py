@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from guts.git.command import Child, Git, GitFailed
-from guts.git.faults import ExtraObjects, ObjectTooLarge, OverLimit, RefusedObject, TooLarge, UnsafeTree
+from guts.git.faults import CorruptPack, ExtraObjects, ObjectTooLarge, OverLimit, RefusedObject, TooLarge, UnsafeTree
 from guts.git.files import disk_faults
 from guts.git.objects import (
     BATCH_ALL,
@@ -209,6 +209,8 @@ class Inspection:
                 child.close_stdin()
                 async for block in lines_in_blocks(child):
                     sizes = [int(size) for size in _SIZES.findall(block)]
+                    if len(sizes) != block.count(b"\n"):
+                        raise CorruptPack("an object that index-pack took, and that git can't read")
                     objects += len(sizes)
                     inflated += sum(sizes)
                     if max(sizes) > self._limits.object_bytes:

@@ -120,6 +120,9 @@ class _Reader:
             size |= (byte & 0x7F) << shift
             shift += 7
             at += 1
+        if not byte and at > offset + 1:
+            # A longer way to write a size, which index-pack takes; of some of them git can't read the object then.
+            raise _TooMuch
         base: int | bytes | None = None
         if kind == OFS_DELTA:
             back, at = offset_back(pack, at)

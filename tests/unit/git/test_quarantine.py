@@ -34,7 +34,7 @@ from guts.git.quarantine import Checked, IndexedPack
 from guts.git.repository import BareRepository
 from guts.ids import ObjectId
 from tests.support import packs
-from tests.support.packs import BLOB, COMMIT, TREE, chunks, object_id
+from tests.support.packs import BLOB, COMMIT, REF_DELTA, TREE, chunks, object_id
 from tests.support.repositories import git
 from tests.unit.git.conftest import Made
 
@@ -289,6 +289,38 @@ async def test_directory_of_any_mode_is_a_directory(repository: BareRepository, 
         else:
             with pytest.raises(PeerFault):
                 await receive(repository, data, {object_id(COMMIT, top)})
+
+
+@pytest.mark.parametrize("spoilt", ["commit", "tree", "blob", "delta"])
+@pytest.mark.parametrize("padding", [1, 9, 70])
+@pytest.mark.parametrize("extra", [0, 1])
+async def test_refuses_what_index_pack_takes_and_git_cannot_read(
+    repository: BareRepository, spoilt: str, padding: int, extra: int
+) -> None:
+    """A size of which the last bytes say nothing: whoever serves a pack can write it so. git reads ten of them."""
+    blob = b"hello\n" * 20
+    delta = packs.varint(len(blob)) + packs.varint(2 * len(blob)) + bytes([0x90, len(blob)]) * 2
+    made = object_id(BLOB, 2 * blob)
+    root = packs.tree(("100644", b"a", object_id(BLOB, blob)), ("100644", b"b", made))
+    top = packs.commit(object_id(TREE, root))
+    parts = {
+        "commit": (COMMIT, top, b""),
+        "tree": (TREE, root, b""),
+        "blob": (BLOB, blob, b""),
+        "delta": (REF_DELTA, delta, object_id(BLOB, blob)),
+    }
+    entries = [
+        packs.entry(kind, content, base, padding if name == spoilt else 0)
+        for name, (kind, content, base) in parts.items()
+    ]
+    data = packs.sealed([*entries, *[packs.entry(BLOB, b"as many again")] * extra])
+    if padding == 1 and not extra:
+        await receive(repository, data, {object_id(COMMIT, top)})
+        await repository.fsck()
+        return
+    with pytest.raises(PeerFault):
+        await receive(repository, data, {object_id(COMMIT, top)})
+    assert await held(repository) == set()
 
 
 async def test_refuses_one_object_twice(repository: BareRepository) -> None:
