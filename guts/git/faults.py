@@ -46,8 +46,11 @@ class ObjectTooLarge(TooLarge):
 
 
 class OverLimit(TooLarge):
-    """Longer than this node takes in at once. A larger limit elsewhere, or a repository that grew in many small packs,
-    is no fault of whoever serves it: it costs the sender as much as us."""
+    """More than this node takes in at once: bytes, objects, all that they inflate to, symlinks.
+
+    A larger limit elsewhere, or a repository that grew in many small packs, is no fault of whoever serves it: an author
+    could otherwise have every honest replica shut out. What no single object may be is another thing.
+    """
 
     code: ClassVar[str] = "PACK_OVER_LIMIT"
     severity: ClassVar[Severity] = Severity.NETWORK

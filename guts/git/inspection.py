@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from guts.git.command import Child, Git, GitFailed
-from guts.git.faults import ExtraObjects, ObjectTooLarge, RefusedObject, TooLarge, UnsafeTree
+from guts.git.faults import CorruptPack, ExtraObjects, ObjectTooLarge, OverLimit, RefusedObject, TooLarge, UnsafeTree
 from guts.git.files import disk_faults
 from guts.git.objects import (
     BATCH_ALL,
@@ -209,6 +209,8 @@ class Inspection:
                 child.close_stdin()
                 async for block in lines_in_blocks(child):
                     sizes = [int(size) for size in _SIZES.findall(block)]
+                    if len(sizes) != block.count(b"\n"):
+                        raise CorruptPack("an object that index-pack took, and that git can't read")
                     objects += len(sizes)
                     inflated += sum(sizes)
                     if max(sizes) > self._limits.object_bytes:
@@ -224,7 +226,7 @@ class Inspection:
 
     def _check_inflated(self, inflated: int) -> None:
         if inflated > self._inflated_allowed:
-            raise TooLarge(f"the pack inflates to more than {size_text(self._inflated_allowed)}")
+            raise OverLimit(f"the pack inflates to more than {size_text(self._inflated_allowed)}")
 
     async def _scan_trees(self, ids: IO[bytes]) -> TreeScan:
         scan = TreeScan()
@@ -238,7 +240,7 @@ class Inspection:
     def _look_at(self, tree: Content, scan: TreeScan) -> None:
         scan.scan(tree.id, tree.data)
         if max(len(scan.links), len(scan.modules)) > self._limits.special_blobs:
-            raise TooLarge(f"more than {self._limits.special_blobs} symlinks or .gitmodules")
+            raise OverLimit(f"more than {self._limits.special_blobs} symlinks or .gitmodules")
 
     async def _check_links(self, ids: Collection[bytes]) -> None:
         def look(link: Content) -> None:

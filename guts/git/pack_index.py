@@ -49,6 +49,9 @@ MAX_CHAIN: Final = 4_096
 _Read = Callable[[int, int], bytes]
 """Returns so many bytes from an offset on, or what there is of them."""
 
+_SIZE_BYTES: Final = 10
+"""Of an entry, that say its kind and its size; index-pack takes more of them, git can't read the object then."""
+
 _ENTRY_BYTES: Final = 64
 """Of an entry, to begin with: its size and what says where its base is take 10 and 20 bytes at the most."""
 
@@ -219,6 +222,8 @@ def _kind(index: _Index, pack: int, id_: ObjectId) -> bytes | None:
         at = 1
         while at < len(head) and head[at - 1] & 0x80:
             at += 1
+        if at > _SIZE_BYTES or len(head) < at + ObjectId.LENGTH:
+            return None
         if kind == REF_DELTA and (base := index.place(head[at : at + ObjectId.LENGTH])) is not None:
             offset = index.offset(base)
         elif kind == OFS_DELTA:

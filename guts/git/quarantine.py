@@ -269,7 +269,7 @@ class _Bounded:
         raise CorruptPack("cut short before the end of the header")
 
     async def rest(self) -> AsyncIterator[bytes]:
-        """Yield the chunks that follow. Raises: ``TooLarge``."""
+        """Yield the chunks that follow. Raises: ``OverLimit``."""
         async for chunk in self._chunks:
             self.received += len(chunk)
             if self.received > self._limit:
@@ -282,7 +282,7 @@ def _check_header(head: bytes, max_objects: int) -> int:
     if magic != b"PACK" or version != 2:
         raise CorruptPack("not a pack of version 2")
     if count > max_objects:
-        raise TooLarge(f"a pack of {count} objects where {max_objects} are allowed")
+        raise OverLimit(f"a pack of {count} objects where {max_objects} are allowed")
     return int(count)
 
 

@@ -15,7 +15,7 @@ from guts.errors import StorageFault
 from guts.git import ancestry, packed_refs
 from guts.git.ancestry import NotHeld
 from guts.git.command import Child, Git
-from guts.git.files import DiskFault, disk_faults, write_files
+from guts.git.files import DiskFault, disk_faults, sync_directory, write_files
 from guts.git.folder import NAME as FOLDER_NAME
 from guts.git.folder import RecordsFolder
 from guts.git.objects import BATCH_CHECK, CHUNK_BYTES, ObjectInfo, id_lines, lines_in_blocks, parse_infos
@@ -74,7 +74,7 @@ class BareRepository:
 
     @classmethod
     async def create(cls, path: Path, git: Git | None = None) -> Self:
-        """Make an empty repository at ``path``, or complete one whose making was interrupted.
+        """Make an empty repository at ``path``, or complete one whose making was interrupted; durable on return.
 
         Raises:
             DiskFault, GitFailed: it can't be made.
@@ -87,6 +87,7 @@ class BareRepository:
         crash_point("repository-initialised")
         await asyncio.to_thread(repository.records.create)
         await asyncio.to_thread(write_files, repository.path, {"config": _CONFIG})
+        await asyncio.to_thread(_sync_names, repository.path)
         return repository
 
     @classmethod
@@ -321,6 +322,13 @@ def _pack_names(path: Path) -> list[str]:
     with disk_faults():
         indexes = (path / "objects" / "pack").glob("pack-*.idx")
         return sorted(index.stem.removeprefix("pack-") for index in indexes)
+
+
+def _sync_names(path: Path) -> None:
+    """Make durable what ``git init`` made without a sync: the folder of packs, and the repository itself."""
+    with disk_faults():
+        sync_directory(path / "objects")
+        sync_directory(path.parent)
 
 
 def _is_repository(path: Path) -> bool:

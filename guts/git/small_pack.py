@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from guts.git.files import disk_faults
 from guts.git.objects import Content
 from guts.git.pack_index import KINDS, OFS_DELTA, REF_DELTA, offset_back
+from guts.git.trees import DIRECTORY, LINK, REGULAR, file_type
 from guts.ids import ObjectId
 
 DELTA_BYTES: Final = 64 * 1024
@@ -28,11 +29,11 @@ _HEADER_BYTES: Final = 12
 _ENTRY_BYTES: Final = 64  # head, base and zlib's own of an object; header and trailer of a pack
 _IDS_OFFSET: Final = 8 + 256 * 4  # in an index, after its header and fan-out table
 
-_COMMIT: Final = re.compile(rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)")
+# git takes ids in upper case, too. What follows the last parent is asked for, so that none is passed over.
+_COMMIT: Final = re.compile(rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)author ")
 _TAG: Final = re.compile(rb"object ([0-9a-f]{40})\ntype (commit|tree|blob|tag)\n")
 _ENTRY: Final = re.compile(rb"([0-7]{5,6}) [^\x00]+\x00(.{20})", re.DOTALL)
-_TREE_MODES: Final = (b"40000", b"040000")
-_SUBMODULE_MODE: Final = b"160000"
+_NAMED_KINDS: Final = {DIRECTORY: b"tree", REGULAR: b"blob", LINK: b"blob"}
 
 
 class _TooMuch(Exception):
@@ -119,6 +120,9 @@ class _Reader:
             size |= (byte & 0x7F) << shift
             shift += 7
             at += 1
+        if not byte and at > offset + 1:
+            # A longer way to write a size, which index-pack takes; of some of them git can't read the object then.
+            raise _TooMuch
         base: int | bytes | None = None
         if kind == OFS_DELTA:
             back, at = offset_back(pack, at)
@@ -251,8 +255,8 @@ def _named(content: Content) -> list[tuple[ObjectId, bytes]] | None:
         position = 0
         while (match := _ENTRY.match(data, position)) is not None:
             position = match.end()
-            if match[1] != _SUBMODULE_MODE:
-                entries.append((ObjectId(match[2]), b"tree" if match[1] in _TREE_MODES else b"blob"))
+            if (kind := _NAMED_KINDS.get(file_type(match[1]))) is not None:  # else a submodule
+                entries.append((ObjectId(match[2]), kind))
         return entries if position == len(data) else None
     return [] if content.kind == b"blob" else None
 

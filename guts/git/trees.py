@@ -38,7 +38,19 @@ _INTO_GIT: Final = re.compile(rb"(?:^|[/\\])(?:\.git|git~\d+)[ .]*(?::[^/\\]*)?(
 # A carriage return is only a line's end where a newline follows; git keeps every other one as part of a value.
 _BAD_IN_MODULES: Final = re.compile(rb"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
-_LINK_MODE: Final = b"120000"
+DIRECTORY: Final = 0o040000
+REGULAR: Final = 0o100000
+LINK: Final = 0o120000
+_TYPE_BITS: Final = 0o170000
+
+
+def file_type(mode: bytes) -> int:
+    """Return what git takes an entry of that octal mode for; what is none of the three named here is a submodule.
+
+    git looks at these bits alone, whatever the others are (tree-walk.c and cache.h, ``canon_mode``), and its fsck only
+    warns of odd modes: 120777 is a symlink, too.
+    """
+    return int(mode, 8) & _TYPE_BITS
 
 
 class TreeScan:
@@ -67,7 +79,7 @@ class TreeScan:
             mode, name, target = match.groups()
             if _CONTROL.search(name):
                 raise UnsafeTree(f"tree {id_} has a name with a control byte")
-            if mode == _LINK_MODE:
+            if file_type(mode) == LINK:
                 self.links.add(target)
             elif _MODULES.fullmatch(_IGNORABLE.sub(b"", name)):
                 self.modules.add(target)

@@ -109,14 +109,17 @@ def of_a_billion_objects(maintainer: Maintainer, pack: bytes) -> bytes:
         (without_a_blob, "MISSING_OBJECTS"),
         (with_a_stranger, "EXTRA_OBJECTS"),
         (of_other_objects, "MISSING_OBJECTS"),
-        (of_a_billion_objects, "PACK_TOO_LARGE"),
+        # A repository may have grown to more than is taken at once: nobody is to blame for saying so.
+        (of_a_billion_objects, None),
     ],
 )
-async def test_node_refuses_a_pack_that(world: World, spoil: Callable[[Maintainer, bytes], bytes], code: str) -> None:
+async def test_node_refuses_a_pack_that(
+    world: World, spoil: Callable[[Maintainer, bytes], bytes], code: str | None
+) -> None:
     maintainer = world.maintainer()
     honest = Offer.honest(maintainer)
     offer = dataclasses.replace(honest, pack=spoil(maintainer, honest.pack))
-    await is_refused(world, maintainer, BadHolder(offer), code)
+    await is_refused(world, maintainer, BadHolder(offer), *([code] if code is not None else []))
 
 
 @pytest.mark.parametrize(
@@ -126,6 +129,7 @@ async def test_node_refuses_a_pack_that(world: World, spoil: Callable[[Maintaine
         (b".git", "40000", b"", ()),
         (b"..", "40000", b"", ()),
         (b"link", "120000", b".git/hooks/post-checkout", ("UNSAFE_TREE",)),
+        (b"link", "120777", b".git/hooks/post-checkout", ("UNSAFE_TREE",)),
     ],
 )
 async def test_node_refuses_a_tree_that_harms_who_checks_it_out(

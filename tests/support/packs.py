@@ -25,14 +25,21 @@ def varint(number: int) -> bytes:
     return bytes([*out, number])
 
 
-def entry(kind: int, data: bytes, base: bytes = b"") -> bytes:
-    """Return one object as it stands in a pack; ``base`` is what a ``REF_DELTA`` builds on."""
+def entry(kind: int, data: bytes, base: bytes = b"", padding: int = 0) -> bytes:
+    """Return one object as it stands in a pack; ``base`` is what a ``REF_DELTA`` builds on.
+
+    Args:
+        padding: bytes by which its size is written longer than it has to be.
+    """
     size = len(data)
     first, size = kind << 4 | size & 15, size >> 4
     head = bytearray()
     while size:
         head.append(first | 0x80)
         first, size = size & 0x7F, size >> 7
+    if padding:
+        head += bytes([first | 0x80]) + b"\x80" * (padding - 1)
+        first = 0
     return bytes([*head, first]) + base + zlib.compress(data)
 
 

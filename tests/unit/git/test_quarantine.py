@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from guts.errors import DiskFull, ExitStatus, PeerFault
+from guts.errors import DiskFull, ExitStatus, PeerFault, Severity
 from guts.git import inspection
 from guts.git.command import Child, Git
 from guts.git.faults import (
@@ -23,6 +23,7 @@ from guts.git.faults import (
     ExtraObjects,
     MissingObjects,
     ObjectTooLarge,
+    OverLimit,
     RefusedObject,
     TooLarge,
     UnsafeTree,
@@ -33,7 +34,7 @@ from guts.git.quarantine import Checked, IndexedPack
 from guts.git.repository import BareRepository
 from guts.ids import ObjectId
 from tests.support import packs
-from tests.support.packs import BLOB, COMMIT, TREE, chunks, object_id
+from tests.support.packs import BLOB, COMMIT, REF_DELTA, TREE, chunks, object_id
 from tests.support.repositories import git
 from tests.unit.git.conftest import Made
 
@@ -261,6 +262,67 @@ async def test_refuses_missing_and_extra_objects(repository: BareRepository) -> 
     assert len(await held(repository)) == 3
 
 
+@pytest.mark.parametrize("parent", [b"AB" * 20, b"ab" * 19 + b"aB"])
+@pytest.mark.parametrize("also", [0, 1])
+async def test_parent_in_upper_case_is_a_parent(repository: BareRepository, parent: bytes, also: int) -> None:
+    """git's fsck takes it, and git follows it."""
+    objects, tip = one_file()
+    before = b"parent %s\n" % str(tip).encode() * also
+    child = objects[0][1].replace(b"author ", before + b"parent %s\nauthor " % parent, 1)
+    with pytest.raises(MissingObjects):
+        await receive(repository, packs.pack([(COMMIT, child), *objects]), {object_id(COMMIT, child)})
+    assert await held(repository) == set()
+    child = child.replace(parent, str(tip).upper().encode())
+    await receive(repository, packs.pack([(COMMIT, child), *objects]), {object_id(COMMIT, child)})
+
+
+@pytest.mark.parametrize("mode", ["40755", "40644", "440000"])
+async def test_directory_of_any_mode_is_a_directory(repository: BareRepository, mode: str) -> None:
+    """git's fsck only warns of the mode, and git goes by the type in it."""
+    blob = (BLOB, b"x\n")
+    for inner, right in ((blob, False), ((TREE, packs.tree(("100644", b"x", object_id(*blob)))), True)):
+        root = packs.tree((mode, b"a", object_id(*inner)))
+        top = packs.commit(object_id(TREE, root))
+        data = packs.pack([(COMMIT, top), (TREE, root), inner, *([blob] if right else [])])
+        if right:
+            await receive(repository, data, {object_id(COMMIT, top)})
+        else:
+            with pytest.raises(PeerFault):
+                await receive(repository, data, {object_id(COMMIT, top)})
+
+
+@pytest.mark.parametrize("spoilt", ["commit", "tree", "blob", "delta"])
+@pytest.mark.parametrize("padding", [1, 9, 70])
+@pytest.mark.parametrize("extra", [0, 1])
+async def test_refuses_what_index_pack_takes_and_git_cannot_read(
+    repository: BareRepository, spoilt: str, padding: int, extra: int
+) -> None:
+    """A size of which the last bytes say nothing: whoever serves a pack can write it so. git reads ten of them."""
+    blob = b"hello\n" * 20
+    delta = packs.varint(len(blob)) + packs.varint(2 * len(blob)) + bytes([0x90, len(blob)]) * 2
+    made = object_id(BLOB, 2 * blob)
+    root = packs.tree(("100644", b"a", object_id(BLOB, blob)), ("100644", b"b", made))
+    top = packs.commit(object_id(TREE, root))
+    parts = {
+        "commit": (COMMIT, top, b""),
+        "tree": (TREE, root, b""),
+        "blob": (BLOB, blob, b""),
+        "delta": (REF_DELTA, delta, object_id(BLOB, blob)),
+    }
+    entries = [
+        packs.entry(kind, content, base, padding if name == spoilt else 0)
+        for name, (kind, content, base) in parts.items()
+    ]
+    data = packs.sealed([*entries, *[packs.entry(BLOB, b"as many again")] * extra])
+    if padding == 1 and not extra:
+        await receive(repository, data, {object_id(COMMIT, top)})
+        await repository.fsck()
+        return
+    with pytest.raises(PeerFault):
+        await receive(repository, data, {object_id(COMMIT, top)})
+    assert await held(repository) == set()
+
+
 async def test_refuses_one_object_twice(repository: BareRepository) -> None:
     objects, tip = one_file()
     with pytest.raises(CorruptPack):
@@ -293,15 +355,42 @@ async def test_keeps_every_limit_of_a_pack(repository: BareRepository) -> None:
     cases.append((target, replace(target, symlink_bytes=49), linked, object_id(COMMIT, top), UnsafeTree))
     special = replace(DEFAULT_LIMITS, special_blobs=1)
     cases.append((special, replace(special, special_blobs=0), linked, object_id(COMMIT, top), TooLarge))
+    single = {"object_bytes", "tree_bytes", "symlink_bytes"}
     for fits, exceeds, pack, at, fault in cases:
-        with pytest.raises(fault):
+        with pytest.raises(fault) as raised:
             await receive(limited(repository, exceeds), pack, {at})
+        is_of_one = any(getattr(fits, name) != getattr(exceeds, name) for name in single)
+        assert raised.value.severity is (Severity.FATAL if is_of_one else Severity.NETWORK)
         async with limited(repository, fits).quarantine() as quarantine:
             await quarantine.index(chunks(pack))
             await quarantine.check({at})
     with pytest.raises(TooLarge):
         await receive(repository, data, {tip}, max_bytes=len(data) - 1)
     await receive(repository, data, {tip}, max_bytes=len(data))
+
+
+@pytest.mark.parametrize("limit", ["pack_objects", "inflate_allowance_bytes", "special_blobs"])
+async def test_holder_is_not_to_blame_for_a_repository_that_grew_in_small_packs(
+    repository: BareRepository, limit: str
+) -> None:
+    """Two pushes that are within the limits each are past them for a newcomer, who gets both in one pack."""
+    values = {"pack_objects": 3, "inflate_allowance_bytes": 300, "special_blobs": 1}
+    limits = replace(DEFAULT_LIMITS, inflate_ratio=0, inflate_allowance_bytes=100_000)
+    limits = replace(limits, **{limit: values[limit]})
+    newcomer = limited(await BareRepository.create(repository.path.parent / "newcomer.git"), limits)
+    parents: tuple[ObjectId, ...] = ()
+    for target in (b"a", b"b"):
+        root = packs.tree(("120000", b"l", object_id(BLOB, target)))
+        top = packs.commit(object_id(TREE, root), *parents)
+        pack = packs.pack([(COMMIT, top), (TREE, root), (BLOB, target)])
+        parents = (object_id(COMMIT, top),)
+        await receive(limited(repository, limits), pack, set(parents))
+        await repository.project({"refs/heads/main": parents[0]}, "refs/heads/main")
+    async with repository.pack(parents) as chunks_:
+        whole = b"".join([chunk async for chunk in chunks_])
+    with pytest.raises(OverLimit) as raised:
+        await receive(newcomer, whole, set(parents))
+    assert raised.value.severity is Severity.NETWORK
 
 
 async def test_object_that_is_too_large_is_named_with_its_size(repository: BareRepository) -> None:
@@ -365,6 +454,10 @@ async def test_refuses_hostile_names(repository: BareRepository, name: bytes, mo
         (b"link", "120000", b"..\\GIT~1\\hooks", False),
         (b"link", "120000", b".g\xe2\x80\x8cit/hooks", False),
         (b"link", "120000", b".git. /x", False),
+        (b"link", "120777", b".git/hooks", False),
+        (b"link", "120001", b".git", False),
+        (b"link", "320000", b".git/hooks", False),
+        (b"link", "120777", b"../.github/x", True),
         (b"link", "120000", b"../.github/x", True),
         (b"link", "120000", b"target.git", True),
         (b".gitmodules", "120000", b"x", False),

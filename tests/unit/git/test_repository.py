@@ -1,5 +1,6 @@
 """A node's bare repository."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,24 @@ async def test_is_made_once_or_again_and_opened(tmp_path: Path) -> None:
     await repository.delete()
     with pytest.raises(NotARepository):
         await BareRepository.open(tmp_path / "r.git")
+
+
+async def test_new_repository_and_its_first_pack_are_there_by_name_after_a_power_cut(
+    tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each folder on the way to a pack is synced in the folder above it."""
+    sync, synced = os.fsync, set()
+
+    def note(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    repository = await BareRepository.create(tmp_path / "repositories" / "r.git")
+    await filled(repository, made)
+    (pack,) = (repository.path / "objects" / "pack").glob("*.pack")
+    for path in (pack, *(parent for parent in pack.parents if parent.is_relative_to(repository.path.parent))):
+        assert path.stat().st_ino in synced, path
 
 
 async def test_knows_what_it_holds(repository: BareRepository, made: Made) -> None:

@@ -116,6 +116,23 @@ def test_tells_what_is_named_outside_and_of_which_kind() -> None:
     assert follow([*few, content(COMMIT, inside)], [object_id(COMMIT, inside)], ()) is None
 
 
+@pytest.mark.parametrize("padding", [60, 61, 62, 63, 70])
+async def test_says_nothing_of_a_pack_with_a_size_that_git_cannot_read(
+    repository: BareRepository, padding: int
+) -> None:
+    """index-pack takes it; who looks for what is behind the size does not find it."""
+    base, made = b"x" * 100, b"x" * 300
+    delta = packs.varint(100) + packs.varint(300) + b"\x90\x64" * 3
+    entries = [packs.entry(BLOB, base), packs.entry(REF_DELTA, delta, object_id(BLOB, base), padding)]
+    stem = indexed(repository.path, packs.sealed(entries))
+    assert read_pack(stem, MIB, 100) is None
+    for suffix in (".pack", ".idx"):
+        stem.with_suffix(suffix).rename(repository.path / "objects" / "pack" / f"pack-made{suffix}")
+    objects = repository.path / "objects"
+    assert kinds_among(objects, [object_id(BLOB, base)]) == {object_id(BLOB, base): b"blob"}
+    assert kinds_among(objects, [object_id(BLOB, made)]) is None
+
+
 async def test_kinds_are_those_that_git_tells(repository: BareRepository, made: Made) -> None:
     git(repository.path, "index-pack", "--stdin", data=made.pack)
     objects = [info async for info in repository.objects()]

@@ -20,6 +20,7 @@ PLAIN = [
 ]
 ODD = [
     ("120000", b"link"),
+    ("120777", b"link"),
     ("100644", b".gitmodules"),
     ("100644", b".GITmodules"),
     ("100644", b"gitmod~1"),
