@@ -35,6 +35,7 @@ POINTS: Final = frozenset(
         "seeding-kept",
         "commit-accepted",
         "commit-projected",
+        "refs-synced",
         "commit-marked",
         "recovery-begun",
         "seeding-changing",

@@ -49,10 +49,13 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+def write_files(directory: Path, files: Mapping[str, bytes], *, durable: bool = True) -> None:
     """Replace files of ``directory``, each one atomically, in the order given; durable on return.
 
     All are written and synced before the first is renamed, so a full disk changes nothing.
+
+    Args:
+        durable: ``False``: nothing is synced. After a power cut each may be old, new, or neither.
 
     Raises:
         DiskFault: the disk refused; temporary files are gone.
@@ -64,14 +67,16 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
             undo.callback(_remove, temporary)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporaries.append((temporary, name))
         crash_point("files-written")
         for temporary, name in temporaries:
             os.replace(temporary, directory / name)
             crash_point("file-renamed")
-        sync_directory(directory)
+        if durable:
+            sync_directory(directory)
 
 
 def remove_files(directory: Path, names: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 
 from guts import canonical
 from guts.canonical import Bounds, NotCanonical
+from guts.crash import crash_point
 from guts.git.files import disk_faults, remove_files, sync_directory, write_files
 from guts.ids import AuthorId, BadId
 
@@ -52,25 +53,56 @@ class RecordsFolder:
             sync_directory(self.path)
             sync_directory(self.path.parent)
 
-    async def write_identities(self, documents: Mapping[int, bytes]) -> None:
-        """Keep identity documents by epoch. Raises: ``DiskFault``."""
-        files = {f"{epoch:08}": data for epoch, data in sorted(documents.items())}
-        if not files:
-            return
-        await asyncio.to_thread(write_files, self._identity, files)
+    async def keep(
+        self,
+        *,
+        identities: Mapping[int, bytes],
+        proofs: Mapping[AuthorId, bytes],
+        fork: bytes | None,
+        refs: Mapping[AuthorId, tuple[bytes, bytes]],
+        seeding: bool,
+    ) -> None:
+        """Keep what one acceptance changes; durable on return.
+
+        Args:
+            identities: documents by epoch, besides those that are kept.
+            proofs: of equivocation, by author; no others are kept.
+            fork: a second document of an epoch.
+            refs: the newest signed refs of authors, (header, entries) each, besides those of others.
+            seeding: this node's choice about seeding the repository.
+
+        Raises:
+            DiskFault: part of it may be kept.
+        """
+        await asyncio.to_thread(self._keep, identities, proofs, fork, refs, _SEED if seeding else _KEEP)
+
+    def _keep(
+        self,
+        identities: Mapping[int, bytes],
+        proofs: Mapping[AuthorId, bytes],
+        fork: bytes | None,
+        refs: Mapping[AuthorId, tuple[bytes, bytes]],
+        choice: bytes,
+    ) -> None:
+        if identities:
+            write_files(self._identity, {f"{epoch:08}": data for epoch, data in sorted(identities.items())})
+        crash_point("identities-kept")
+        self._write_proofs({str(author): proof for author, proof in proofs.items()})
+        if fork is not None and _read_all(self.path).get(_FORK) != fork:
+            write_files(self.path, {_FORK: fork})
+        crash_point("proofs-kept")
+        if refs:
+            write_files(
+                self._refs,
+                {str(author): canonical.encode([header, entries]) for author, (header, entries) in refs.items()},
+            )
+        crash_point("signed-refs-kept")
+        self._write_seeding(choice)
+        crash_point("seeding-kept")
 
     async def identities(self) -> list[bytes]:
         """Return the identity documents in order of epoch. Raises: ``DiskFault``."""
         return list((await asyncio.to_thread(_read_all, self._identity)).values())
-
-    async def write_refs(self, records: Mapping[AuthorId, tuple[bytes, bytes]]) -> None:
-        """Keep the newest signed refs of authors: (header, entries) each. Raises: ``DiskFault``."""
-        files = {str(author): canonical.encode([header, entries]) for author, (header, entries) in records.items()}
-        await asyncio.to_thread(write_files, self._refs, files)
-
-    async def write_proofs(self, proofs: Mapping[AuthorId, bytes]) -> None:
-        """Keep these proofs of equivocation, by author, and no others. Raises: ``DiskFault``."""
-        await asyncio.to_thread(self._write_proofs, {str(author): proof for author, proof in proofs.items()})
 
     def _write_proofs(self, files: Mapping[str, bytes]) -> None:
         kept = _read_all(self._proofs) if self._proofs.exists() else {}
@@ -86,11 +118,6 @@ class RecordsFolder:
         if not await asyncio.to_thread(self._proofs.exists):
             return []
         return list((await asyncio.to_thread(_read_all, self._proofs)).values())
-
-    async def write_fork(self, document: bytes) -> None:
-        """Keep a second identity document of an epoch. Raises: ``DiskFault``."""
-        if await self.fork() != [document]:
-            await asyncio.to_thread(write_files, self.path, {_FORK: document})
 
     async def fork(self) -> list[bytes]:
         """Return it, where there is one. Raises: ``DiskFault``."""

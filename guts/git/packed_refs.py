@@ -6,6 +6,7 @@ Format: git's ``refs/packed-backend.c``: a header that names the traits ``peeled
 ``<oid> <ref>`` lines in byte order of the refs, each annotated tag followed by ``^<oid that it peels to>``.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import ClassVar, Final
 
 from guts.crash import crash_point
 from guts.errors import StorageFault
-from guts.git.files import disk_faults, write_files
+from guts.git.files import disk_faults, sync_directory, sync_file, write_files
 from guts.ids import ObjectId
 
 FILE_NAME: Final = "packed-refs"
@@ -85,9 +86,10 @@ def decode(data: bytes) -> dict[str, PackedRef]:
 
 
 def write(git_dir: Path, refs: Mapping[str, PackedRef], head: str) -> None:
-    """Replace HEAD, then all refs by one rename; durable on return.
+    """Replace HEAD, where it is another, then all refs by one rename; durable after ``sync``.
 
-    A crash between the two leaves the new HEAD with the old refs, which the next projection mends.
+    A crash between the two leaves the new HEAD with the old refs, and one of the machine before ``sync`` may damage
+    either; the next projection mends that.
 
     Raises:
         DiskFault: the disk refused; the old refs stand.
@@ -95,10 +97,21 @@ def write(git_dir: Path, refs: Mapping[str, PackedRef], head: str) -> None:
     head_line = b"ref: %s\n" % head.encode()
     if not _HEAD.fullmatch(head_line):
         raise ValueError(f"{head!r} is not the name of a ref")
-    data = encode(refs)
+    files = {"HEAD": head_line, FILE_NAME: encode(refs)}
+    with contextlib.suppress(OSError):  # then it is written anew
+        if (git_dir / "HEAD").read_bytes() == head_line:
+            del files["HEAD"]
     crash_point("refs-projecting")
-    write_files(git_dir, {"HEAD": head_line, FILE_NAME: data})
+    write_files(git_dir, files, durable=False)
     crash_point("refs-projected")
+
+
+def sync(git_dir: Path) -> None:
+    """Make durable what was written. Raises: ``DiskFault``."""
+    with disk_faults():
+        for name in ("HEAD", FILE_NAME):
+            sync_file(git_dir / name)
+        sync_directory(git_dir)
 
 
 def read(git_dir: Path) -> tuple[dict[str, PackedRef], str]:

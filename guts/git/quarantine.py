@@ -228,14 +228,13 @@ class Quarantine:
         source, target = self._path / "pack", self._git_dir / "objects" / "pack"
         with disk_faults():
             for name in names:
-                # The index last: what has no index is invisible to git.
+                # The index last: what has no index is invisible to git, and so is an index that has no pack, which a
+                # crash of the machine may leave.
                 files = [f"pack-{name}{suffix}" for suffix in (".pack", ".rev", ".idx")]
                 present = [file for file in files if (source / file).exists()]
                 for file in present:
                     sync_file(source / file)
                 for file in present:
-                    if file.endswith(".idx"):
-                        sync_directory(target)
                     os.replace(source / file, target / file)
                     crash_point("index-renamed" if file.endswith(".idx") else "pack-renamed")
             sync_directory(target)

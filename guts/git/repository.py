@@ -220,7 +220,7 @@ class BareRepository:
     async def project(
         self, refs: Mapping[str, ObjectId], head: str, commits: Collection[ObjectId] | None = None
     ) -> None:
-        """Make ``refs`` the refs of the repository, and ``head`` the name that HEAD points at; durable on return.
+        """Make ``refs`` the refs of the repository, and ``head`` the name that HEAD points at; see ``sync_refs``.
 
         Args:
             commits: what is known to be a commit, and here; with it, what refs point at already is not looked at
@@ -240,6 +240,10 @@ class BareRepository:
         packed = {name: known[target] for name, target in refs.items()}
         await asyncio.to_thread(packed_refs.write, self.path, packed, head)
 
+    async def sync_refs(self) -> None:
+        """Make durable what was projected: a crash of the machine takes it back no more. Raises: ``DiskFault``."""
+        await asyncio.to_thread(packed_refs.sync, self.path)
+
     async def refs(self) -> tuple[dict[str, ObjectId], str]:
         """Return the projected refs and the name that HEAD points at.
 
@@ -257,9 +261,9 @@ class BareRepository:
         """
         await self.git.run(["fsck", "--full", "--no-dangling", "--no-progress"], environment=self.environment)
 
-    async def size(self) -> int:
-        """Return the bytes that the repository takes on the disk."""
-        return await asyncio.to_thread(_size, self.path)
+    def size(self) -> int:
+        """Return the bytes that the repository takes on the disk; waits for that. Raises: ``DiskFault``."""
+        return _size(self.path)
 
     async def delete(self) -> None:
         """Remove the repository from the disk. Raises: ``DiskFault``."""

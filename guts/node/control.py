@@ -364,7 +364,7 @@ class Control:
         # Asked for before it can have been published.
         provided = None if self._service.sync.holds(id_) else self._presence.provided(id_)
         await self._driver.post(Published(id_, accepted))
-        self._driver.list_objects(id_)
+        self._driver.settle(id_)
         return {
             "repository": str(id_),
             "seq": max(head.seq for _, head, _ in accepted.news),

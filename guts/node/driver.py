@@ -93,9 +93,10 @@ MAX_WAIT: Final = 3600.0
 MAX_LOADS: Final = 8
 """Answers to GetRefs being put together at a time, 4 MiB each and what they are read from; others wait their turn."""
 
-LISTING_DELAY: Final = 1.0
-"""Seconds after a commit before its objects are told to the database: those who come for what is new go first. It is a
-fifth of the work between a publication and the receipts of three replicas, and nobody waits for it."""
+SETTLE_DELAY: Final = 1.0
+"""Seconds after a commit before its refs are synced and its objects told to the database: those who come for what is
+new go first. It is a fifth of the work between a publication and the receipts of three replicas, and nobody waits for
+it; of many commits in a second it is done once."""
 
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds for all connections together to say goodbye at the end."""
@@ -141,7 +142,7 @@ class Driver:
         self._connections: dict[ConnectionId, TcpConnection] = {}
         self._replies: dict[CommandId, asyncio.Future[Result]] = {}
         self._paces: dict[FetchId, Pace] = {}
-        self._listing: set[RepositoryId] = set()
+        self._settling: set[RepositoryId] = set()
         self._loads = asyncio.Semaphore(MAX_LOADS)
         self._turns: dict[ConnectionId, asyncio.Lock] = {}
         self._last_id = 0
@@ -356,7 +357,7 @@ class Driver:
             case Failed(error=StorageFault() as error):
                 log.error("can't store %s: %s", effect.repository.short, error)
             case Accepted():
-                self.list_objects(effect.repository)
+                self.settle(effect.repository)
         await self.post(FetchFinished(effect.fetch, effect.repository, effect.connection, outcome))
 
     async def _look(self, effect: Look) -> None:
@@ -385,27 +386,28 @@ class Driver:
             log.error("can't answer git about %s: %s", effect.request.repository.short, error)
         await self.post(GitServed(effect.connection, error))
 
-    def list_objects(self, repository: RepositoryId) -> None:
-        """Have the objects of ``repository`` told to the database soon, unless that is under way."""
-        if repository not in self._listing:
-            self._listing.add(repository)
-            self._spawn(self._list_objects(repository, LISTING_DELAY))
+    def settle(self, repository: RepositoryId) -> None:
+        """Have done soon what a commit of ``repository`` did not wait for, unless that is under way."""
+        if repository not in self._settling:
+            self._settling.add(repository)
+            self._spawn(self._settle(repository, SETTLE_DELAY))
 
-    async def list_all_objects(self, held: Iterable[RepositoryId]) -> None:
-        """Tell what an earlier run left untold, one repository after the other."""
+    async def settle_all(self, held: Iterable[RepositoryId]) -> None:
+        """Do what an earlier run left undone, one repository after the other."""
         for repository in held:
-            if repository not in self._listing:
-                self._listing.add(repository)
-                await self._list_objects(repository, 0.0)
+            if repository not in self._settling:
+                self._settling.add(repository)
+                await self._settle(repository, 0.0)
 
-    async def _list_objects(self, repository: RepositoryId, delay: float) -> None:
+    async def _settle(self, repository: RepositoryId, delay: float) -> None:
         try:
             await asyncio.sleep(delay)
+            await self._repositories.settle(repository)
             await list_objects(self._repositories, repository)
         except StorageFault as error:
-            log.warning("can't list the objects of %s: %s", repository.short, error)
+            log.warning("can't sync the refs of %s, or list its objects: %s", repository.short, error)
         finally:
-            self._listing.discard(repository)
+            self._settling.discard(repository)
 
 
 async def _close(connection: TcpConnection, goodbye: Goodbye | None) -> None:

@@ -261,6 +261,7 @@ async def _start(
     presence.provide_all(held)
     stack.push_async_callback(_save_dht, discovery, database, clock)
     stack.push_async_callback(running_time.save, database)
+    stack.push_async_callback(repositories.settle_all)
     stack.push_async_callback(persistence.drain)
     stack.push_async_callback(driver.stop)
     tasks.create_task(persistence.run())
@@ -271,7 +272,7 @@ async def _start(
     tasks.create_task(_join(presence, network.bootstrap_nodes, contacts))
     tasks.create_task(presence.run(capabilities, renewed))
     tasks.create_task(publishing.run())
-    tasks.create_task(driver.list_all_objects(held))
+    tasks.create_task(driver.settle_all(held))
     if listener is not None:
         tasks.create_task(listener.run())
         tasks.create_task(dht_state.keep(discovery, database, clock))

@@ -82,6 +82,7 @@ async def _recover(repositories: Repositories, summary: RepositorySummary, clean
         stored = await repositories.database.read(table.load, summary.id)
         bare = await repositories.open(summary.id)
         await bare.project(stored.canonical, summary.head or "refs/heads/main")
+        await bare.sync_refs()
         await repositories.database.write(table.mark_projected, summary.id, summary.generation)
 
 

@@ -77,6 +77,7 @@ class Repositories:
         self.git = git
         self.sizes: dict[RepositoryId, int] = {}
         self._generations: dict[RepositoryId, int] = {}
+        self._shown: dict[RepositoryId, int] = {}
         self._scopes: dict[RepositoryId, set[asyncio.Timeout]] = {}
         self._locks: dict[RepositoryId, RepositoryLocks] = {}
         self._creating: dict[RepositoryId, asyncio.Lock] = {}
@@ -196,31 +197,22 @@ class Repositories:
             fresh = range(verified.first_new_document, chain.epoch + 1)
             lost = self.is_lost(chain.repository)
             written = verified.records.values() if lost else [new.record for new in verified.new]
-            await bare.records.write_identities(
-                {epoch: chain.documents[epoch] for epoch in (range(chain.epoch + 1) if lost else fresh)}
-            )
-            crash_point("identities-kept")
-            await bare.records.write_proofs({author: proof.encode() for author, proof in verified.proofs.items()})
-            if verified.fork is not None:
-                await bare.records.write_fork(verified.fork.encoded)
-            crash_point("proofs-kept")
-            await bare.records.write_refs(
-                {record.author: (record.header_bytes, record.entries_bytes) for record in written}
-            )
             # The file of a record that is withdrawn stays: accepted again, it would not count any more than now.
-            crash_point("signed-refs-kept")
-            await bare.records.write_seeding(seeding=seeding)
-            crash_point("seeding-kept")
-            size = await bare.size()
-            state = await asyncio.to_thread(_accepted, verified, shown, size, now_ms, seeding, reason)
+            await bare.records.keep(
+                identities={epoch: chain.documents[epoch] for epoch in (range(chain.epoch + 1) if lost else fresh)},
+                proofs={author: proof.encode() for author, proof in verified.proofs.items()},
+                fork=verified.fork.encoded if verified.fork is not None else None,
+                refs={record.author: (record.header_bytes, record.entries_bytes) for record in written},
+                seeding=seeding,
+            )
+            state = await asyncio.to_thread(_accepted, bare, verified, shown, now_ms, seeding, reason)
             summary = await self._write(state)
             crash_point("commit-accepted")
             await bare.project(shown.refs, shown.head, None if lost else quarantine.parents)
             crash_point("commit-projected")
-            await self.database.write(table.mark_projected, chain.repository, summary.generation)
-            crash_point("commit-marked")
+            self._shown[chain.repository] = summary.generation
             self._lost.discard(chain.repository)
-            self.sizes[chain.repository] = size
+            self.sizes[chain.repository] = state.size
         log.debug("committed %s, packs %s", chain.repository.short, brought)
         news = tuple(
             (
@@ -235,6 +227,27 @@ class Repositories:
             for author in sorted(verified.new_proofs)
         )
         return Accepted(known_of(summary), news, proofs, reason)
+
+    async def settle(self, repository: RepositoryId) -> None:
+        """Make durable what git's refs show since the last commit, and note it, so that the next start need not look.
+
+        Not part of a commit, as nothing of it is lost without: the next start shows it again.
+
+        Raises:
+            StorageFault: it is left to the next start.
+        """
+        async with self.locks(repository).shared():
+            if (generation := self._shown.pop(repository, None)) is not None:
+                await self.at(self.path(repository)).sync_refs()
+                crash_point("refs-synced")
+                await self.database.write(table.mark_projected, repository, generation)
+                crash_point("commit-marked")
+
+    async def settle_all(self) -> None:
+        """Do so for every repository, where that is possible: the node stops."""
+        for repository in list(self._shown):
+            with contextlib.suppress(StorageFault):
+                await self.settle(repository)
 
     async def _generation(self, repository: RepositoryId) -> int:
         """Return how often something was accepted of ``repository``: from memory, as this node is the one writer."""
@@ -305,6 +318,7 @@ class Repositories:
             crash_point("removal-committed")
             self.sizes.pop(repository, None)
             self._generations.pop(repository, None)
+            self._shown.pop(repository, None)
             self._lost.discard(repository)
             await asyncio.to_thread(delete_folder, aside)
         return True
@@ -349,7 +363,7 @@ class Repositories:
 
 
 def _accepted(
-    verified: Verified, shown: CanonicalRefs, size: int, now_ms: int, seeding: bool, reason: Reason
+    bare: BareRepository, verified: Verified, shown: CanonicalRefs, now_ms: int, seeding: bool, reason: Reason
 ) -> AcceptedState:
     chain = verified.chain
     return AcceptedState(
@@ -367,7 +381,7 @@ def _accepted(
         canonical=shown.refs,
         head=shown.head,
         seeding=seeding,
-        size=size,
+        size=bare.size(),
         now_ms=now_ms,
         generation=verified.generation,
         fork=verified.fork,

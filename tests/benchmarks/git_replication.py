@@ -83,7 +83,7 @@ async def measure(objects: int, runs: int, path: Path | None) -> None:
         git(base, "--git-dir", str(source.path), "repack", "-adq")
         listing = git(base, "--git-dir", str(source.path), "for-each-ref", "--format=%(objectname) %(refname)")
         tips = {line[41:]: ObjectId(bytes.fromhex(line[:40])) for line in listing.splitlines()}
-        size = await source.size()
+        size = source.size()
         clones: list[tuple[float, float]] = []
         ours: list[dict[str, float]] = []
         with daemon(base, "source.git") as (url, _):

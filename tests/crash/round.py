@@ -9,8 +9,8 @@ from tests.crash.state import State
 from tests.crash.victim import Victim
 from tests.crash.world import World
 
-KILL_TIMEOUT: Final = 1.0
-"""Seconds that a point may come after the command's end: what a node does after it has answered."""
+KILL_TIMEOUT: Final = 2.0
+"""Seconds that a point may come after the command's end: what a node does a second after it has answered."""
 
 
 class Round:
@@ -28,7 +28,7 @@ class Round:
     points: ClassVar[tuple[str, ...]]
     quiet: ClassVar[bool] = True
     repeated: ClassVar[Mapping[str, int]] = {
-        "files-written": 4, "file-renamed": 4, "transaction-written": 3, "transaction-committed": 3,
+        "files-written": 4, "file-renamed": 3, "transaction-written": 3, "transaction-committed": 3,
     }  # fmt: skip
     already: ClassVar[str] = ""
     longest: ClassVar[float] = 0.3
@@ -75,7 +75,7 @@ class Round:
             victim.kill()
         victim.spawn()
         assert victim.ready(), "the node starts again"
-        self.check(victim.states(quiet=self.quiet), done=False)
+        self.check(victim.states(quiet=self.quiet, settled=True), done=False)
         if command:
             again = victim.guts(*command, "--json")
             well = again.status == 0 or again.error["code"] == self.already

@@ -20,19 +20,19 @@ from tests.crash.world import refs
 
 ACCEPTANCE: Final = (
     "quarantine-checked", "commit-begun", "packs-migrated", "identities-kept", "proofs-kept", "signed-refs-kept",
-    "seeding-kept", "commit-accepted", "refs-projecting", "refs-projected", "commit-projected", "commit-marked",
-    "files-written", "file-renamed", "transaction-written", "transaction-committed",
+    "seeding-kept", "commit-accepted", "refs-projecting", "refs-projected", "commit-projected", "refs-synced",
+    "commit-marked", "files-written", "file-renamed", "transaction-written", "transaction-committed",
 )  # fmt: skip
 COMMIT: Final = ("quarantine-indexed", "pack-renamed", "index-renamed", *ACCEPTANCE)
 PUBLISH: Final = ("publication-prepared", "publication-signed", "publication-committed")
 IDENTITY: Final = ("identity-extended", "identity-committed")
 NEW: Final = MappingProxyType(
-    {"files-written": 5, "file-renamed": 6, "transaction-written": 3, "transaction-committed": 3}
+    {"files-written": 5, "file-renamed": 5, "transaction-written": 3, "transaction-committed": 3}
 )
 """How often the first acceptance of a repository passes some points."""
 
 DOCUMENT_ALONE: Final = MappingProxyType(
-    {"files-written": 4, "file-renamed": 4, "transaction-written": 2, "transaction-committed": 2}
+    {"files-written": 4, "file-renamed": 3, "transaction-written": 2, "transaction-committed": 2}
 )
 ARRIVAL_TIMEOUT: Final = 20.0
 
@@ -297,7 +297,7 @@ class Rebuilding(Round):
     points = ("database-set-aside", "repository-taken-in", "recovery-begun", "schema-migrated", "schema-committed",
               "quarantine-checked", "commit-begun", "identities-kept", "proofs-kept", "signed-refs-kept",
               "seeding-kept", "transaction-written", "transaction-committed", "commit-accepted", "refs-projecting",
-              "file-renamed", "commit-projected", "commit-marked")  # fmt: skip
+              "file-renamed", "commit-projected", "refs-synced", "commit-marked")  # fmt: skip
 
     def prepare(self) -> None:
         world = self.world

@@ -31,12 +31,20 @@ class State:
     seeding: bool
 
 
-def states(paths: Paths) -> dict[RepositoryId, State]:
+class Unsettled(AssertionError):
+    """What is shown is not noted as durable yet: a commit of a moment ago, or of before the start."""
+
+
+def states(paths: Paths, *, settled: bool = False) -> dict[RepositoryId, State]:
     """Return the state of every repository, after checking that it is no mixture of two.
 
     The node runs, and does nothing.
 
+    Args:
+        settled: what git's refs show has to be noted as durable, too.
+
     Raises:
+        Unsettled: it is not yet.
         AssertionError: something does not fit.
     """
     found = {}
@@ -47,7 +55,8 @@ def states(paths: Paths) -> dict[RepositoryId, State]:
         query = "SELECT id, epoch, identity_hash, head, seeding, projected FROM repositories"
         for id_, epoch, identity, head, seeding, projected in database.execute(query):
             repository = RepositoryId(id_)
-            assert projected, f"{repository.short} is still to be projected"
+            if settled and not projected:
+                raise Unsettled(f"{repository.short} is still to be projected")
             rows = database.execute("SELECT ref, oid FROM canonical_refs WHERE repository = ?", (id_,))
             refs = {ref: oid.hex() for ref, oid in rows}
             record = _record(database, repository)

@@ -15,7 +15,7 @@ from typing import IO, Final
 from guts.config import Paths
 from guts.crash import VARIABLE
 from tests.crash.nursery import Child, Nursery
-from tests.crash.state import State, states
+from tests.crash.state import State, Unsettled, states
 from tests.e2e.conftest import Guts, Ran
 
 START_TIMEOUT: Final = 60.0
@@ -140,11 +140,12 @@ class Victim:
         """Run a command that speaks to the node."""
         return self.end(self.begin(*arguments))
 
-    def states(self, *, quiet: bool) -> dict[str, State]:
+    def states(self, *, quiet: bool, settled: bool = False) -> dict[str, State]:
         """Return what it has, by id, after checking that nothing is mixed.
 
         Args:
             quiet: nobody else speaks to it, so what is there is there at once.
+            settled: wait until it is noted that what git's refs show is durable.
 
         Raises:
             AssertionError: something is mixed, or stays so.
@@ -152,9 +153,9 @@ class Victim:
         deadline = time.monotonic() + SETTLE_TIMEOUT
         while True:
             try:
-                return {str(repository): state for repository, state in states(self.paths).items()}
-            except (AssertionError, FileNotFoundError, subprocess.CalledProcessError):
-                if quiet or time.monotonic() > deadline:
+                return {str(repository): state for repository, state in states(self.paths, settled=settled).items()}
+            except (AssertionError, FileNotFoundError, subprocess.CalledProcessError) as error:
+                if time.monotonic() > deadline or (quiet and not isinstance(error, Unsettled)):
                     raise
                 time.sleep(PAUSE)
 

@@ -58,7 +58,7 @@ class World:
             self.works[self.publish(self.template, work)] = work
         unseeded, self.shared, *_ = sorted(self.works)
         assert self.template.guts("unseed", unseeded).status == 0
-        self.held = self.template.states(quiet=True)
+        self.held = self.template.states(quiet=True, settled=True)
         self.changes = self._proposals()
         self.replica, self.replicated = self._replica(self.repository, self.steady)
         self.follower, self.followed = self._replica(self.shared, self.template)

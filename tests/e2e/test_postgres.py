@@ -111,7 +111,10 @@ def test_network_on_one_server_outlives_its_crashes_and_nothing_is_lost_or_doubl
     assert network.ask(PUBLISHER, "SELECT count(*), count(DISTINCT seq) FROM kept_records") == [(RESTARTS, RESTARTS)]
     for index in REPLICAS:
         assert network.ask(index, "SELECT seq, hash FROM signed_refs") == [newest]
-        assert network.ask(index, "SELECT projected FROM repositories") == [(True,)]
+        deadline = time.monotonic() + ARRIVAL_TIMEOUT
+        while network.ask(index, "SELECT projected FROM repositories") != [(True,)]:
+            assert time.monotonic() < deadline, f"node {index} does not settle"
+            time.sleep(0.1)
     for member in cluster.members:
         assert not list(member.home.rglob("guts.db*")), "nothing is in SQLite"
 

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -94,15 +95,54 @@ async def test_failing_disk_leaves_the_old_refs(
     await filled(repository, made)
     await repository.project(made.refs, "refs/heads/main")
 
-    def refuse(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
+    room = iter([tempfile.mkstemp])
+
+    def mkstemp(prefix: str, dir: Path) -> tuple[int, str]:
+        if (really := next(room, None)) is None:
+            raise OSError(28, "No space left on device")
+        return really(prefix=prefix, dir=dir)
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", refuse)
+        patched.setattr(tempfile, "mkstemp", mkstemp)
         with pytest.raises(DiskFull):
             await repository.project({}, "refs/heads/other")
+    assert next(room, None) is None, "there was room for HEAD"
     assert await repository.refs() == (made.refs, "refs/heads/main")
     assert clean_up(repository.path) == []
+
+
+async def test_refs_are_shown_at_once_and_durable_when_they_are_synced(
+    repository: BareRepository, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(repository, made)
+    synced: list[str] = []
+    really = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    await repository.project(made.refs, "refs/heads/main")
+    assert await repository.refs() == (made.refs, "refs/heads/main")
+    assert synced == []
+    await repository.sync_refs()
+    assert synced == [f"{repository.path}/HEAD", f"{repository.path}/packed-refs", str(repository.path)]
+
+
+async def test_head_is_written_where_it_is_another(repository: BareRepository, made: Made) -> None:
+    await filled(repository, made)
+    await repository.project(made.refs, "refs/heads/main")
+    head = repository.path / "HEAD"
+    before = head.stat().st_ino, (repository.path / "packed-refs").stat().st_ino
+    await repository.project(made.refs, "refs/heads/main")
+    assert head.stat().st_ino == before[0]
+    assert (repository.path / "packed-refs").stat().st_ino != before[1]
+    await repository.project(made.refs, "refs/heads/other")
+    assert head.read_text() == "ref: refs/heads/other\n"
+    head.write_text("damaged")
+    await repository.project(made.refs, "refs/heads/other", set(made.refs.values()))
+    assert head.read_text() == "ref: refs/heads/other\n"
 
 
 @pytest.mark.parametrize("name", ["heads/x", "refs/heads/a b", "refs/heads/a\nb", "refs/heads/\x7f", ""])

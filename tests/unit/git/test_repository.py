@@ -56,7 +56,7 @@ async def test_knows_what_it_holds(repository: BareRepository, made: Made) -> No
     infos = {info.id: info async for info in repository.objects()}
     assert {infos[made.refs["refs/tags/v1"]].kind, infos[made.refs["refs/heads/main"]].kind} == {"tag", "commit"}
     assert infos[made.refs["refs/tags/v1"]].size == int(git(made.path, "cat-file", "-s", "v1"))
-    assert await repository.size() > len(made.pack)
+    assert repository.size() > len(made.pack)
 
 
 @pytest.mark.parametrize("count", [150, 10_000])
@@ -149,10 +149,14 @@ async def test_keeps_records(repository: BareRepository) -> None:
     author = AuthorId(bytes(range(32)))
     records = repository.records
     assert (await records.identities(), await records.refs(), await records.seeding()) == ([], {}, True)
-    await records.write_identities({10: b"ten", 9: b"nine"})
-    await records.write_refs({author: (b"header", b"entries")})
-    await records.write_refs({author: (b"newer", b"entries")})
-    await records.write_seeding(seeding=False)
+    documents = {10: b"ten", 9: b"nine"}
+    refs = {author: (b"header", b"entries")}
+    await records.keep(identities=documents, proofs={author: b"proof"}, fork=b"fork", refs=refs, seeding=True)
+    assert await records.proofs() == [b"proof"]
+    refs = {author: (b"newer", b"entries")}
+    await records.keep(identities={}, proofs={}, fork=None, refs=refs, seeding=False)
+    assert await records.proofs() == []
+    assert await records.fork() == [b"fork"]
     (records.path / "refs" / "stray").write_bytes(b"x")
     again = await BareRepository.open(repository.path)
     assert await again.records.identities() == [b"nine", b"ten"]
