@@ -69,6 +69,6 @@ class ExtraObjects(BadPack):
 
 
 class UnsafeTree(BadPack):
-    """A tree, a symlink or a ``.gitmodules`` that may harm who checks it out."""
+    """A tree, a symlink or a ``.gitmodules`` that may harm who checks it out, or a tree that hides what is missing."""
 
     code: ClassVar[str] = "UNSAFE_TREE"

@@ -12,6 +12,10 @@ only if every link is present, blobs included. Nothing else may come along, and 
 R be what rev-list listed and P the pack's objects, both without what the repository held before. Everything in R
 is here, so R ⊆ P; then R = P exactly when they are equally many. No set of ids is ever held in memory.
 
+**Kinds.** rev-list takes what a tree names as a file for a blob, and looks no further; where it is a tree or a commit,
+it may lack anything. So a second rev-list walks all but blobs, and is to come to as many objects as the pack has that
+are none; in a small pack the entries are compared with what they name.
+
 Of a small pack for a repository that is whole, the links are followed here: what passed these checks is there with
 all that it reaches, so that what a new object names is complete if it is held at all (and of the right kind: a tree may
 name a commit as a file). This only ever finds that all is well. If it does not, git is asked, and says what is wrong.
@@ -26,7 +30,7 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha1
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 from guts.git.command import Child, Git, GitFailed
 from guts.git.faults import CorruptPack, ExtraObjects, ObjectTooLarge, OverLimit, RefusedObject, TooLarge, UnsafeTree
@@ -42,7 +46,7 @@ from guts.git.objects import (
     lines_in_blocks,
 )
 from guts.git.pack_index import MAX_IDS, held_among, kinds_among
-from guts.git.small_pack import follow, parents, read_pack
+from guts.git.small_pack import follow, misnaming, parents, read_pack
 from guts.git.trees import PLAIN_ANSWERS, TreeScan, check_link, check_modules
 from guts.ids import ObjectId
 from guts.sizes import exact_size, size_text
@@ -52,6 +56,7 @@ _SIZES: Final = re.compile(rb" (\d+) ")
 _TREE_SIZES: Final = re.compile(rb"tree (\d+)")
 _TREES: Final = re.compile(rb"tree \d+ ([0-9a-f]{40}\n)")
 _IDS: Final = re.compile(rb"[0-9a-f]{40}\n")
+_NO_BLOBS: Final = re.compile(rb"(?:tree|commit|tag) \d+ ([0-9a-f]{40}\n)")
 # A found object is answered by this line, a missing one by "<id> missing": one "m", which no id contains.
 _PRESENT: Final = "x"
 
@@ -64,6 +69,13 @@ MAX_OUTSIDE: Final = 250
 """What a small pack may name outside of itself; of more, one git child is cheaper to ask."""
 
 _TREE, _BLOB = 2, 3  # types in a pack (gitformat-pack)
+
+
+class _Counts(NamedTuple):
+    objects: int
+    inflated: int
+    unlinked: int
+    misnamed: int
 
 
 class Inspection:
@@ -119,43 +131,55 @@ class Inspection:
             return len(few), sum(len(content.data) for content in few)
         while True:
             held = self._held_packs()
-            objects, inflated, brought, linked = await self._check_once(tips, has_packs, bool(held))
-            if brought == linked:
-                return objects, inflated
+            once = await self._check_once(tips, has_packs, bool(held))
+            if once.unlinked == once.misnamed == 0:
+                return once.objects, once.inflated
             # Another fetch may have brought the same objects between our two counts; then count again.
             if self._held_packs() == held:
-                raise ExtraObjects(f"{brought - linked} objects that no tip reaches")
+                if once.unlinked:
+                    raise ExtraObjects(f"{once.unlinked} objects that no tip reaches")
+                raise UnsafeTree(f"{once.misnamed} trees, commits or tags that are only named as files")
 
-    async def _check_once(
-        self, tips: Collection[ObjectId], has_packs: bool, holds_any: bool
-    ) -> tuple[int, int, int, int]:
-        with tempfile.TemporaryFile(dir=self._path) as ids:
+    async def _check_once(self, tips: Collection[ObjectId], has_packs: bool, holds_any: bool) -> _Counts:
+        few = await asyncio.to_thread(self._read_few) if has_packs else None
+        if few is not None and (tree := await asyncio.to_thread(misnaming, few)) is not None:
+            raise UnsafeTree(f"tree {tree} names as a file what is none")
+        is_listed = has_packs and few is None
+        with tempfile.TemporaryFile(dir=self._path) as ids, tempfile.TemporaryFile(dir=self._path) as others:
             try:
                 async with asyncio.TaskGroup() as group:
-                    scan = group.create_task(self.scan(ids, keep_ids=holds_any)) if has_packs else None
+                    scan = group.create_task(self.scan(few, ids, others, keep_ids=holds_any)) if has_packs else None
                     links = group.create_task(self.links(tips, holds_any=holds_any))
+                    walk = group.create_task(self.links(tips, holds_any=holds_any, blobs=False)) if is_listed else None
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
-            objects, inflated = scan.result() if scan else (0, 0)
+            objects, inflated, no_blobs = scan.result() if scan else (0, 0, 0)
             brought = await self._count_unheld(ids) if holds_any else objects
-            return objects, inflated, brought, links.result()
+            misnamed = 0
+            if walk is not None:
+                misnamed = (await self._count_unheld(others) if holds_any else no_blobs) - walk.result()
+            return _Counts(objects, inflated, brought - links.result(), misnamed)
 
-    async def scan(self, ids: IO[bytes], *, keep_ids: bool) -> tuple[int, int]:
-        """Look at every object; return their number and their inflated length together.
+    async def scan(
+        self, few: Sequence[Content] | None, ids: IO[bytes], others: IO[bytes], *, keep_ids: bool
+    ) -> tuple[int, int, int]:
+        """Look at every object; return their number, their inflated length together, and how many are no blobs.
 
         Args:
+            few: all of them, where they were read.
             ids: where the ids go, a line each.
+            others: where those go that are not of blobs, unless they were read.
             keep_ids: whether they are wanted.
         """
-        few = await asyncio.to_thread(self._read_few)
         if few is not None:
             await self._scan_few(few)
             ids.write(b"".join([b"%s\n" % content.id.encode() for content in few]))
-            return len(few), sum(len(content.data) for content in few)
-        objects, inflated, scan = await self._scan_listed(ids, keep_ids=keep_ids)
+            no_blobs = sum(content.kind != b"blob" for content in few)
+            return len(few), sum(len(content.data) for content in few), no_blobs
+        objects, inflated, no_blobs, scan = await self._scan_listed(ids, others, keep_ids=keep_ids)
         await self._check_links(scan.links)
         await self._check_modules(scan.modules)
-        return objects, inflated
+        return objects, inflated, no_blobs
 
     def _read_few(self) -> list[Content] | None:
         """Return all objects of packs that are small inflated, too; ``None``: they are not, or are over a limit."""
@@ -201,9 +225,11 @@ class Inspection:
         await self._check_links(scan.links)
         await self._check_modules(scan.modules)
 
-    async def _scan_listed(self, ids: IO[bytes], *, keep_ids: bool) -> tuple[int, int, TreeScan]:
+    async def _scan_listed(
+        self, ids: IO[bytes], others: IO[bytes], *, keep_ids: bool
+    ) -> tuple[int, int, int, TreeScan]:
         """Bound what the objects inflate to, and then look at the trees."""
-        objects = inflated = 0
+        objects = inflated = no_blobs = 0
         with tempfile.TemporaryFile(dir=self._path) as trees:
             async with self._git.start(BATCH_ALL, environment=self._own_environment) as child:
                 child.close_stdin()
@@ -212,6 +238,7 @@ class Inspection:
                     if len(sizes) != block.count(b"\n"):
                         raise CorruptPack("an object that index-pack took, and that git can't read")
                     objects += len(sizes)
+                    no_blobs += len(sizes) - block.count(b"blob ")
                     inflated += sum(sizes)
                     if max(sizes) > self._limits.object_bytes:
                         raise _too_large(block, max(sizes), self._limits.object_bytes)
@@ -221,8 +248,9 @@ class Inspection:
                     trees.write(b"".join(_TREES.findall(block)))
                     if keep_ids:
                         ids.write(b"".join(_IDS.findall(block)))
+                        others.write(b"".join(_NO_BLOBS.findall(block)))
                 await child.finish()
-            return objects, inflated, await self._scan_trees(trees)
+            return objects, inflated, no_blobs, await self._scan_trees(trees)
 
     def _check_inflated(self, inflated: int) -> None:
         if inflated > self._inflated_allowed:
@@ -307,11 +335,17 @@ class Inspection:
                         look(content)
             await child.finish()
 
-    async def links(self, tips: Collection[ObjectId], *, holds_any: bool) -> int:
-        """Check that the tips are complete; return how many objects they reach that were not held before."""
+    async def links(self, tips: Collection[ObjectId], *, holds_any: bool, blobs: bool = True) -> int:
+        """Check that the tips are complete; return how many objects they reach that were not held before.
+
+        Args:
+            blobs: else they are neither looked for nor counted, nor is anything that is only named as a file.
+        """
         if not tips:
             return 0
         arguments = ["rev-list", "--objects", "--no-object-names", "--stdin", "--not", "--all"]
+        if not blobs:
+            arguments[1:1] = ["--filter=blob:none", "--filter-provided-objects"]
         # A commit graph would vouch for commits without looking at them.
         config = ["core.commitGraph=false"]
         with tempfile.TemporaryFile(dir=self._path) as questions:

@@ -194,6 +194,16 @@ def parents(contents: Iterable[Content]) -> dict[ObjectId, tuple[ObjectId, ...]]
     return found
 
 
+def misnaming(contents: Collection[Content]) -> str | None:
+    """Return the id of a tree that names as a file what is among ``contents`` and is none; ``None``: there is none."""
+    kinds = {_id(content.id): content.kind for content in contents}
+    for content in contents:
+        for id_, kind in _named(content) or () if content.kind == b"tree" else ():
+            if kind == b"blob" and kinds.get(id_, kind) != kind:
+                return content.id
+    return None
+
+
 class Links(NamedTuple):
     """What a pack's objects lead to.
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -69,6 +69,7 @@ class Repositories:
         root: the folder of bare repositories, ``repo1….git`` each.
         git: runs git's children, within this node's limits.
         sizes: bytes on the disk of each that is here.
+        on_removed: each is told of a repository that is gone, before anybody can bring it back.
     """
 
     def __init__(self, root: Path, database: Database, git: Git) -> None:
@@ -76,6 +77,7 @@ class Repositories:
         self.root = root
         self.git = git
         self.sizes: dict[RepositoryId, int] = {}
+        self.on_removed: list[Callable[[RepositoryId], None]] = []
         self._generations: dict[RepositoryId, int] = {}
         self._shown: dict[RepositoryId, int] = {}
         self._scopes: dict[RepositoryId, set[asyncio.Timeout]] = {}
@@ -320,6 +322,8 @@ class Repositories:
             self._generations.pop(repository, None)
             self._shown.pop(repository, None)
             self._lost.discard(repository)
+            for forget in self.on_removed:
+                forget(repository)
             await asyncio.to_thread(delete_folder, aside)
         return True
 

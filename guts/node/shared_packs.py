@@ -24,9 +24,14 @@ MAX_KEPT_BYTES: Final = 8 * 1024 * 1024
 KEPT_SECONDS: Final = 30.0
 """News reach everybody within seconds; who comes later has a pack made again."""
 
+SHARED_SECONDS: Final = 0.5
+"""For which who asks alike waits for the pack that is being made: a small one takes tens of milliseconds. What takes
+longer to count is large, or would have each wait for the counting twice."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
+    repository: RepositoryId
     data: bytes
     until: float
 
@@ -40,6 +45,18 @@ class SharedPacks:
         self._kept: dict[bytes, _Kept] = {}
         self._bytes = 0
         self._making: dict[bytes, asyncio.Event] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many bytes are kept now."""
+        return self._bytes
+
+    def forget(self, repository: RepositoryId) -> None:
+        """Keep nothing of ``repository``: it was removed, and is being read by nobody."""
+        for key, kept in list(self._kept.items()):
+            if kept.repository == repository:
+                self._drop(key)
 
     @contextlib.asynccontextmanager
     async def pack(
@@ -48,9 +65,11 @@ class SharedPacks:
         """Enter with the bytes of a pack. Args, Raises: as ``BareRepository.pack``."""
         key = _key(repository, wants, haves)
         if (made := self._making.get(key)) is not None:
-            # Reading a small pack from git waits for nobody else. If nothing came of it, this one is on its own.
-            await made.wait()
-        self._forget()
+            # If nothing comes of it, or not soon, this one is on its own.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SHARED_SECONDS):
+                    await made.wait()
+        self._forget_old()
         if (kept := self._kept.get(key)) is not None:
             yield _again([kept.data])
             return
@@ -60,7 +79,7 @@ class SharedPacks:
             async with bare.pack(wants, haves) as chunks:
                 head, whole = await _begin(chunks)
                 if whole:
-                    self._keep(key, b"".join(head))
+                    self._keep(key, repository, b"".join(head))
                 if mine:
                     self._end(key)
                 yield _again(head) if whole else _again(head, chunks)
@@ -72,20 +91,30 @@ class SharedPacks:
         if (made := self._making.pop(key, None)) is not None:
             made.set()
 
-    def _keep(self, key: bytes, data: bytes) -> None:
+    def _keep(self, key: bytes, repository: RepositoryId, data: bytes) -> None:
         if key not in self._kept:
-            self._kept[key] = _Kept(data, self._monotonic() + KEPT_SECONDS)
+            self._kept[key] = _Kept(repository, data, self._monotonic() + KEPT_SECONDS)
             self._bytes += len(data)
-            self._forget()
+            self._forget_old()
 
-    def _forget(self) -> None:
+    def _drop(self, key: bytes) -> None:
+        self._bytes -= len(self._kept.pop(key).data)
+
+    def _forget_old(self) -> None:
         now = self._monotonic()
         # In order of their ends, as all are kept for as long.
         for key, kept in list(self._kept.items()):
             if kept.until > now and self._bytes <= MAX_KEPT_BYTES:
-                return
-            del self._kept[key]
-            self._bytes -= len(kept.data)
+                break
+            self._drop(key)
+        if self._kept and self._timer is None:
+            # Nobody may ask again.
+            wait = next(iter(self._kept.values())).until - now
+            self._timer = asyncio.get_running_loop().call_later(wait, self._in_time)
+
+    def _in_time(self) -> None:
+        self._timer = None
+        self._forget_old()
 
 
 def _key(repository: RepositoryId, wants: Sequence[ObjectId], haves: Sequence[ObjectId]) -> bytes:

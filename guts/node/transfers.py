@@ -109,6 +109,7 @@ class Transfers:
         self._terms = terms
         self._receiving: set[_Receiving] = set()
         self._packs = SharedPacks(lambda: clock().mono)
+        repositories.on_removed.append(self._packs.forget)
 
     # --- fetching -------------------------------------------------------------------------------------------
 

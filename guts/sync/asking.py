@@ -89,6 +89,7 @@ class Asking(ABC, Generic[G]):
         effects: list[Effect] = []
         for goal in list(self.goals.values()):
             self._pages.drop(peer, goal.repository)
+            goal.refused.gone(peer)
             if peer in goal.asking or peer in goal.offers or peer in goal.resting:
                 goal.asking.discard(peer)
                 goal.offers.pop(peer, None)

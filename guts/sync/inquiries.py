@@ -168,8 +168,9 @@ class Inquiries(Asking[G]):
         if not goal.willing(peer, now) or now < goal.paused_until:
             return []
         offer = offer_id(candidate.records)
-        if now < (until := goal.refused.until(offer)) and not goal.waiters:
+        if now < (until := goal.refused.until(offer, peer)) and not goal.waiters:
             # Somebody who waits has every holder tried.
+            goal.refused.offered(offer, peer)
             self._agenda.schedule(goal, min(goal.next_ask, until))
             return []
         if not self.fetches.room_for(goal, peer):
@@ -298,10 +299,20 @@ class Inquiries(Asking[G]):
             effects += self._answered(peer, repositories, now)
         batch = Batch(self._rng)
         for due in self._agenda.rounds(self.goals, now):
+            self._offer_again(due, now)
             effects += self._round(due, batch, now)
         for peer in batch.peers:
             effects += self._questions.send(peer, now)
         for repository, command_id in self._agenda.late(now):
             if (goal := self.goals.get(repository)) is not None:
                 effects += self._expire(goal, command_id, now)
-        return effects
+        return effects + self._invitations.invite(now)
+
+    def _offer_again(self, goal: G, now: float) -> None:
+        """Let those who offered what had been refused stand in line, where they have waited long enough.
+
+        Nobody knows which of them is honest, so chance decides, and not who answered first.
+        """
+        peers = goal.refused.due(now)
+        self._rng.shuffle(peers)
+        goal.offers.update(dict.fromkeys(peers))

@@ -2,27 +2,38 @@
 
 Every holder has the same, so it is not fetched from the next one at once. But no holder can be believed about it
 either: one may add an object of its own that git refuses. So each refusal doubles the time until somebody is tried
-again, and a liar delays an honest holder without keeping it out.
+again: up to a minute for who has not given it yet, so that many liars delay an honest holder by minutes together, and
+up to ten for who gave it in vain. Who offers it in the meantime is remembered, and asked when that time is over.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from guts.ids import PeerId
 from guts.wire.messages import EncodedRefs
 
 REFUSED_SECONDS: Final = 15.0
 """After the first refusal: a liar costs who follows a repository no more than trouble on a link does."""
 
+MAX_UNTRIED_SECONDS: Final = 60.0
+"""From the third on, for who has not given it yet: so much does each liar cost that is tried before an honest holder.
+To look through a pack may take as long."""
+
 MAX_REFUSED_SECONDS: Final = 600.0
-"""After the seventh: as long as a peer at fault is left alone."""
+"""From the seventh on, for who gave it in vain: as long as a peer at fault is left alone."""
 
 REFUSED_KEPT: Final = 3600.0
 """Seconds after the last refusal for which it counts: longer than any pause, so that one follows the other."""
 
 MAX_REFUSED: Final = 8
 """Offers remembered per repository; the one refused the longest ago is forgotten first."""
+
+MAX_GIVERS: Final = 64
+"""Peers remembered per offer that gave it in vain, the last ones: at a minute for each, an hour's worth. Who is
+forgotten costs no more than a peer that has not been tried."""
 
 
 def offer_id(records: Iterable[EncodedRefs]) -> bytes:
@@ -34,7 +45,7 @@ def offer_id(records: Iterable[EncodedRefs]) -> bytes:
 class _Refusal:
     times: int
     at: float
-    until: float
+    givers: tuple[PeerId, ...]
 
 
 class RefusedRecords:
@@ -42,25 +53,50 @@ class RefusedRecords:
 
     def __init__(self) -> None:
         self._refusals: dict[bytes, _Refusal] = {}
+        self._offering: dict[PeerId, bytes] = {}
 
     def __len__(self) -> int:
         """Return how many are remembered."""
         return len(self._refusals)
 
-    def refuse(self, offer: bytes, now: float) -> None:
-        """Remember that the offer of that id was refused."""
+    def refuse(self, offer: bytes, giver: PeerId, now: float) -> None:
+        """Remember that the offer of that id was refused, as ``giver`` gave it."""
         before = self._refusals.pop(offer, None)
-        times = before.times + 1 if before is not None and now < before.at + REFUSED_KEPT else 1
-        pause = min(REFUSED_SECONDS * 2.0 ** min(times - 1, 16), MAX_REFUSED_SECONDS)
-        self._refusals[offer] = _Refusal(times, now, now + pause)
+        if before is None or now >= before.at + REFUSED_KEPT:
+            before = _Refusal(0, now, ())
+        givers = (*(peer for peer in before.givers if peer != giver), giver)[-MAX_GIVERS:]
+        self._refusals[offer] = _Refusal(before.times + 1, now, givers)
         if len(self._refusals) > MAX_REFUSED:
             del self._refusals[next(iter(self._refusals))]
 
-    def until(self, offer: bytes) -> float:
-        """Return when the offer of that id may be fetched again; 0.0 where it was not refused."""
+    def until(self, offer: bytes, peer: PeerId) -> float:
+        """Return when the offer of that id may be fetched from ``peer``; 0.0 where it was not refused."""
         refusal = self._refusals.get(offer)
-        return refusal.until if refusal is not None else 0.0
+        if refusal is None:
+            return 0.0
+        longest = MAX_REFUSED_SECONDS if peer in refusal.givers else MAX_UNTRIED_SECONDS
+        return refusal.at + min(REFUSED_SECONDS * 2.0 ** min(refusal.times - 1, 16), longest)
+
+    def offered(self, offer: bytes, peer: PeerId) -> None:
+        """Remember that ``peer``, which is connected, offers what may not be fetched from it yet."""
+        self._offering[peer] = offer
+
+    def gone(self, peer: PeerId) -> None:
+        """Forget what ``peer`` offers: it is connected no more."""
+        self._offering.pop(peer, None)
+
+    def due_at(self) -> float:
+        """Return when somebody may be asked again for what it offered; infinity: nobody offered anything."""
+        return min((self.until(offer, peer) for peer, offer in self._offering.items()), default=math.inf)
+
+    def due(self, now: float) -> list[PeerId]:
+        """Return, once, the peers that may be asked again for what they offered."""
+        due = [peer for peer, offer in self._offering.items() if self.until(offer, peer) <= now]
+        for peer in due:
+            del self._offering[peer]
+        return due
 
     def clear(self) -> None:
         """Forget all: something was committed, and what is missing is another thing now."""
         self._refusals.clear()
+        self._offering.clear()

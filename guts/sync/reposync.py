@@ -299,7 +299,7 @@ class RepoSync(Inquiries[Goal]):
         self, goal: Goal, transfer: RunningFetch, event: FetchFinished | LookFinished, now: float
     ) -> list[Effect]:
         if isinstance(event.outcome, Failed) and is_as_signed(event.outcome.error):
-            goal.refused.refuse(transfer.offer, now)
+            goal.refused.refuse(transfer.offer, transfer.peer, now)
         match event.outcome:
             case Accepted(known=known, proofs=proofs, reason=reason):
                 goal.unheard.pop(transfer.peer, None)
@@ -375,7 +375,7 @@ class RepoSync(Inquiries[Goal]):
         if len(holders) < WANTED_HOLDERS and self._search.may_look_up(goal, now):
             effects += self._search.look_up(goal, now)
         resting = [goal.retry_after[peer] for peer in goal.resting]
-        self._agenda.schedule(goal, min([self._rounds.next(now), *resting]))
+        self._agenda.schedule(goal, min([self._rounds.next(now), goal.refused.due_at(), *resting]))
         return effects + self._settle(goal, now)
 
     def _expire(self, goal: Goal, command_id: CommandId, now: float) -> list[Effect]:

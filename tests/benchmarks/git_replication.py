@@ -65,8 +65,8 @@ async def halves(repository: BareRepository, tips: dict[str, ObjectId]) -> dict[
             start = time.perf_counter()
             await inspection.links(set(tips.values()), holds_any=False)
             middle = time.perf_counter()
-            with tempfile.TemporaryFile() as ids:
-                await inspection.scan(ids, keep_ids=False)
+            with tempfile.TemporaryFile() as ids, tempfile.TemporaryFile() as others:
+                await inspection.scan(None, ids, others, keep_ids=False)
             return {"links": middle - start, "scan": time.perf_counter() - middle}
 
 

@@ -234,6 +234,16 @@ async def test_what_was_unseeded_does_not_come_back_by_itself(world: World) -> N
     assert reason(replica, maintainer.repository) is Reason.EXPLICIT
 
 
+async def test_pack_is_kept_no_longer_than_its_repository(world: World) -> None:
+    publisher, maintainer = await published(world)
+    replica = await world.node("replica")
+    await replica.seed(maintainer.repository, publisher.hint)
+    packs = publisher.node.control.seeding._driver.transfers._packs
+    assert packs.kept_bytes > 0
+    await publisher.node.control.seeding.unseed(maintainer.repository, at_once=True)
+    assert packs.kept_bytes == 0
+
+
 async def test_what_was_unseeded_while_it_was_going_does_not_come_back(world: World) -> None:
     publisher, maintainer = await published(world)
     replica = await world.node("replica")

@@ -34,7 +34,7 @@ from guts.git.quarantine import Checked, IndexedPack
 from guts.git.repository import BareRepository
 from guts.ids import ObjectId
 from tests.support import packs
-from tests.support.packs import BLOB, COMMIT, REF_DELTA, TREE, chunks, object_id
+from tests.support.packs import BLOB, COMMIT, REF_DELTA, TAG, TREE, chunks, object_id
 from tests.support.repositories import git
 from tests.unit.git.conftest import Made
 
@@ -71,6 +71,46 @@ async def test_takes_in_a_whole_repository(repository: BareRepository, made: Mad
     await repository.project(made.refs, "refs/heads/main")
     await repository.fsck()
     assert git(repository.path, "show-ref", "-d") == git(made.path, "show-ref", "-d")
+
+
+def tag_of(target: ObjectId, kind: str) -> bytes:
+    return f"object {target}\ntype {kind}\ntag t\ntagger A <a@example.org> 1700000000 +0000\n\nt\n".encode()
+
+
+@pytest.mark.parametrize("named", ["tree", "commit", "tag"])
+@pytest.mark.parametrize("mode", ["100644", "100755", "120000"])
+@pytest.mark.parametrize("holds_any", [False, True])
+async def test_b4_what_a_tree_names_as_a_file_is_one(
+    repository: BareRepository, made: Made, named: str, mode: str, holds_any: bool
+) -> None:
+    """git takes it for a blob and looks no further: it may lack anything, and is one day named as what it is."""
+    if holds_any:
+        await receive(repository, made.pack, made.tips)
+        await repository.project(made.refs, "refs/heads/main")
+    lacking = packs.tree(("100644", b"file", b"\x11" * 20))
+    cut = packs.commit(b"\x11" * 20)
+    blob = b"tagged\n"
+    tag = tag_of(object_id(BLOB, blob), "blob") if named == "tag" else b""
+    hidden = {"tree": [(TREE, lacking)], "commit": [(COMMIT, cut)], "tag": [(BLOB, blob), (TAG, tag)]}[named]
+    beside = [("100644", b"z", object_id(BLOB, blob))] if named == "tag" else []
+    root = packs.tree((mode, b"sneaky", object_id(*hidden[-1])), *beside)
+    top = packs.commit(object_id(TREE, root))
+    with pytest.raises(UnsafeTree, match="file"):
+        await receive(repository, packs.pack([*hidden, (TREE, root), (COMMIT, top)]), {object_id(COMMIT, top)})
+
+
+@pytest.mark.parametrize("holds_any", [False, True])
+async def test_takes_refs_to_whatever_there_is(repository: BareRepository, made: Made, holds_any: bool) -> None:
+    if holds_any:
+        await receive(repository, made.pack, made.tips)
+        await repository.project(made.refs, "refs/heads/main")
+    blob, other = b"a ref points here\n", b"a tag points here\n"
+    root = packs.tree(("100644", b"file", object_id(BLOB, blob)))
+    tag, of_tree = tag_of(object_id(BLOB, other), "blob"), tag_of(object_id(TREE, root), "tree")
+    data = packs.pack([(BLOB, blob), (BLOB, other), (TREE, root), (TAG, tag), (TAG, of_tree)])
+    tips = {object_id(BLOB, blob), object_id(TREE, root), object_id(TAG, tag), object_id(TAG, of_tree)}
+    _, checked = await receive(repository, data, tips)
+    assert checked.objects == 5
 
 
 async def test_takes_a_thin_pack_and_completes_it(repository: BareRepository, made: Made) -> None:

@@ -1,6 +1,8 @@
 """Packs that several ask for are made once, and are kept within bounds of bytes and of time."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
@@ -10,8 +12,9 @@ from guts.git.ancestry import NotHeld
 from guts.git.repository import BareRepository
 from guts.ids import ObjectId, RepositoryId
 from guts.node import shared_packs
-from guts.node.shared_packs import KEPT_SECONDS, SharedPacks
+from guts.node.shared_packs import KEPT_SECONDS, MAX_PACK_BYTES, SharedPacks
 from tests.support import packs
+from tests.support.nodes import eventually
 from tests.support.packs import BLOB, COMMIT, TREE, object_id
 from tests.support.repositories import git
 
@@ -113,3 +116,65 @@ async def test_slow_reader_of_a_long_pack_holds_up_nobody(bare: Listened, monkey
         async with asyncio.timeout(20):
             whole = await ask(shared, bare, one)
         assert await read(slow) == whole
+
+
+async def test_nothing_is_kept_of_a_repository_that_was_removed(bare: Listened) -> None:
+    shared = SharedPacks(lambda: 0.0)
+    one = add(bare, b"one\n")
+    length = len(await ask(shared, bare, one))
+    await ask(shared, bare, one, repository=OTHER)
+    assert shared.kept_bytes == 2 * length
+    shared.forget(REPOSITORY)
+    assert shared.kept_bytes == length
+    await ask(shared, bare, one, repository=OTHER)
+    assert bare.made == 2
+    await ask(shared, bare, one)
+    assert bare.made == 3, "it is the repository's no more"
+
+
+async def test_pack_goes_in_time_though_nobody_asks_again(bare: Listened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_packs, "KEPT_SECONDS", 0.05)
+    shared = SharedPacks(time.monotonic)
+    for text in (b"one\n", b"two\n"):
+        await ask(shared, bare, add(bare, text))
+        assert shared.kept_bytes > 0
+    await eventually(lambda: not shared.kept_bytes)
+    await ask(shared, bare, add(bare, b"three\n"))
+    await eventually(lambda: not shared.kept_bytes)
+
+
+class Counting(Listened):
+    """A repository whose packs are large, and take long to count: each until ``counted``."""
+
+    both: asyncio.Event
+    counted: asyncio.Event
+
+    def pack(self, wants: Collection[ObjectId], haves: Collection[ObjectId] = ()):  # type: ignore[no-untyped-def]
+        self.made += 1
+        if self.made == 2:
+            self.both.set()
+
+        @contextlib.asynccontextmanager
+        async def large() -> AsyncIterator[AsyncIterator[bytes]]:
+            async def chunks() -> AsyncIterator[bytes]:
+                await self.counted.wait()
+                yield bytes(MAX_PACK_BYTES + 1)
+
+            yield chunks()
+
+        return large()
+
+
+async def test_who_asks_alike_for_a_large_pack_waits_for_the_counting_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_packs, "SHARED_SECONDS", 0.01)
+    bare = await Counting.create(tmp_path / "large.git")
+    bare.both, bare.counted = asyncio.Event(), asyncio.Event()
+    shared = SharedPacks(lambda: 0.0)
+    asking = asyncio.gather(*(ask(shared, bare, ObjectId(bytes(20))) for _ in range(2)))
+    async with asyncio.timeout(20):
+        await bare.both.wait()
+    bare.counted.set()
+    assert [len(data) for data in await asking] == [MAX_PACK_BYTES + 1] * 2
+    assert shared.kept_bytes == 0

@@ -41,7 +41,7 @@ from guts.ids import PeerId, RepositoryId
 from guts.sync.fetches import HURRY_SECONDS, MAX_FETCHES, MAX_FETCHES_PER_PEER, MAX_HURRIED, RunningFetch
 from guts.sync.goal import NoLongerFollowed, NoProviders, ProvidersUnreachable, SyncTimedOut, Waiter
 from guts.sync.questions import ANSWER_TIMEOUT, MAX_QUESTIONS_PER_PEER, UnsolicitedAnswer
-from guts.sync.refused import REFUSED_SECONDS, offer_id
+from guts.sync.refused import MAX_UNTRIED_SECONDS, REFUSED_SECONDS, offer_id
 from guts.sync.reposync import LISTEN_AFTER_NOTHING, RepoSync
 from guts.sync.search import MAX_DIALS_PER_GOAL, MAX_SEARCHES, MAX_WAITING_DIALS, SEARCH_INTERVAL, WANTED_HOLDERS
 from guts.sync.setbacks import FAILED_WITH_CONNECTION, RETRY_AFTER_FAULT, RETRY_AFTER_STORAGE, RETRY_AFTER_TROUBLE
@@ -1287,13 +1287,76 @@ def test_b4_record_that_was_refused_is_fetched_from_no_other_holder_for_a_while_
     other = EncodedRefs(b"other", b"entries")
     [fetch] = fetches(bench.news(B, dataclasses.replace(news(3, other), hash=b"k" * 32)))
     bench.fetched(fetch.fetch, B, Failed(Unavailable("gone")))
-    # One holder is tried again in time, and then none for twice as long.
+    # One of those who offered it is tried in time, and then none for twice as long.
     effects = bench.sync.tick(REFUSED_SECONDS)
     [(connection, request)] = questions(effects)
-    asked = next(peer for peer in (A, B, C) if bench.connection(peer) == connection)
+    asked = next(peer for peer in (B, C) if bench.connection(peer) == connection)
     [fetch] = fetches(bench.refs(asked, request, newer(), now=REFUSED_SECONDS))
     bench.fetched(fetch.fetch, asked, Failed(AsSigned("git refuses it")), now=REFUSED_SECONDS)
-    assert goal.refused.until(offer_id((RECORD,))) == 3 * REFUSED_SECONDS
+    assert goal.refused.until(offer_id((RECORD,)), A) == 3 * REFUSED_SECONDS
+
+
+def honest_turn(liars: int, seed: int) -> tuple[float, int]:
+    """Return when the one honest holder is fetched from, who answers last, and how many liars were before it."""
+    rng = random.Random(seed)
+    peers = [PeerId(bytes([50 + number]) * 32) for number in range(liars + 1)]
+    connections = {ConnectionId(number): peer for number, peer in enumerate(peers)}
+    by_peer = {peer: connection for connection, peer in connections.items()}
+    sync = RepoSync({R: known(1)}, lambda _: peers, rng, 0.0)
+    now, tried = 0.0, 0
+    effects = [effect for peer in peers for effect in sync.peer_ready(peer, by_peer[peer], [R], now)]
+    while now < 3600.0:
+        following: list[Effect] = []
+        for fetch in fetches(effects):
+            if connections[fetch.connection] == peers[-1]:
+                return now, tried
+            tried += 1
+            outcome = Failed(AsSigned("git refuses it"))
+            following += sync.fetch_finished(FetchFinished(fetch.fetch, R, fetch.connection, outcome), now)
+        for connection, request in sorted(questions(effects)):
+            following += sync.refs(connection, Refs(request, (newer(),)), now)
+        effects = following
+        if not effects:
+            now = max(sync.deadline(), now + 0.01)
+            effects = sync.tick(now)
+    raise AssertionError("the honest holder had no turn within an hour")
+
+
+@pytest.mark.parametrize("liars", [1, 3, 7, 15, 31])
+def test_b4_many_who_spoil_the_pack_of_a_record_delay_an_honest_holder_by_a_minute_each(liars: int) -> None:
+    for seed in range(8):
+        seconds, tried = honest_turn(liars, seed)
+        print(f"seed {seed}: {seconds:.0f} s, {tried} of {liars} liars")
+        assert tried <= liars, "nobody has a second turn before all have had one"
+        assert seconds <= liars * MAX_UNTRIED_SECONDS
+
+
+def test_round_for_another_reason_loses_nobody_who_waits_to_give_what_was_refused() -> None:
+    bench = Bench(R)
+    for peer in (A, B):
+        bench.ready(peer, R)
+    bench.refs(A, 1, newer())
+    bench.fetched(1, A, Failed(AsSigned("git refuses it")), now=0.0)
+    assert bench.refs(B, 2, newer()) == []
+    bench.sync._agenda.schedule(bench.sync.goals[R], 5.0)
+    [(_, request)] = questions(bench.sync.tick(5.0))
+    bench.refs(B, request, same(), now=5.0)
+    [(connection, request)] = questions(bench.sync.tick(REFUSED_SECONDS))
+    assert connection == bench.connection(B)
+    assert len(fetches(bench.refs(B, request, newer(), now=REFUSED_SECONDS))) == 1
+
+
+def test_who_is_gone_waits_no_more_to_give_what_was_refused() -> None:
+    bench = Bench(R)
+    for peer in (A, B):
+        bench.ready(peer, R)
+    bench.refs(A, 1, newer())
+    bench.fetched(1, A, Failed(AsSigned("git refuses it")))
+    bench.refs(B, 2, newer())
+    refused = bench.sync.goals[R].refused
+    assert refused.due_at() == REFUSED_SECONDS
+    bench.gone(B)
+    assert refused.due_at() == math.inf
 
 
 def test_whoever_waits_for_a_repository_has_every_holder_tried() -> None:
