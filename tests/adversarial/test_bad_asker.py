@@ -396,7 +396,7 @@ async def test_node_gives_up_on_a_request_whose_ids_never_come(world: World) -> 
         answer, _ = await ask(peer, maintainer.repository, [maintainer.tip()], [], 99)
         assert answer.status is ObjectsStatus.PACK_FOLLOWS
     assert await node.reasons(peer.id) == []
-    assert node.node.repositories.locks(maintainer.repository).idle
+    await eventually(lambda: node.node.repositories.locks(maintainer.repository).idle)
 
 
 async def test_place_for_a_pack_waits_for_ids_no_longer_than_they_take(
@@ -474,7 +474,7 @@ async def test_node_gives_up_on_a_peer_that_does_not_read_the_pack(world: World,
         await stream.end()
         await peer.expect(Objects)
         await eventually(lambda: not node.node.control._service.serving.admission._serves)
-        assert node.node.repositories.locks(maintainer.repository).idle
+        await eventually(lambda: node.node.repositories.locks(maintainer.repository).idle)
         with pytest.raises(StreamFailed):
             await stream.readexactly(size)
     await still_serves(world, node, maintainer)
@@ -491,7 +491,7 @@ async def test_node_frees_the_slot_of_a_peer_that_hangs_up_in_the_pack(world: Wo
         await stream.end()
         await peer.expect(Objects)
     await eventually(lambda: not node.node.control._service.serving.admission._serves)
-    assert node.node.repositories.locks(maintainer.repository).idle
+    await eventually(lambda: node.node.repositories.locks(maintainer.repository).idle)
     await still_serves(world, node, maintainer)
 
 
