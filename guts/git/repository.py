@@ -15,7 +15,7 @@ from guts.errors import StorageFault
 from guts.git import ancestry, packed_refs
 from guts.git.ancestry import NotHeld
 from guts.git.command import Child, Git
-from guts.git.files import DiskFault, disk_faults, sync_directory, write_files
+from guts.git.files import DiskFault, disk_faults, sync_directory, sync_file, write_files
 from guts.git.folder import NAME as FOLDER_NAME
 from guts.git.folder import RecordsFolder
 from guts.git.objects import BATCH_CHECK, CHUNK_BYTES, ObjectInfo, id_lines, lines_in_blocks, parse_infos
@@ -80,6 +80,7 @@ class BareRepository:
             DiskFault, GitFailed: it can't be made.
         """
         repository = cls(path, git or Git())
+        await asyncio.to_thread(packed_refs.drop_damaged_head, repository.path)
         await repository.git.run(
             ["init", "--quiet", "--bare", "--template=", "--object-format=sha1", str(repository.path)],
             config=["init.defaultBranch=main"],
@@ -329,8 +330,9 @@ def _pack_names(path: Path) -> list[str]:
 
 
 def _sync_names(path: Path) -> None:
-    """Make durable what ``git init`` made without a sync: the folder of packs, and the repository itself."""
+    """Make durable what ``git init`` made without a sync: HEAD, the folder of packs, and the repository itself."""
     with disk_faults():
+        sync_file(path / "HEAD")
         sync_directory(path / "objects")
         sync_directory(path.parent)
 
