@@ -44,7 +44,11 @@ async def test_new_repository_and_its_first_pack_are_there_by_name_after_a_power
     repository = await BareRepository.create(tmp_path / "repositories" / "r.git")
     await filled(repository, made)
     (pack,) = (repository.path / "objects" / "pack").glob("*.pack")
-    for path in (repository.path / "HEAD", pack, *(parent for parent in pack.parents if parent.is_relative_to(repository.path.parent))):
+    for path in (
+        repository.path / "HEAD",
+        pack,
+        *(parent for parent in pack.parents if parent.is_relative_to(repository.path.parent)),
+    ):
         assert path.stat().st_ino in synced, path
 
 
