@@ -361,11 +361,12 @@ def clean_up(path: Path) -> list[str]:
                 else:
                     leftover.unlink()
                 removed.append(str(leftover.relative_to(path)))
-        # A pack whose index did not get its name yet was never part of the repository.
-        for pack in sorted((path / "objects" / "pack").glob("pack-*")):
-            if not pack.with_suffix(".idx").exists():
-                pack.unlink()
-                removed.append(str(pack.relative_to(path)))
+        # A pack whose index did not get its name yet was never part of the repository; an index whose pack lost its own
+        # in a power cut is none either, but would be taken for one where objects are listed.
+        for part in sorted((path / "objects" / "pack").glob("pack-*")):
+            if not (part.with_suffix(".idx").exists() and part.with_suffix(".pack").exists()):
+                part.unlink()
+                removed.append(str(part.relative_to(path)))
     return removed
 
 

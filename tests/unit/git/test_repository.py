@@ -130,6 +130,8 @@ async def test_removes_leftovers_and_says_so(repository: BareRepository, made: M
         "tmp_guts_3",
         "guts/refs/tmp_guts_4",
         "objects/pack/pack-" + "0" * 40 + ".pack",
+        "objects/pack/pack-" + "1" * 40 + ".idx",
+        "objects/pack/pack-" + "1" * 40 + ".rev",
     }
     for name in leftovers:
         (repository.path / name).parent.mkdir(parents=True, exist_ok=True)
