@@ -116,7 +116,7 @@ def _packs(objects: Path) -> list[str] | None:
 def _opened(stem: str) -> "Iterator[_Index | None]":
     """Enter with the index of the pack ``stem``; with ``None`` where git would not take the two for a pack."""
     try:
-        small = _small_index(stem)
+        small = _small_index(stem, os.stat(f"{stem}.pack").st_size)
     except _NotWhole:
         yield None
         return
@@ -133,10 +133,10 @@ class _NotWhole(Exception):
 
 
 @functools.lru_cache(KEPT_INDEXES)
-def _small_index(stem: str) -> _Read | None:
+def _small_index(stem: str, pack_bytes: int) -> _Read | None:
     """Return a way to read a whole index that is in memory from now on; ``None``: it is large. Raises: ``_NotWhole``.
 
-    A pack has the name of its content, so that what was read of one once stays true.
+    A pack has the name of its content, so that what was read of one once stays true as long as the pack is as long.
     """
     with open(f"{stem}.idx", "rb") as file:
         if not _is_whole(stem, file):

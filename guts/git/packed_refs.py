@@ -89,7 +89,8 @@ def write(git_dir: Path, refs: Mapping[str, PackedRef], head: str) -> None:
     """Replace HEAD, where it is another, then all refs by one rename; durable after ``sync``.
 
     A crash between the two leaves the new HEAD with the old refs, and one of the machine before ``sync`` may damage
-    either; the next projection mends that.
+    the refs; the next projection mends that. HEAD is never damaged, as no git child works without one: a new one is
+    durable at once, and that is rare.
 
     Raises:
         DiskFault: the disk refused; the old refs stand.
@@ -102,16 +103,26 @@ def write(git_dir: Path, refs: Mapping[str, PackedRef], head: str) -> None:
         if (git_dir / "HEAD").read_bytes() == head_line:
             del files["HEAD"]
     crash_point("refs-projecting")
-    write_files(git_dir, files, durable=False)
+    write_files(git_dir, files, durable="HEAD" in files)
     crash_point("refs-projected")
 
 
 def sync(git_dir: Path) -> None:
     """Make durable what was written. Raises: ``DiskFault``."""
     with disk_faults():
-        for name in ("HEAD", FILE_NAME):
-            sync_file(git_dir / name)
+        sync_file(git_dir / FILE_NAME)
         sync_directory(git_dir)
+
+
+def drop_damaged_head(git_dir: Path) -> None:
+    """Remove a HEAD that is none: ``git init`` would leave it as it is, and then nothing of git works here.
+
+    Raises:
+        DiskFault: it can't be read, or removed.
+    """
+    with disk_faults(), contextlib.suppress(FileNotFoundError):
+        if not _HEAD.fullmatch((git_dir / "HEAD").read_bytes()):
+            (git_dir / "HEAD").unlink()
 
 
 def read(git_dir: Path) -> tuple[dict[str, PackedRef], str]:

@@ -15,7 +15,7 @@ from guts.errors import StorageFault
 from guts.git import ancestry, packed_refs
 from guts.git.ancestry import NotHeld
 from guts.git.command import Child, Git
-from guts.git.files import DiskFault, disk_faults, sync_directory, write_files
+from guts.git.files import DiskFault, disk_faults, sync_directory, sync_file, write_files
 from guts.git.folder import NAME as FOLDER_NAME
 from guts.git.folder import RecordsFolder
 from guts.git.objects import BATCH_CHECK, CHUNK_BYTES, ObjectInfo, id_lines, lines_in_blocks, parse_infos
@@ -80,6 +80,7 @@ class BareRepository:
             DiskFault, GitFailed: it can't be made.
         """
         repository = cls(path, git or Git())
+        await asyncio.to_thread(packed_refs.drop_damaged_head, repository.path)
         await repository.git.run(
             ["init", "--quiet", "--bare", "--template=", "--object-format=sha1", str(repository.path)],
             config=["init.defaultBranch=main"],
@@ -329,8 +330,9 @@ def _pack_names(path: Path) -> list[str]:
 
 
 def _sync_names(path: Path) -> None:
-    """Make durable what ``git init`` made without a sync: the folder of packs, and the repository itself."""
+    """Make durable what ``git init`` made without a sync: HEAD, the folder of packs, and the repository itself."""
     with disk_faults():
+        sync_file(path / "HEAD")
         sync_directory(path / "objects")
         sync_directory(path.parent)
 
@@ -359,11 +361,12 @@ def clean_up(path: Path) -> list[str]:
                 else:
                     leftover.unlink()
                 removed.append(str(leftover.relative_to(path)))
-        # A pack whose index did not get its name yet was never part of the repository.
-        for pack in sorted((path / "objects" / "pack").glob("pack-*")):
-            if not pack.with_suffix(".idx").exists():
-                pack.unlink()
-                removed.append(str(pack.relative_to(path)))
+        # A pack whose index did not get its name yet was never part of the repository; an index whose pack lost its own
+        # in a power cut is none either, but would be taken for one where objects are listed.
+        for part in sorted((path / "objects" / "pack").glob("pack-*")):
+            if not (part.with_suffix(".idx").exists() and part.with_suffix(".pack").exists()):
+                part.unlink()
+                removed.append(str(part.relative_to(path)))
     return removed
 
 

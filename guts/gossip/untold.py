@@ -11,6 +11,7 @@ import math
 import random
 from typing import Final
 
+from guts.gossip.envelope import brief
 from guts.wire.messages import NewCommit
 
 TELL_WITHIN: Final = 0.5
@@ -19,7 +20,8 @@ beside the time in which a connection is found dead, after which what is told in
 
 
 class Untold:
-    """What is to be told, and when. It holds the commits of half a second: some tens."""
+    """What is to be told, and when. It holds the commits of half a second: some tens, without their records, of which
+    one commit may bring as many as there are maintainers."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -28,7 +30,7 @@ class Untold:
 
     def add(self, news: NewCommit, now: float) -> None:
         """Tell ``news`` within ``TELL_WITHIN`` of ``now`` (monotonic seconds)."""
-        heapq.heappush(self._news, (now + self._rng.uniform(0.0, TELL_WITHIN), next(self._order), news))
+        heapq.heappush(self._news, (now + self._rng.uniform(0.0, TELL_WITHIN), next(self._order), brief(news)))
 
     def due(self, now: float) -> list[NewCommit]:
         """Return, once, what is to be told by ``now``."""

@@ -382,6 +382,7 @@ class Control:
         chain, accepted = await apply_document(self._repositories, repository, document, self._clock)
         if accepted is not None:
             await self._driver.post(Published(repository, accepted))
+            self._driver.settle(repository)
         return {
             "repository": str(repository),
             "epoch": chain.epoch,

@@ -406,8 +406,12 @@ class Driver:
             await list_objects(self._repositories, repository)
         except StorageFault as error:
             log.warning("can't sync the refs of %s, or list its objects: %s", repository.short, error)
+            return
         finally:
             self._settling.discard(repository)
+        if not self._repositories.is_settled(repository):
+            # Committed while this was under way: to list a large repository takes minutes.
+            self.settle(repository)
 
 
 async def _close(connection: TcpConnection, goodbye: Goodbye | None) -> None:

@@ -128,6 +128,8 @@ async def running(
         await git.check_version()
         repositories = Repositories(config.paths.repositories, database, git)
         held = await recover(repositories, clock().wall)
+        # When nothing is under way any more that commits, or holds the lock of a repository.
+        stack.push_async_callback(repositories.settle_all)
         tasks = await stack.enter_async_context(_tasks())
         yield await _start(
             config, key, client, stop, patience, clock, space, handshakes, database, repositories, held, tasks, stack
@@ -261,7 +263,6 @@ async def _start(
     presence.provide_all(held)
     stack.push_async_callback(_save_dht, discovery, database, clock)
     stack.push_async_callback(running_time.save, database)
-    stack.push_async_callback(repositories.settle_all)
     stack.push_async_callback(persistence.drain)
     stack.push_async_callback(driver.stop)
     tasks.create_task(persistence.run())

@@ -236,14 +236,20 @@ class Repositories:
         Not part of a commit, as nothing of it is lost without: the next start shows it again.
 
         Raises:
-            StorageFault: it is left to the next start.
+            StorageFault: it is left to the next commit, to the stop, or to the next start.
         """
         async with self.locks(repository).shared():
-            if (generation := self._shown.pop(repository, None)) is not None:
+            if (generation := self._shown.get(repository)) is not None:
                 await self.at(self.path(repository)).sync_refs()
                 crash_point("refs-synced")
                 await self.database.write(table.mark_projected, repository, generation)
                 crash_point("commit-marked")
+                if self._shown.get(repository) == generation:
+                    del self._shown[repository]
+
+    def is_settled(self, repository: RepositoryId) -> bool:
+        """Tell whether nothing was committed since ``settle``."""
+        return repository not in self._shown
 
     async def settle_all(self) -> None:
         """Do so for every repository, where that is possible: the node stops."""

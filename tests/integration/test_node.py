@@ -20,11 +20,15 @@ import pytest
 from guts.addresses import BootstrapAddress
 from guts.effects import PeerSeen
 from guts.errors import ExitStatus
+from guts.identity import SigningKey
+from guts.ids import RepositoryId
 from guts.net.listener import PortBusy
 from guts.node.lock import AlreadyRunning
+from guts.node.repositories import Repositories
 from guts.store.accepted import StoredRepository
 from guts.store.migration import SchemaNewer
 from guts.wire.messages import GetObjects, Objects, ObjectsStatus
+from tests.integration.test_maintainers import adding
 from tests.support.bad_peer import BadHolder, BadPeer, Offer, intruder
 from tests.support.nodes import NETWORK, Maintainer, RunningNode, World, config_of, eventually, files
 from tests.support.repositories import git
@@ -172,6 +176,62 @@ async def test_stop_in_the_middle_of_a_serve_is_quick_and_leaves_nothing(world: 
         assert await node.stop() < 5
     assert git_children() == []
     assert files(node.repositories) == before
+
+
+async def test_what_a_commit_left_for_later_is_done_at_a_stop_and_nobody_is_waited_for(world: World) -> None:
+    node = await world.node("node", seeding__grace="0s")
+    maintainer = world.maintainer()
+    await maintainer.publish(node)
+    maintainer.commit("more")
+    await maintainer.prepare(node)
+    # It waits for the author, who may take minutes; and all others for it.
+    unseeding = asyncio.create_task(node.node.control.seeding.unseed(maintainer.repository))
+    await eventually(lambda: len(node.node.repositories.locks(maintainer.repository)._waiting) > 0)
+    database = node.config.paths.database
+    assert await node.stop() < 5
+    assert _projected(database) == [1]
+    unseeding.cancel()
+
+
+async def test_what_is_committed_while_objects_are_listed_is_settled_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing, listed = asyncio.Event(), asyncio.Event()
+
+    async def list_objects(repositories: Repositories, repository: RepositoryId) -> None:
+        listing.set()
+        await listed.wait()
+
+    monkeypatch.setattr("guts.node.driver.SETTLE_DELAY", 0.0)
+    monkeypatch.setattr("guts.node.driver.list_objects", list_objects)
+    node = await world.node("node")
+    maintainer = world.maintainer()
+    await maintainer.publish(node)
+    await listing.wait()
+    maintainer.commit("more")
+    await maintainer.publish(node)
+    assert not (await _stored(node, maintainer)).summary.projected
+    listed.set()
+    await eventually(lambda: node.node.repositories.is_settled(maintainer.repository))
+    assert (await _stored(node, maintainer)).summary.projected
+
+
+async def test_new_maintainers_are_settled_too(world: World) -> None:
+    node = await world.node("node")
+    maintainer = world.maintainer()
+    await maintainer.publish(node)
+    await eventually(lambda: node.node.repositories.is_settled(maintainer.repository))
+    bo = SigningKey.generate()
+    document = adding(maintainer.chain, bo).sign(maintainer.key, bo)
+    await node.node.control.apply_identity(maintainer.repository, document)
+    assert not (await _stored(node, maintainer)).summary.projected
+    await eventually(lambda: node.node.repositories.is_settled(maintainer.repository))
+    assert (await _stored(node, maintainer)).summary.projected
+
+
+def _projected(database: Path) -> list[int]:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return [projected for (projected,) in connection.execute("SELECT projected FROM repositories")]
 
 
 # --- nodes as processes -----------------------------------------------------------------------------------------

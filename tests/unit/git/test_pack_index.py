@@ -96,6 +96,10 @@ async def test_index_up_to_a_size_stays_in_memory(
     index.write_bytes(b"")
     assert held_among(objects, every) == (set(every) if stays else set())
     assert kinds_among(objects, every) == (kinds if stays else {})
+    pack = index.with_suffix(".pack")
+    pack.chmod(0o600)
+    os.truncate(pack, pack.stat().st_size - 1)
+    assert held_among(objects, every) == set(), "of a pack that was cut off nothing is said to be here"
     index.unlink()
     assert held_among(objects, every) == set()
 

@@ -127,7 +127,10 @@ async def test_refs_are_shown_at_once_and_durable_when_they_are_synced(
     assert await repository.refs() == (made.refs, "refs/heads/main")
     assert synced == []
     await repository.sync_refs()
-    assert synced == [f"{repository.path}/HEAD", f"{repository.path}/packed-refs", str(repository.path)]
+    assert synced == [f"{repository.path}/packed-refs", str(repository.path)]
+    synced.clear()
+    await repository.project(made.refs, "refs/heads/other")
+    assert len(synced) == 3, "no power cut leaves a HEAD that is none, as no git child works there"
 
 
 async def test_head_is_written_where_it_is_another(repository: BareRepository, made: Made) -> None:

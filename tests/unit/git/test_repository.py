@@ -44,8 +44,22 @@ async def test_new_repository_and_its_first_pack_are_there_by_name_after_a_power
     repository = await BareRepository.create(tmp_path / "repositories" / "r.git")
     await filled(repository, made)
     (pack,) = (repository.path / "objects" / "pack").glob("*.pack")
-    for path in (pack, *(parent for parent in pack.parents if parent.is_relative_to(repository.path.parent))):
+    for path in (
+        repository.path / "HEAD",
+        pack,
+        *(parent for parent in pack.parents if parent.is_relative_to(repository.path.parent)),
+    ):
         assert path.stat().st_ino in synced, path
+
+
+async def test_repository_whose_head_is_none_is_completed(tmp_path: Path, made: Made) -> None:
+    """``git init`` would leave it as it is, and git works in no repository without a HEAD."""
+    repository = await BareRepository.create(tmp_path / "r.git")
+    (repository.path / "HEAD").write_bytes(b"")
+    repository = await BareRepository.create(tmp_path / "r.git")
+    await filled(repository, made)
+    await repository.project(made.refs, "refs/heads/main")
+    assert await repository.refs() == (made.refs, "refs/heads/main")
 
 
 async def test_knows_what_it_holds(repository: BareRepository, made: Made) -> None:
@@ -116,6 +130,8 @@ async def test_removes_leftovers_and_says_so(repository: BareRepository, made: M
         "tmp_guts_3",
         "guts/refs/tmp_guts_4",
         "objects/pack/pack-" + "0" * 40 + ".pack",
+        "objects/pack/pack-" + "1" * 40 + ".idx",
+        "objects/pack/pack-" + "1" * 40 + ".rev",
     }
     for name in leftovers:
         (repository.path / name).parent.mkdir(parents=True, exist_ok=True)
