@@ -326,7 +326,7 @@ def _pack_ids(index: Path, start: int, count: int) -> list[ObjectId]:
 def _pack_names(path: Path) -> list[str]:
     with disk_faults():
         indexes = (path / "objects" / "pack").glob("pack-*.idx")
-        return sorted(index.stem.removeprefix("pack-") for index in indexes)
+        return sorted(index.stem.removeprefix("pack-") for index in indexes if index.with_suffix(".pack").exists())
 
 
 def _sync_names(path: Path) -> None:
@@ -361,12 +361,12 @@ def clean_up(path: Path) -> list[str]:
                 else:
                     leftover.unlink()
                 removed.append(str(leftover.relative_to(path)))
-        # A pack whose index did not get its name yet was never part of the repository; an index whose pack lost its own
-        # in a power cut is none either, but would be taken for one where objects are listed.
-        for part in sorted((path / "objects" / "pack").glob("pack-*")):
-            if not (part.with_suffix(".idx").exists() and part.with_suffix(".pack").exists()):
-                part.unlink()
-                removed.append(str(part.relative_to(path)))
+        # A pack whose index did not get its name yet was never part of the repository. An index without a pack stays:
+        # nobody takes it for one, and whoever put its pack elsewhere may put it back.
+        for pack in sorted((path / "objects" / "pack").glob("pack-*")):
+            if not pack.with_suffix(".idx").exists():
+                pack.unlink()
+                removed.append(str(pack.relative_to(path)))
     return removed
 
 
