@@ -190,7 +190,7 @@ class Listener:
 
     async def _accept_one(self, tasks: asyncio.TaskGroup) -> None:
         try:
-            sock, name = await asyncio.get_running_loop().sock_accept(self._socket)
+            sock, name = await self._next()
         except OSError as error:
             # ECONNABORTED: whoever knocked has gone. Anything else will not be better at once.
             if error.errno != errno.ECONNABORTED:
@@ -213,6 +213,27 @@ class Listener:
         serving = tasks.create_task(self._serve(number, sock, remote))
         serving.add_done_callback(lambda _: self._drop_unserved(sock))
         self._handshakes[number] = serving
+
+    async def _next(self) -> tuple[socket.socket, sockets.Name]:
+        """Return who knocks, and from where. Raises: ``OSError``."""
+        # Not loop.sock_accept: cancelled when somebody has just been accepted, it leaves a socket that nobody closes.
+        while True:
+            try:
+                sock, name = self._socket.accept()
+            except BlockingIOError:
+                await self._knock()
+            else:
+                sock.setblocking(False)
+                return sock, name
+
+    async def _knock(self) -> None:
+        loop = asyncio.get_running_loop()
+        knocked = asyncio.Event()
+        loop.add_reader(self._socket, knocked.set)
+        try:
+            await knocked.wait()
+        finally:
+            loop.remove_reader(self._socket)
 
     def _drop(self, number: int | None) -> None:
         if number is not None:

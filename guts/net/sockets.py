@@ -28,6 +28,10 @@ def family(address: Address) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address.ip else socket.AF_INET
 
 
-def address_of(name: tuple[str, int] | tuple[str, int, int, int]) -> Address:
+Name = tuple[str, int] | tuple[str, int, int, int]
+"""What the socket module calls an address: of IPv4, or of IPv6."""
+
+
+def address_of(name: Name) -> Address:
     """Return what the socket module calls an address as ours, without an IPv6 zone."""
     return Address(str(ipaddress.ip_address(name[0].partition("%")[0])), name[1])

@@ -1,6 +1,8 @@
 """Connections over real loopback sockets: who is there, what passes, what breaks."""
 
 import asyncio
+import contextlib
+import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -485,6 +487,23 @@ async def test_cancelled_run_closes_the_socket() -> None:
                 await running
             await ended.wait()
         assert pair.alice.connection.closed_by is None
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_listener_that_closes_lets_nobody_wait_whom_it_has_just_accepted(turns: int) -> None:
+    async with listening(ignore) as listener:
+        for _ in range(5):  # until it waits for somebody
+            await asyncio.sleep(0)
+        with socket.create_connection((listener.address.ip, listener.port), PATIENCE) as caller:
+            # However far the loop has come with it.
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            listener.close()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            gc.collect()  # what nobody has closed says so now
+            with contextlib.suppress(ConnectionResetError):
+                assert caller.recv(1) == b""
 
 
 async def test_listener_closes_what_it_drops_before_the_handshake_has_begun() -> None:
