@@ -22,7 +22,10 @@ class SeedingControl(Protocol):
       ``refusal``?, ``hint``?; ``?besides=BYTES`` are of others that would have come before it.
     - ``unseed``: ``repository``, ``removed``, ``removed_in_s``?.
     - ``follow``: ``author``, ``new``; ``unfollow``: ``author``, ``was_followed``, ``stopped`` [id].
-    - ``block``: ``blocked``, ``new``, ``repositories`` [as ``unseed``]; ``unblock``: ``unblocked``, ``was_blocked``.
+    - ``block``: ``blocked``, ``new``, ``repositories`` [as ``unseed``]; ``unblock``: ``unblocked``, ``was_blocked``,
+      ``repositories`` [id].
+    - With ``?dry_run=true`` these change nothing, and tell ``free_bytes`` to ``disk_bytes`` as ``dry_run`` does;
+      ``unseed`` and ``block`` tell ``repositories`` [{``repository``, ``size_bytes``, ``removed_in_s``}].
     - ``policy``: ``topic``, ``taken``, ``max_repositories``, ``refused`` (counts), ``repo_max_bytes``, ``grace_s``,
       ``disk`` (as in ``status``), ``owners`` [{``author``, ``since_ms``}], ``blocked`` [{``id``, ``since_ms``}],
       ``declined`` [id], ``refusals`` [{``repository``, ``reason``, ``owners`` [id], ``error``, ``message``, ``hint``?,
@@ -34,11 +37,11 @@ class SeedingControl(Protocol):
     async def dry_run(
         self, repository: RepositoryId, hints: Sequence[BootstrapAddress], timeout: float, besides: int = 0
     ) -> Json: ...
-    async def unseed(self, repository: RepositoryId, *, at_once: bool = False) -> Json: ...
-    async def follow(self, author: AuthorId) -> Json: ...
+    async def unseed(self, repository: RepositoryId, *, at_once: bool = False, dry_run: bool = False) -> Json: ...
+    async def follow(self, author: AuthorId, *, dry_run: bool = False) -> Json: ...
     async def unfollow(self, author: AuthorId) -> Json: ...
-    async def block(self, who: RepositoryId | AuthorId, *, purge: bool) -> Json: ...
-    async def unblock(self, who: RepositoryId | AuthorId) -> Json: ...
+    async def block(self, who: RepositoryId | AuthorId, *, purge: bool, dry_run: bool = False) -> Json: ...
+    async def unblock(self, who: RepositoryId | AuthorId, *, dry_run: bool = False) -> Json: ...
     async def policy(self) -> Json: ...
 
 
@@ -79,12 +82,14 @@ class SeedingHandlers:
 
     async def unseed(self, request: web.Request) -> web.Response:
         """Hold it no longer."""
-        at_once = _switch(request, "now")
-        return web.json_response(await self._control.unseed(repository_of(request), at_once=at_once))
+        at_once, dry_run = _switch(request, "now"), _switch(request, "dry_run")
+        repository = repository_of(request)
+        return web.json_response(await self._control.unseed(repository, at_once=at_once, dry_run=dry_run))
 
     async def follow(self, request: web.Request) -> web.Response:
         """Follow an author."""
-        return web.json_response(await self._control.follow(AuthorId.parse(request.match_info["author"])))
+        author = AuthorId.parse(request.match_info["author"])
+        return web.json_response(await self._control.follow(author, dry_run=_switch(request, "dry_run")))
 
     async def unfollow(self, request: web.Request) -> web.Response:
         """Follow an author no longer."""
@@ -92,12 +97,13 @@ class SeedingHandlers:
 
     async def block(self, request: web.Request) -> web.Response:
         """Block a repository or an author."""
-        purge = _switch(request, "purge")
-        return web.json_response(await self._control.block(_blockable(request), purge=purge))
+        purge, dry_run = _switch(request, "purge"), _switch(request, "dry_run")
+        return web.json_response(await self._control.block(_blockable(request), purge=purge, dry_run=dry_run))
 
     async def unblock(self, request: web.Request) -> web.Response:
         """Take one off the block list."""
-        return web.json_response(await self._control.unblock(_blockable(request)))
+        dry_run = _switch(request, "dry_run")
+        return web.json_response(await self._control.unblock(_blockable(request), dry_run=dry_run))
 
 
 def _blockable(request: web.Request) -> RepositoryId | AuthorId:

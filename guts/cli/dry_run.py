@@ -1,4 +1,7 @@
-"""``guts seed --dry-run``: what repositories would take, in the order in which they are named, and together."""
+"""``--dry-run`` of what changes what is seeded: what it would take or give, and what would be left.
+
+Of ``guts seed`` several are judged in the order in which they are named, and together.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -7,6 +10,7 @@ from urllib.parse import urlencode
 from guts.addresses import RepositoryUrl
 from guts.cli.answer import Answer
 from guts.cli.repositories import path_of
+from guts.cli.session import span_text
 from guts.cli.waiting import waiting
 from guts.errors import ExitStatus
 from guts.ids import RepositoryId
@@ -46,13 +50,13 @@ class DryRun:
         rows = [
             ("repository", str(url.repository)),
             ("size", size),
-            *_left(answer, answer.number("free_after_bytes", 0), answer.number("used_after_bytes", 0)),
+            *left(answer),
             ("allowed", "yes" if answer.flag("allowed") else f"no: {answer.text('refusal', '')}"),
         ]
-        lines = _lines(rows)
+        told = lines(rows)
         if not answer.flag("allowed"):
-            lines.append(f"hint: {answer.text('hint', '')}")
-        return answer.json, lines, ExitStatus.OK if answer.flag("allowed") else ExitStatus.QUOTA
+            told.append(f"hint: {answer.text('hint', '')}")
+        return answer.json, told, ExitStatus.OK if answer.flag("allowed") else ExitStatus.QUOTA
 
     def total(self, asked: int) -> tuple[dict[str, object], list[str]]:
         """Return what all that is allowed takes together, of ``asked`` repositories."""
@@ -69,7 +73,7 @@ class DryRun:
             used_after = last.number("used_bytes", 0) + coming
             value |= {"free_after_bytes": free_after, "used_after_bytes": used_after}
             rows += _left(last, free_after, used_after)
-        return value, ["", *_lines(rows)]
+        return value, ["", *lines(rows)]
 
     def _coming(self, other_than: RepositoryId | None = None) -> int:
         """Return the bytes that would have come by now."""
@@ -80,6 +84,24 @@ class DryRun:
         )
 
 
+def left(answer: Answer) -> list[tuple[str, str]]:
+    """Return what the node says would be left, as rows of ``lines``."""
+    return _left(answer, answer.number("free_after_bytes", 0), answer.number("used_after_bytes", 0))
+
+
+def would_go(answer: Answer) -> list[str]:
+    """Return what would be removed, when, and what would be left."""
+    rows = [
+        (
+            "would go",
+            f"{one.text('repository')}, {size_text(one.number('size_bytes', 0))}, "
+            + (f"in {span_text(seconds)}" if (seconds := one.seconds("removed_in_s", 0.0)) else "at once"),
+        )
+        for one in answer.objects("repositories")
+    ]
+    return lines([*(rows or [("would go", "nothing: it is not here")]), *left(answer)])
+
+
 def _left(answer: Answer, free_after: int, used_after: int) -> list[tuple[str, str]]:
     free, used, disk = (size_text(answer.number(name, 0)) for name in ("free_bytes", "used_bytes", "disk_bytes"))
     return [
@@ -88,5 +110,6 @@ def _left(answer: Answer, free_after: int, used_after: int) -> list[tuple[str, s
     ]
 
 
-def _lines(rows: Sequence[tuple[str, str]]) -> list[str]:
+def lines(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a line for each (name, value)."""
     return [f"{name:<13} {value}" for name, value in rows]

@@ -10,7 +10,7 @@ from guts.addresses import RepositoryUrl
 from guts.api.errors import ReportedError
 from guts.cli import completing
 from guts.cli.answer import Answer
-from guts.cli.dry_run import DryRun
+from guts.cli.dry_run import DryRun, left, lines, would_go
 from guts.cli.repositories import path_of, resolve
 from guts.cli.session import (
     Session,
@@ -49,6 +49,18 @@ _REASONS = {
 
 def _subject(text: str) -> Subject:
     return AuthorId.parse(text) if text.startswith(AuthorId.prefix + "1") else resolve(text)
+
+
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would go or come, and what would be left; change nothing."
+)
+
+
+def _switches(**switches: bool) -> str:
+    """Return the query of those that are set."""
+    return (
+        "?" + "&".join(f"{name}=true" for name, is_set in switches.items() if is_set) if any(switches.values()) else ""
+    )
 
 
 @click.command()
@@ -100,10 +112,7 @@ def _seeded(
     """Return what came of one subject; where it is the only one, an error is raised as it is."""
     try:
         if isinstance(subject, AuthorId):
-            if dry_run is not None:
-                text = "an author's repositories are met as they come: their size is not known before"
-                return {"author": str(subject), "size_bytes": None}, [f"{subject}: {text}"], ExitStatus.OK
-            return *_follow(client, subject), ExitStatus.OK
+            return *_follow(client, subject, dry_run=dry_run is not None), ExitStatus.OK
         if dry_run is not None:
             return dry_run.judge(subject)
         return _copied(client, subject, hints, timeout)
@@ -138,9 +147,10 @@ def _size(answer: Answer, name: str) -> str:
 @click.command()
 @click.argument("repository", metavar="REPOSITORY", type=KNOWN_ID, shell_complete=completing.repositories)
 @click.option("--now", is_flag=True, help="Remove it from the disk at once.")
+@dry_run_option
 @json_option
 @pass_session
-def unseed(session: Session, as_json: bool, repository: str, now: bool) -> None:
+def unseed(session: Session, as_json: bool, repository: str, now: bool, dry_run: bool) -> None:
     """Stop seeding a repository: no longer announced, kept up to date or served.
 
     It is removed from the disk after a while (seeding.grace); until then guts seed keeps it without a copy.
@@ -149,8 +159,12 @@ def unseed(session: Session, as_json: bool, repository: str, now: bool) -> None:
         told = f"guts unfollow {AuthorId.parse(repository)}"
         raise BadId(repository, "is an author; a repository is needed here", hint=told)
     identifier = resolve(repository).repository
-    path = path_of(identifier) + "/seeding" + ("?now=true" if now else "")
-    answer = Answer.of(session.client().send("DELETE", path))
+    answer = Answer.of(
+        session.client().send("DELETE", path_of(identifier) + "/seeding" + _switches(now=now, dry_run=dry_run))
+    )
+    if dry_run:
+        emit(as_json, answer.json, would_go(answer))
+        return
     emit(as_json, answer.json, f"no longer seeding {identifier}; {_fate(answer)}")
 
 
@@ -168,7 +182,7 @@ def _fate(answer: Answer) -> str:
 def _author_command(
     name: str,
     text: str,
-    run: "Callable[[ControlClient, AuthorId], tuple[object, list[str]]]",
+    run: "Callable[..., tuple[object, list[str]]]",
     complete: "Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]] | None" = None,
 ) -> click.Command:
     """Return the command ``name``, which does something about an author."""
@@ -177,31 +191,35 @@ def _author_command(
     @click.argument("author", metavar="auth1…", type=KNOWN_ID, shell_complete=complete)
     @json_option
     @pass_session
-    def command(session: Session, as_json: bool, author: str) -> None:
+    def command(session: Session, /, as_json: bool, author: str, **options: bool) -> None:
         if author.startswith(RepositoryId.prefix + "1"):
             told = f"guts {'seed' if name == 'follow' else 'unseed'} {RepositoryId.parse(author)}"
             raise BadId(author, "is a repository; an author (auth1…) is needed here", hint=told)
-        value, lines = run(session.client(), AuthorId.parse(author))
-        emit(as_json, value, lines)
+        emit(as_json, *run(session.client(), AuthorId.parse(author), **options))
 
     return command
 
 
-def _follow(client: "ControlClient", author: AuthorId) -> tuple[object, list[str]]:
-    answer = Answer.of(client.send("PUT", f"/v1/owners/{author}"))
+def _follow(client: "ControlClient", author: AuthorId, *, dry_run: bool) -> tuple[object, list[str]]:
+    answer = Answer.of(client.send("PUT", f"/v1/owners/{author}{_switches(dry_run=dry_run)}"))
     before = "" if answer.flag("new") else ", as before"
-    lines = [f"following {author}{before}: repositories of that maintainer are seeded as this node meets them"]
-    return answer.json, lines
+    if dry_run:
+        text = f"repositories of {author} are met as they come{before}: their size is not known before"
+        return answer.json, lines([("would come", text), *left(answer)])
+    told = [f"following {author}{before}: repositories of that maintainer are seeded as this node meets them"]
+    return answer.json, told
 
 
 def _unfollow(client: "ControlClient", author: AuthorId) -> tuple[object, list[str]]:
     answer = Answer.of(client.send("DELETE", f"/v1/owners/{author}"))
-    lines = [f"no longer following {author}" if answer.flag("was_followed") else f"{author} was not followed"]
-    lines += [f"  {repository}  no longer seeded" for repository in answer.texts("stopped")]
-    return answer.json, lines
+    told = [f"no longer following {author}" if answer.flag("was_followed") else f"{author} was not followed"]
+    told += [f"  {repository}  no longer seeded" for repository in answer.texts("stopped")]
+    return answer.json, told
 
 
-follow = _author_command("follow", "Seed every repository that an author maintains, as this node meets it.", _follow)
+follow = dry_run_option(
+    _author_command("follow", "Seed every repository that an author maintains, as this node meets it.", _follow)
+)
 unfollow = _author_command(
     "unfollow",
     "Follow an author no longer, and let go what is seeded because of that alone.",
@@ -213,42 +231,56 @@ unfollow = _author_command(
 @click.command()
 @click.argument("who", metavar="ID", type=KNOWN_ID, shell_complete=completing.repositories)
 @click.option("--purge", is_flag=True, help="Remove what is here of it at once.")
+@dry_run_option
 @json_option
 @pass_session
-def block(session: Session, as_json: bool, who: str, purge: bool) -> None:
+def block(session: Session, as_json: bool, who: str, purge: bool, dry_run: bool) -> None:
     """Never take, serve or announce a repository (repo1…), or whatever an author (auth1…) maintains.
 
     Of a node (node1…) it is guts peer ban --for forever: nothing is taken from it, or given to it.
     """
     identifier = _blockable(who)
+    if isinstance(identifier, PeerId) and dry_run:
+        raise BadId(who, "is a node, of which nothing is here that would go", hint="guts peer show ID")
     if isinstance(identifier, PeerId):
         body: dict[str, object] = {"bans": [{"subject": str(identifier), "seconds": None, "reason": "guts block"}]}
         banned = Answer.of(session.client().send("POST", "/v1/bans", body))
         emit(as_json, banned.json, f"blocked {identifier}" + ("" if banned.number("changed", 0) else ", as before"))
         return
-    path = f"/v1/blocks/{quote(str(identifier))}" + ("?purge=true" if purge else "")
+    path = f"/v1/blocks/{quote(str(identifier))}{_switches(purge=purge, dry_run=dry_run)}"
     answer = Answer.of(session.client().send("PUT", path))
-    lines = [f"blocked {identifier}" + ("" if answer.flag("new") else ", as before")]
-    lines += [f"  {one.text('repository')}  {_fate(one)}" for one in answer.objects("repositories")]
-    emit(as_json, answer.json, lines)
+    if dry_run:
+        emit(as_json, answer.json, would_go(answer))
+        return
+    told = [f"blocked {identifier}" + ("" if answer.flag("new") else ", as before")]
+    told += [f"  {one.text('repository')}  {_fate(one)}" for one in answer.objects("repositories")]
+    emit(as_json, answer.json, told)
 
 
 @click.command()
 @click.argument("who", metavar="ID", type=KNOWN_ID, shell_complete=completing.blocked)
+@dry_run_option
 @json_option
 @pass_session
-def unblock(session: Session, as_json: bool, who: str) -> None:
+def unblock(session: Session, as_json: bool, who: str, dry_run: bool) -> None:
     """Take an id off the block list; what is still here is seeded again as it was."""
     identifier = _blockable(who)
+    if isinstance(identifier, PeerId) and dry_run:
+        raise BadId(who, "is a node, of which nothing is here that would come back", hint="guts peer show ID")
     if isinstance(identifier, PeerId):
         answer = Answer.of(session.client().send("DELETE", f"/v1/bans?{urlencode({'subject': str(identifier)})}"))
         was = answer.number("changed", 0) > 0
         emit(as_json, answer.json, f"no longer blocked: {identifier}" if was else f"{identifier} was not blocked")
         return
-    answer = Answer.of(session.client().send("DELETE", f"/v1/blocks/{quote(str(identifier))}"))
+    path = f"/v1/blocks/{quote(str(identifier))}{_switches(dry_run=dry_run)}"
+    answer = Answer.of(session.client().send("DELETE", path))
     was = answer.flag("was_blocked")
-    lines = [f"no longer blocked: {identifier}" if was else f"{identifier} was not blocked"]
-    emit(as_json, answer.json, [*lines, *(f"  {one}  seeded again" for one in answer.texts("repositories"))])
+    if dry_run:
+        here = answer.texts("repositories") or ["nothing of it is here" if was else "nothing: it is not blocked"]
+        emit(as_json, answer.json, lines([*(("may come back", one) for one in here), *left(answer)]))
+        return
+    told = [f"no longer blocked: {identifier}" if was else f"{identifier} was not blocked"]
+    emit(as_json, answer.json, [*told, *(f"  {one}  seeded again" for one in answer.texts("repositories"))])
 
 
 def _blockable(text: str) -> RepositoryId | AuthorId | PeerId:

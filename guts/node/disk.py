@@ -64,6 +64,17 @@ class Disk:
         """Return the file system as it is. Raises: ``DiskFault``."""
         return self._space(self._repositories.root)
 
+    def after(self, more: int) -> dict[str, int]:
+        """Tell what is free and used, now and with ``more`` bytes of repositories (or fewer). Raises: ``DiskFault``."""
+        free = self.space().free
+        return {
+            "free_bytes": free,
+            "free_after_bytes": max(0, free - more),
+            "used_bytes": self.used,
+            "used_after_bytes": self.used + more,
+            "disk_bytes": self.quotas.disk,
+        }
+
     def check(self, repository: RepositoryId, claim: int = 0, besides: int = 0) -> None:
         """Check that something of ``repository`` may come.
 

@@ -4,7 +4,7 @@ A choice is in the database before anything follows from it: a crash in between 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -186,8 +186,6 @@ class Seeding:
                 self._disk.check(repository, 0 if here is not None else size, besides)
             except (UsageError, DiskLow) as error:
                 refusal = error
-        more = besides + (0 if here is not None else size)
-        space = self._disk.space()
         before = f"with {size_text(besides)} of those before it, " if besides else ""
         return {
             "repository": str(repository),
@@ -195,18 +193,17 @@ class Seeding:
             "size_bytes": size or None,
             "claimed": here is None,
             "sources": sources,
-            "free_bytes": space.free,
-            "free_after_bytes": max(0, space.free - more),
-            "used_bytes": self._disk.used,
-            "used_after_bytes": self._disk.used + more,
-            "disk_bytes": self._disk.quotas.disk,
+            **self._disk.after(besides + (0 if here is not None else size)),
             "allowed": refusal is None,
             "refusal": f"{before}{refusal}" if refusal else None,
             "hint": refusal.hint if refusal else None,
         }
 
-    async def unseed(self, repository: RepositoryId, *, at_once: bool = False) -> Json:
+    async def unseed(self, repository: RepositoryId, *, at_once: bool = False, dry_run: bool = False) -> Json:
         """Follow ``repository`` no longer; what is here is removed after the grace time, or at once.
+
+        Args:
+            dry_run: change nothing, and tell what would go.
 
         Raises:
             NotHere: it is neither followed nor here.
@@ -214,6 +211,8 @@ class Seeding:
         goal = self._sync.goals.get(repository)
         if (goal is None or goal.prospect is not None) and repository not in self._repositories.sizes:
             raise NotHere(repository)
+        if dry_run:
+            return self._would_go([repository], at_once=at_once)
         await self._driver.execute(Unseed(repository))
         await self._persistence.drain()
         return await self._drop(repository, table.DECLINED, at_once=at_once)
@@ -223,19 +222,33 @@ class Seeding:
         removed = at_once and await self._removals.remove(repository)
         return {"repository": str(repository), "removed": removed, "removed_in_s": self._removed_in(repository)}
 
+    def _would_go(self, repositories: Iterable[RepositoryId], *, at_once: bool) -> Json:
+        """Tell what of ``repositories`` is here, and what its going would leave."""
+        sizes = {one: self._repositories.sizes[one] for one in repositories if one in self._repositories.sizes}
+        grace = 0.0 if at_once else self._config.seeding.grace
+        due = {one: min(grace, grace if (left := self._removed_in(one)) is None else left) for one in sizes}
+        return {
+            "repositories": [
+                {"repository": str(one), "size_bytes": size, "removed_in_s": due[one]} for one, size in sizes.items()
+            ],
+            **self._disk.after(-sum(sizes.values())),
+        }
+
     def _removed_in(self, repository: RepositoryId) -> float | None:
         due = self._removals.due(repository)
         return None if due is None else round(max(0.0, due - self._clock().mono), 1)
 
     # --- owners and blocks ----------------------------------------------------------------------------------
 
-    async def follow(self, author: AuthorId) -> Json:
+    async def follow(self, author: AuthorId, *, dry_run: bool = False) -> Json:
         """Seed the repositories of ``author`` from now on, as they are met. Raises: ``HoldsNone``, ``Blocked``."""
         check_role(self._config)
         if self._policy.blocks(author):
             raise Blocked(author)
         if len(self._policy.owners) >= MAX_FOLLOWED and author not in self._policy.owners:
             raise TooMany(f"{MAX_FOLLOWED} authors are followed already", hint="guts unfollow auth1…")
+        if dry_run:
+            return {"author": str(author), "new": author not in self._policy.owners, **self._disk.after(0)}
         new = await self._database.write(table.follow, author, self._clock().wall)
         await self._driver.execute(Follow(author))
         return {"author": str(author), "new": new}
@@ -255,10 +268,17 @@ class Seeding:
         await self._persistence.drain()
         return {"author": str(author), "was_followed": was, "stopped": [str(repository) for repository in stopped]}
 
-    async def block(self, who: Blockable, *, purge: bool) -> Json:
-        """Never take ``who``; stop serving what is here, and let it go: after the grace time, or now."""
+    async def block(self, who: Blockable, *, purge: bool, dry_run: bool = False) -> Json:
+        """Never take ``who``; stop serving what is here, and let it go: after the grace time, or now.
+
+        Args:
+            dry_run: change nothing, and tell what would go.
+        """
         if len(await self._database.read(table.load_blocked)) >= MAX_BLOCKED and not self._policy.blocks(who):
             raise TooMany(f"{MAX_BLOCKED} ids are blocked already", hint="guts unblock ID")
+        if dry_run:
+            would_go = self._would_go(await self._affected(who), at_once=purge)
+            return {"blocked": str(who), "new": not self._policy.blocks(who), **would_go}
         new = await self._database.write(table.block, who, self._clock().wall)
         here = await self._affected(who)
         await self._driver.execute(Block(who, tuple(here)))
@@ -267,9 +287,17 @@ class Seeding:
         dropped = [await self._drop(repository, table.DROPPED, at_once=purge) for repository in here]
         return {"blocked": str(who), "new": new, "repositories": dropped}
 
-    async def unblock(self, who: Blockable) -> Json:
-        """Take ``who`` off the block list, and back what is here still and was asked for, or is wanted by policy."""
+    async def unblock(self, who: Blockable, *, dry_run: bool = False) -> Json:
+        """Take ``who`` off the block list, and back what is here still and was asked for, or is wanted by policy.
+
+        Args:
+            dry_run: change nothing, and tell what is here that may come back.
+        """
         dropped = await self._database.read(table.load_dropped)
+        if dry_run:
+            here = [str(one) for one in await self._affected(who) if one in dropped]
+            was = self._policy.blocks(who)
+            return {"unblocked": str(who), "was_blocked": was, "repositories": here, **self._disk.after(0)}
         was = await self._database.write(table.unblock, who)
         await self._driver.execute(Unblock(who))
         affected = [repository for repository in await self._affected(who) if repository in dropped]

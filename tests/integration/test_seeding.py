@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Connection, update
 
 from guts.api.server import control_server
+from guts.cli.answer import Answer
 from guts.errors import ExitStatus, GutsError
 from guts.events import Reason
 from guts.git.repository import BareRepository
@@ -648,6 +649,50 @@ async def test_dry_run_tells_the_size_and_what_would_be_left_and_fetches_nothing
     answer = await strict.node.control.seeding.dry_run(maintainer.repository, [publisher.hint], 10)
     assert answer["allowed"] is False
     assert "seeding.repo_max" in str(answer["refusal"])
+
+
+async def test_dry_run_of_what_lets_go_tells_what_would_go_and_changes_nothing(world: World) -> None:
+    node = await world.node("node", space=lambda path: Space(10 * GIB, 100 * GIB))
+    maintainer, other = world.maintainer("one"), world.maintainer("other")
+    for each in (maintainer, other):
+        await each.publish(node)
+    control, sizes = node.node.control.seeding, dict(node.node.repositories.sizes)
+    size = sizes[maintainer.repository]
+    left = {
+        "free_bytes": 10 * GIB,
+        "free_after_bytes": 10 * GIB + size,
+        "used_bytes": sum(sizes.values()),
+        "used_after_bytes": sizes[other.repository],
+        "disk_bytes": 50 * GIB,
+    }
+    grace = node.config.seeding.grace
+    before = await control.policy()
+    for at_once in (False, True):
+        going = {
+            "repository": str(maintainer.repository),
+            "size_bytes": size,
+            "removed_in_s": 0.0 if at_once else grace,
+        }
+        gone = {"repositories": [going], **left}
+        assert await control.unseed(maintainer.repository, at_once=at_once, dry_run=True) == gone
+        for who in (maintainer.repository, maintainer.key.author_id):
+            answer = await control.block(who, purge=at_once, dry_run=True)
+            assert answer == {"blocked": str(who), "new": True, **gone}
+    same = {"free_after_bytes": 10 * GIB, "used_after_bytes": sum(sizes.values())}
+    followed = await control.follow(other.key.author_id, dry_run=True)
+    assert followed == {"author": str(other.key.author_id), "new": True, **left, **same}
+    with pytest.raises(NotHere):
+        await control.unseed(RepositoryId(bytes(32)), dry_run=True)
+    assert await control.policy() == before
+
+    await control.block(maintainer.key.author_id, purge=False)
+    answer = await control.unblock(maintainer.key.author_id, dry_run=True)
+    assert (answer["was_blocked"], answer["repositories"]) == (True, [str(maintainer.repository)])
+    assert Answer.of(await control.policy()).objects("blocked")[0].text("id") == str(maintainer.key.author_id)
+    # What goes already goes no later.
+    answer = await control.unseed(maintainer.repository, dry_run=True)
+    assert Answer.of(answer).objects("repositories")[0].seconds("removed_in_s") <= grace
+    assert node.node.repositories.sizes == sizes
 
 
 async def test_dry_run_of_several_judges_them_together_and_adds_up(world: World) -> None:

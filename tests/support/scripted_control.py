@@ -310,25 +310,48 @@ class ScriptedControl:
             "hint": None if self.disk_bytes >= 4 << 20 else "more disk",
         }
 
-    async def unseed(self, repository: RepositoryId, *, at_once: bool = False) -> Json:
-        self.calls.append(("unseed", repository, at_once))
+    @property
+    def _left(self) -> Json:
+        return {
+            "free_bytes": 10 << 20,
+            "free_after_bytes": 13 << 20,
+            "used_bytes": 4 << 20,
+            "used_after_bytes": 1 << 20,
+            "disk_bytes": self.disk_bytes,
+        }
+
+    def _would_go(self, seconds: float) -> Json:
+        going = {"repository": str(REPOSITORY), "size_bytes": 3 << 20, "removed_in_s": seconds}
+        return {"repositories": [going], **self._left}
+
+    async def unseed(self, repository: RepositoryId, *, at_once: bool = False, dry_run: bool = False) -> Json:
+        self.calls.append(("unseed", repository, at_once, *(["dry"] if dry_run else [])))
+        if dry_run:
+            return self._would_go(0.0 if at_once else 86_400.0)
         return {"repository": str(repository), "removed": at_once, "removed_in_s": None if at_once else 86_400.0}
 
-    async def follow(self, author: AuthorId) -> Json:
-        self.calls.append(("follow", author))
+    async def follow(self, author: AuthorId, *, dry_run: bool = False) -> Json:
+        self.calls.append(("follow", author, *(["dry"] if dry_run else [])))
+        if dry_run:
+            return {"author": str(author), "new": True, **self._left}
         return {"author": str(author), "new": self.calls.count(("follow", author)) == 1}
 
     async def unfollow(self, author: AuthorId) -> Json:
         self.calls.append(("unfollow", author))
         return {"author": str(author), "was_followed": True, "stopped": [str(REPOSITORY)]}
 
-    async def block(self, who: RepositoryId | AuthorId, *, purge: bool) -> Json:
-        self.calls.append(("block", who, purge))
+    async def block(self, who: RepositoryId | AuthorId, *, purge: bool, dry_run: bool = False) -> Json:
+        self.calls.append(("block", who, purge, *(["dry"] if dry_run else [])))
+        if dry_run:
+            return {"blocked": str(who), "new": True, **self._would_go(0.0 if purge else 60.0)}
         gone = {"repository": str(REPOSITORY), "removed": purge, "removed_in_s": None if purge else 60.0}
         return {"blocked": str(who), "new": True, "repositories": [gone]}
 
-    async def unblock(self, who: RepositoryId | AuthorId) -> Json:
-        self.calls.append(("unblock", who))
+    async def unblock(self, who: RepositoryId | AuthorId, *, dry_run: bool = False) -> Json:
+        self.calls.append(("unblock", who, *(["dry"] if dry_run else [])))
+        if dry_run:
+            here = {"repositories": [str(REPOSITORY)], **self._left}
+            return {"unblocked": str(who), "was_blocked": True, **here}
         return {"unblocked": str(who), "was_blocked": False, "repositories": []}
 
     async def policy(self) -> Json:

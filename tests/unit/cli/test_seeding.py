@@ -38,6 +38,63 @@ def test_dry_run_of_what_no_quota_allows_exits_with_the_quota(guts: Guts, contro
     assert Answer.of(guts("seed", "--dry-run", "--json", REPOSITORY).json).json["allowed"] is False
 
 
+LEFT = [
+    "free          10.0 MiB now, 13.0 MiB after",
+    "seeded        4.0 MiB now, 1.0 MiB after, of 50.0 GiB that seeding.disk allows",
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "call", "told"),
+    [
+        (
+            ["unseed", str(REPOSITORY)],
+            ("unseed", REPOSITORY, False, "dry"),
+            f"would go      {REPOSITORY}, 3.0 MiB, in 1d 0h",
+        ),
+        (
+            ["unseed", "--now", str(REPOSITORY)],
+            ("unseed", REPOSITORY, True, "dry"),
+            f"would go      {REPOSITORY}, 3.0 MiB, at once",
+        ),
+        (["block", str(AUTHOR)], ("block", AUTHOR, False, "dry"), f"would go      {REPOSITORY}, 3.0 MiB, in 1m 0s"),
+        (
+            ["block", "--purge", str(AUTHOR)],
+            ("block", AUTHOR, True, "dry"),
+            f"would go      {REPOSITORY}, 3.0 MiB, at once",
+        ),
+        (["unblock", str(REPOSITORY)], ("unblock", REPOSITORY, "dry"), f"may come back {REPOSITORY}"),
+        (
+            ["follow", str(AUTHOR)],
+            ("follow", AUTHOR, "dry"),
+            f"would come    repositories of {AUTHOR} are met as they come: their size is not known before",
+        ),
+        (
+            ["seed", str(AUTHOR)],
+            ("follow", AUTHOR, "dry"),
+            f"would come    repositories of {AUTHOR} are met as they come: their size is not known before",
+        ),
+    ],
+)
+def test_dry_run_tells_what_would_go_or_come_and_what_would_be_left(
+    guts: Guts, control: ScriptedControl, command: list[str], call: tuple[object, ...], told: str
+) -> None:
+    ran = guts(*command, "--dry-run")
+    assert ran.status == ExitStatus.OK, ran.err
+    assert ran.out.splitlines() == [told, *LEFT]
+    assert control.calls == [call]
+    assert Answer.of(guts(*command, "--dry-run", "--json").json).number("free_after_bytes") == 13 << 20
+
+
+@pytest.mark.parametrize("command", ["block", "unblock"])
+def test_dry_run_about_a_node_says_that_nothing_of_it_is_here(
+    guts: Guts, control: ScriptedControl, command: str
+) -> None:
+    ran = guts(command, "--dry-run", str(NODE))
+    assert (ran.status, control.calls) == (ExitStatus.USAGE, [])
+    assert "is a node, of which nothing is here" in ran.err
+
+
 def test_seed_says_whether_anything_was_copied(guts: Guts, control: ScriptedControl) -> None:
     control.chains[REPOSITORY] = chain(ALICE)
     assert guts("seed", REPOSITORY).out == f"seeding {REPOSITORY}; copied in 0.25 s\n"
