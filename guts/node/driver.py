@@ -143,6 +143,7 @@ class Driver:
         self._replies: dict[CommandId, asyncio.Future[Result]] = {}
         self._paces: dict[FetchId, Pace] = {}
         self._settling: set[RepositoryId] = set()
+        self._stopped = False
         self._loads = asyncio.Semaphore(MAX_LOADS)
         self._turns: dict[ConnectionId, asyncio.Lock] = {}
         self._last_id = 0
@@ -227,6 +228,7 @@ class Driver:
 
     async def stop(self) -> None:
         """Dial no more, say goodbye to every peer and close every connection; ``CLOSE_TIMEOUT`` at the most."""
+        self._stopped = True
         goodbye = self.service.peers.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT), asyncio.TaskGroup() as tasks:
@@ -306,6 +308,10 @@ class Driver:
         except (PeerFault, Unavailable) as error:
             log.debug("dial of %s failed: %s", effect.target, error)
             await self.post(DialFailed(effect.target, error))
+            return
+        if self._stopped:
+            # Made in the moment of the stop: a race that is won then forgets that it was cancelled.
+            await connection.close()
             return
         self._spawn(self._presence.met(connection.remote, connection.peer))
         await self.serve_connection(connection, effect.target)

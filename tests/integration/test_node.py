@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from guts.addresses import BootstrapAddress
-from guts.effects import PeerSeen
+from guts.effects import Dial, PeerSeen
 from guts.errors import ExitStatus
 from guts.identity import SigningKey
 from guts.ids import RepositoryId
@@ -176,6 +176,19 @@ async def test_stop_in_the_middle_of_a_serve_is_quick_and_leaves_nothing(world: 
         assert await node.stop() < 5
     assert git_children() == []
     assert files(node.repositories) == before
+
+
+async def test_dial_that_succeeds_in_the_moment_of_the_stop_is_closed(world: World) -> None:
+    node, other = await world.node("node"), await world.node("other")
+    driver = node.node.control._driver
+    await driver.stop()
+    async with asyncio.TaskGroup() as over:
+        pass  # no task can be begun in it any more
+    driver._tasks, running = over, driver._tasks
+    await driver._dial_target(Dial(other.hint))
+    driver._tasks = running
+    assert not driver._connections
+    await eventually(lambda: not other.connected_to(node.id))
 
 
 async def test_what_a_commit_left_for_later_is_done_at_a_stop_and_nobody_is_waited_for(world: World) -> None:
