@@ -1,8 +1,10 @@
 """The program that git starts: git's side of the conversation, up to ``connect``."""
 
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import BinaryIO, ClassVar, Final
 
@@ -17,6 +19,10 @@ GIT_FATAL: Final = 128
 """git's own exit status for a failure."""
 
 INTERRUPTED: Final = 130
+REPEATED_WITHIN: Final = 5.0
+"""Seconds in which a second interrupt says what the first has said: Ctrl-C reaches the whole process group, and each
+git in it hands it on to its child."""
+
 MAX_LINE_BYTES: Final = 4096
 """A command or option of git is far shorter; a URL is never among them."""
 
@@ -40,8 +46,7 @@ class Unsupported(UsageError):
 
 def main() -> int:
     """Serve the git process that started this one; return the exit status."""
-    # git ends its helpers like this; what they have begun is put in order as at Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _interrupted_once()
     return run(sys.argv[1:], sys.stdin.buffer, sys.stdout.buffer)
 
 
@@ -69,6 +74,22 @@ def run(arguments: Sequence[str], git_in: BinaryIO, git_out: BinaryIO) -> int:
         return GIT_FATAL
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _interrupted_once() -> None:
+    """Have SIGINT and SIGTERM, with which git ends its helpers, raise KeyboardInterrupt: once for those that belong
+    together, as a second one would cut short what the first has begun to put in order.
+    """
+    interrupted = -math.inf
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        if time.monotonic() - interrupted >= REPEATED_WITHIN:
+            interrupted = time.monotonic()
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
 
 
 def _converse(remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO, talk: Talk) -> ExitStatus:

@@ -1,5 +1,6 @@
 """What a person reads when it fails, and what is left then: nothing. git shows our stderr, and exits with 128."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.interop
 GIT_FATAL = 128
 UNKNOWN = RepositoryId(b"nobody has ever had this one" + bytes(4))
 WAIT_SECONDS = 60.0
+SIGNALLED_APART = 0.001
 
 
 def failed(home: Home, where: Path, *arguments: object) -> list[str]:
@@ -143,12 +145,17 @@ def gone(what: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_interrupted_clone_leaves_nothing(reader: Home, big: Published, tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [1, 300])
+def test_interrupted_clone_leaves_nothing(reader: Home, big: Published, tmp_path: Path, times: int) -> None:
+    """git hands on to its helper what the whole process group had; the helper's order is not disturbed by it."""
     scratch = tmp_path / "tmp"
     scratch.mkdir()
     home = Home(reader.path, reader.scratch, {**reader.environ, "TMPDIR": str(scratch)})
     process = begun(home, tmp_path, big.url)
-    os.killpg(process.pid, signal.SIGINT)
+    for _ in range(times):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        time.sleep(SIGNALLED_APART)
     _, told = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode != 0
     assert "Traceback" not in told
