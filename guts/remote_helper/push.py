@@ -18,6 +18,7 @@ from guts.api.errors import ReportedError
 from guts.cli.answer import Answer, BadAnswer
 from guts.cli.known_repositories import remember
 from guts.cli.session import Session
+from guts.cli.signed_records import RecordMissing, note_published
 from guts.errors import ExitStatus, GutsError, PeerFault, StorageFault
 from guts.remote_helper.contested import crossed
 from guts.remote_helper.nodes import PushTarget
@@ -196,12 +197,16 @@ class Push:
             with self._forgotten_unless_committed(name):
                 if not updates.refs:
                     raise BadAnswer("refuses all that is pushed, and wants something signed")
-                signed = self._sign(key, prepared, chain, updates)
-                if request.gone():
-                    raise BrokenPipeError
                 try:
+                    signed = self._sign(key, prepared, chain, updates)
+                    if request.gone():
+                        raise BrokenPipeError
                     followers = self._commit(name, signed, reporter).number("followers", 0)
                     return (signed.header, followers), refused
+                except RecordMissing:
+                    # Another push from this home may have been committed since the node prepared this one.
+                    if attempt == MAX_ATTEMPTS:
+                        raise
                 except ReportedError as error:
                     if error.told.code != OVERTAKEN or attempt == MAX_ATTEMPTS:
                         raise
@@ -217,8 +222,6 @@ class Push:
         return sign_refs(key, prepared, chain, updates, now_ms, self._session.paths.author_key)
 
     def _commit(self, name: str, signed: "Signature", reporter: Reporter) -> Answer:
-        from guts.cli.signed_records import note_published
-
         body = {"signature": signed.signature.hex()}
         committed = Answer.of(self._client.send("POST", f"/v1/publications/{name}/commit", body, CHECK_TIMEOUT))
         # What is published stands, whether it can be noted or not.

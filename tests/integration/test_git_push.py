@@ -519,6 +519,27 @@ async def test_push_that_is_overtaken_by_another_ref_succeeds_without_a_second_u
     await desk.node.shows_what_it_says(desk.maintainer.repository)
 
 
+async def test_push_whose_author_has_published_since_it_was_prepared_is_prepared_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = desk.maintainer.tip(), desk.maintainer.commit("second")
+    publishing = desk.node.node.control._publishing
+    prepare = publishing.prepare
+
+    async def late(draft: Draft, pack: AsyncIterator[bytes]) -> object:
+        prepared = await prepare(draft, pack)
+        monkeypatch.setattr(publishing, "prepare", prepare)
+        git(desk.path, "branch", "other", str(first))
+        other = await desk.push("--no-verify", "other")
+        assert other.status == 0, other.err
+        return prepared
+
+    monkeypatch.setattr(publishing, "prepare", late)
+    done = await desk.push("main")
+    assert done.status == 0, done.err
+    assert await desk.node.has(desk.maintainer.repository, {MAIN: second, "refs/heads/other": first})
+
+
 async def test_whose_history_is_split_is_told_who_can_help(desk: Desk) -> None:
     first = desk.maintainer.tip()
     stored = await desk.node.node.repositories.stored(desk.maintainer.repository)
