@@ -2,7 +2,9 @@
 
 The queue is bounded. Whoever posts waits while it is full. A connection has one message in it at the most: its next
 one is taken when the service has handled that, and not before the time for which the service withholds it, so whoever
-floods waits in a line of its own. The driver itself posts nothing while it handles an event.
+floods waits in a line of its own. A message that finds nobody before it is handled in the turn of the event loop that
+brought it: most do, and the way through the queue costs as much again. The driver itself posts nothing while it handles
+an event.
 """
 
 import asyncio
@@ -148,6 +150,7 @@ class Driver:
         self._turns: dict[ConnectionId, asyncio.Lock] = {}
         self._last_id = 0
         self._next_wake = 0.0
+        self._alarm: asyncio.Timeout | None = None
 
     # --- in -------------------------------------------------------------------------------------------------
 
@@ -156,7 +159,14 @@ class Driver:
         await self._queue.put((event, None))
 
     async def _deliver(self, event: MessageReceived | UnknownMessageReceived) -> None:
-        """Queue what a peer said; returns when the service has handled it."""
+        """Have the service handle what a peer said; returns when it has."""
+        if self._alarm is not None and self._queue.empty():
+            try:
+                self._rearm(self._handle(event))
+            except Exception as error:
+                # Not to be taken for a fault of that peer, nor of its connection.
+                raise RuntimeError("the service failed") from error
+            return
         handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self._queue.put((event, handled))
         await handled
@@ -205,14 +215,20 @@ class Driver:
         """Handle events and timers until cancelled."""
         while True:
             event, handled = await self._next_event()
-            for effect in self.service.handle(event, self._clock()):
-                self._perform(effect)
+            self._handle(event)
             if handled is not None and not handled.done():
                 handled.set_result(None)
 
+    def _handle(self, event: Event) -> float:
+        """Do what the service decides about ``event``; return when that was (monotonic seconds)."""
+        now = self._clock()
+        for effect in self.service.handle(event, now):
+            self._perform(effect)
+        return now.mono
+
     async def _next_event(self) -> tuple[Event, asyncio.Future[None] | None]:
         now = self._clock().mono
-        wait = min(max(self.service.deadline(now) - now, 0.0), MAX_WAIT)
+        wait = self._wait(now)
         if wait == 0.0 and now >= self._next_wake:
             # Time goes first where both are due, or a steady stream of messages would stop every timer.
             self._next_wake = now + MIN_WAIT
@@ -221,10 +237,22 @@ class Driver:
         if not self._queue.empty():
             return self._queue.get_nowait()
         try:
-            async with asyncio.timeout(max(wait, MIN_WAIT)):
+            async with asyncio.timeout(max(wait, MIN_WAIT)) as self._alarm:
                 return await self._queue.get()
         except TimeoutError:
             return Woke(), None
+        finally:
+            self._alarm = None
+
+    def _rearm(self, now: float) -> None:
+        """Have the alarm go off no later than the service wants to be woken; earlier does no harm."""
+        when = asyncio.get_running_loop().time() + max(self._wait(now), MIN_WAIT)
+        if self._alarm is not None and when < (self._alarm.when() or 0.0):
+            self._alarm.reschedule(when)
+
+    def _wait(self, now: float) -> float:
+        """Return the seconds until the service wants to be woken."""
+        return min(max(self.service.deadline(now) - now, 0.0), MAX_WAIT)
 
     async def stop(self) -> None:
         """Dial no more, say goodbye to every peer and close every connection; ``CLOSE_TIMEOUT`` at the most."""

@@ -50,6 +50,8 @@ from guts.wire.messages import (
 MAX_PEERS: Final = 4096
 """Peers whose debts are remembered, 1 kB each; who is gone and owes nothing is forgotten first."""
 
+UNLOOKED: Final = 256
+"""Of so many it is not looked for who owes nothing: it costs more than to remember them, and most come again."""
 
 MAX_CONTROL_PENALTY: Final = 40.0
 """How many times as much a Ping costs at the most: with four neighbours none is silent until it seems dead."""
@@ -232,7 +234,9 @@ class Rates:
     def _of(self, peer: PeerId | str, now: float) -> _Debts:
         debts = self._peers.get(peer)
         if debts is None:
-            while self._peers and (len(self._peers) >= MAX_PEERS or self._paid(next(iter(self._peers.values())), now)):
+            while (many := len(self._peers)) >= UNLOOKED and (
+                many >= MAX_PEERS or self._paid(next(iter(self._peers.values())), now)
+            ):
                 self._peers.popitem(last=False)
             debts = self._peers[peer] = _Debts()
         self._peers.move_to_end(peer)

@@ -16,6 +16,7 @@ from guts.peers.rates import (
     MAX_CONTROL_PENALTY,
     MAX_PEERS,
     MAX_WAIT,
+    UNLOOKED,
     MessageClass,
     Rates,
     TokenBucket,
@@ -128,7 +129,9 @@ def test_peers_remembered_are_bounded_and_who_owes_nothing_goes_first() -> None:
     buckets.spend(PeerId(b"x" * 32), HERE, MessageClass.REFS, 0, 0.0)
     assert len(buckets._peers) == MAX_PEERS
     buckets.spend(PeerId(b"y" * 32), HERE, MessageClass.REFS, 0, 1000.0)
-    assert len(buckets._peers) == 1
+    assert len(buckets._peers) == UNLOOKED
+    buckets.spend(PeerId(b"z" * 32), HERE, MessageClass.REFS, 0, 1000.0)
+    assert len(buckets._peers) == UNLOOKED, "one more, and one that owes nothing is forgotten"
 
 
 def test_clock_that_stands_still_or_goes_back_gives_nothing_and_takes_nothing() -> None:
