@@ -1,6 +1,7 @@
-"""``Persistence``: what the service wants kept, written behind its back, in order."""
+"""``Persistence``: what the service wants kept, written behind its back, in order, many changes in one transaction."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final, assert_never
@@ -23,10 +24,18 @@ log = logging.getLogger(__name__)
 QUEUE_LIMIT: Final = 1024
 """Changes waiting for the database. What comes when it is full is dropped: a meeting, fault or receipt is forgotten."""
 
+TOGETHER: Final = 0.25
+"""Seconds for which a change waits for others: of a push to many replicas each sends a receipt, and what they all write
+at once holds up nobody. What a crash takes within it is told again, or happens again."""
+
+MAX_TOGETHER: Final = 64
+"""Changes in one transaction: a commit has to wait for no more than them."""
+
 PRUNE_EVERY: Final = 1000
 """Meetings and faults between two looks at what there is too much of; the first is at the first of them."""
 
-Change = PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted | SeedingStopped | ReceiptKept
+Row = PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted | ReceiptKept
+Change = Row | SeedingStopped
 
 
 class Persistence:
@@ -41,7 +50,8 @@ class Persistence:
         self._running_time = running_time
         self._queue: asyncio.Queue[Change] = asyncio.Queue(QUEUE_LIMIT)
         self._running = False
-        self._changes = 0
+        self._draining = asyncio.Event()
+        self._until_pruned = 1
 
     def keep(self, change: Change) -> None:
         """Queue ``change``; never blocks."""
@@ -55,11 +65,17 @@ class Persistence:
         self._running = True
         try:
             while True:
-                change = await self._queue.get()
+                changes = [await self._queue.get()]
                 try:
-                    await self._write(change)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(TOGETHER):
+                            await self._draining.wait()
+                    while len(changes) < MAX_TOGETHER and not self._queue.empty():
+                        changes.append(self._queue.get_nowait())
+                    await self._write(changes)
                 finally:
-                    self._queue.task_done()
+                    for _ in changes:
+                        self._queue.task_done()
         finally:
             self._running = False
             while not self._queue.empty():
@@ -69,22 +85,57 @@ class Persistence:
     async def drain(self) -> None:
         """Return when everything that is queued has been written, or ``run`` has ended."""
         if self._running:
-            await self._queue.join()
+            self._draining.set()
+            try:
+                await self._queue.join()
+            finally:
+                self._draining.clear()
 
-    async def _write(self, change: Change) -> None:
+    async def _write(self, changes: list[Change]) -> None:
+        """Write ``changes``, those of rows that follow each other in one transaction."""
+        rows: list[Row] = []
+        for change in changes:
+            if isinstance(change, SeedingStopped):
+                await self._write_rows(rows)
+                rows = []
+                await self._stop_seeding(change)
+            else:
+                rows.append(change)
+        await self._write_rows(rows)
+
+    async def _stop_seeding(self, change: SeedingStopped) -> None:
         try:
-            match change:
-                case SeedingStopped():
-                    await self._removals.stop_seeding(change.repository, DROPPED)
-                case ReceiptKept():
-                    await self._database.write(receipt_table.keep, stored_receipt(change.receipt))
-                case _:
-                    await self._database.write(_apply, change, self._running_time())
-                    if self._changes % PRUNE_EVERY == 0:
-                        await self._database.write(_prune, self._running_time().ran)
-                    self._changes += 1
+            await self._removals.stop_seeding(change.repository, DROPPED)
         except StorageFault as error:
-            log.warning("can't keep a %s: %s", type(change).__name__, error)
+            _not_kept(change, error)
+
+    async def _write_rows(self, rows: list[Row]) -> None:
+        if not rows:
+            return
+        try:
+            await self._database.write(_apply_all, rows, self._running_time())
+        except StorageFault as error:
+            if len(rows) == 1:
+                _not_kept(rows[0], error)
+                return
+            # One that can't be kept takes no other with it.
+            for row in rows:
+                await self._write_rows([row])
+            return
+        self._until_pruned -= sum(not isinstance(row, ReceiptKept) for row in rows)
+        if self._until_pruned <= 0:
+            self._until_pruned += PRUNE_EVERY
+            await self._prune()
+
+    async def _prune(self) -> None:
+        try:
+            await self._database.write(_prune, self._running_time().ran)
+        except StorageFault as error:
+            log.warning("can't forget what there is too much of: %s", error)
+
+
+def _not_kept(change: Change, error: StorageFault) -> None:
+    log.warning("can't keep a %s: %s", type(change).__name__, error)
 
 
 def stored_receipt(receipt: CommitReceipt) -> receipt_table.StoredReceipt:
@@ -95,19 +146,22 @@ def stored_receipt(receipt: CommitReceipt) -> receipt_table.StoredReceipt:
     )
 
 
-def _apply(
-    connection: Connection,
-    change: PeerSeen | PeerMissed | ScoreChanged | BanKept | BanLifted,
-    running_time: score_table.RunningTime,
-) -> None:
-    match change:
+def _apply_all(connection: Connection, rows: list[Row], running_time: score_table.RunningTime) -> None:
+    for row in rows:
+        _apply(connection, row, running_time)
+
+
+def _apply(connection: Connection, row: Row, running_time: score_table.RunningTime) -> None:
+    match row:
+        case ReceiptKept(receipt=receipt):
+            receipt_table.keep(connection, stored_receipt(receipt))
         case PeerSeen():
-            _peer_seen(connection, change)
+            _peer_seen(connection, row)
         case PeerMissed():
-            peer_table.mark_failed(connection, change.peer, change.address)
+            peer_table.mark_failed(connection, row.peer, row.address)
         case ScoreChanged():
-            _score_changed(connection, change)
-            if change.score.barred_until is not None:
+            _score_changed(connection, row)
+            if row.score.barred_until is not None:
                 score_table.save_running_time(connection, running_time)
         case BanKept(subject=subject, until=until, made=made, reason=reason):
             ban = score_table.StoredBan(subject_text(subject), until, made, reason)
@@ -116,7 +170,7 @@ def _apply(
         case BanLifted(subject=subject):
             score_table.delete_ban(connection, subject_text(subject))
         case _:
-            assert_never(change)
+            assert_never(row)
 
 
 def _prune(connection: Connection, ran: int) -> None:

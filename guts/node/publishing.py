@@ -153,7 +153,7 @@ class Publishing:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 # Nobody sends gigabytes to be told that they have no say, and nothing is written of what is refused.
-                held = await self._held(draft.repository)
+                held = await self._repositories.held(draft.repository)
                 chain = await asyncio.to_thread(_chain, draft, held)
                 self._check_blocks(chain)
                 check_maintainer(chain, draft.author)
@@ -186,7 +186,7 @@ class Publishing:
         objects: int,
     ) -> Prepared | Unchanged:
         """Return what to sign of ``draft``; what is on ``stack`` is then the session's."""
-        held = await self._held(draft.repository)
+        held = await self._repositories.held(draft.repository)
         chain = await asyncio.to_thread(_chain, draft, held)
         _check_split(draft, held)
         records = dict(held.records) if held is not None else {}
@@ -246,10 +246,6 @@ class Publishing:
             raise BadPublication(f"the repository's objects are refused: {error}", hint="git fsck --full") from error
         return indexed.objects if indexed is not None else 0
 
-    async def _held(self, repository: RepositoryId) -> Held | None:
-        stored = await self._repositories.stored(repository)
-        return await asyncio.to_thread(Held.of, stored) if stored is not None else None
-
     async def _ancestors(
         self, chain: IdentityChain, records: Mapping[AuthorId, SignedRefs], quarantine: Quarantine
     ) -> AncestorFacts:
@@ -280,7 +276,7 @@ class Publishing:
 
     async def _commit(self, session: _Session, signature: bytes) -> tuple[Draft, Accepted, int]:
         draft = session.draft
-        held = await self._held(draft.repository)
+        held = await self._repositories.held(draft.repository)
         self._check_blocks(await asyncio.to_thread(_chain, draft, held))
         if (held.generation if held is not None else 0) != session.generation:
             # What the author signs has seen all that is here, or two who push at once are in conflict.

@@ -170,9 +170,7 @@ class Readings:
             reading.told.clear()
             reading.faults.clear()
             if reading.held is None:
-                stored = await self._repositories.stored(reading.repository)
-                if stored is not None:
-                    reading.held = await asyncio.to_thread(Held.of, stored)
+                reading.held = await self._repositories.held(reading.repository)
         return reading.known
 
     async def look(self, effect: Look, peer: PeerId) -> FetchOutcome:

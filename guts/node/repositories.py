@@ -18,7 +18,8 @@ from guts.git.locks import RepositoryLocks, SharedHold
 from guts.git.quarantine import Quarantine
 from guts.git.repository import BareRepository
 from guts.ids import RepositoryId
-from guts.node.acceptance import NewRecord, Verified
+from guts.node.acceptance import Held, NewRecord, Verified
+from guts.node.held_states import HeldStates, following
 from guts.store import accepted
 from guts.store import repositories as table
 from guts.store import seeding as seeding_table
@@ -79,6 +80,7 @@ class Repositories:
         self.sizes: dict[RepositoryId, int] = {}
         self.on_removed: list[Callable[[RepositoryId], None]] = []
         self._generations: dict[RepositoryId, int] = {}
+        self._states = HeldStates()
         self._shown: dict[RepositoryId, int] = {}
         self._scopes: dict[RepositoryId, set[asyncio.Timeout]] = {}
         self._locks: dict[RepositoryId, RepositoryLocks] = {}
@@ -111,6 +113,19 @@ class Repositories:
             return await self.database.read(table.load, repository)
         except NotHeld:
             return None
+
+    async def held(self, repository: RepositoryId) -> Held | None:
+        """Return what ``stored`` does, decoded; nothing in it may be changed."""
+        if (held := self._states.get(repository, self._generations.get(repository))) is not None:
+            return held
+        stored = await self.stored(repository)
+        if stored is None:
+            return None
+        held = await asyncio.to_thread(Held.of, stored)
+        # Something else may have been committed since it was read.
+        if self._generations.get(repository, held.generation) == held.generation:
+            self._states.keep(held)
+        return held
 
     async def known(self, repository: RepositoryId) -> Known:
         """Return what the service keeps of a held repository. Raises: ``NotHeld``."""
@@ -208,7 +223,10 @@ class Repositories:
                 seeding=seeding,
             )
             state = await asyncio.to_thread(_accepted, bare, verified, shown, now_ms, seeding, reason)
+            before = self._states.take(chain.repository)
             summary = await self._write(state)
+            if (held := following(before, verified, summary.generation)) is not None:
+                self._states.keep(held)
             crash_point("commit-accepted")
             await bare.project(shown.refs, shown.head, None if lost else quarantine.parents)
             crash_point("commit-projected")
@@ -326,6 +344,7 @@ class Repositories:
             crash_point("removal-committed")
             self.sizes.pop(repository, None)
             self._generations.pop(repository, None)
+            self._states.take(repository)
             self._shown.pop(repository, None)
             self._lost.discard(repository)
             for forget in self.on_removed:

@@ -130,17 +130,16 @@ class Transfers:
 
     async def _fetch(self, effect: Fetch, connection: TcpConnection, vetted: OnVetted, pace: Pace) -> FetchOutcome:
         repository = effect.repository
-        stored = await self._repositories.stored(repository)
-        held = await asyncio.to_thread(Held.of, stored) if stored is not None else None
+        held = await self._repositories.held(repository)
         if held is not None and held.proofs:
             held = await with_headers(self._repositories.database, held)
         verified = await asyncio.to_thread(self._verify, repository, held, effect.candidate)
         if verified is None and held is not None and self._repositories.is_lost(repository):
             verified = follow(held, held.chain)
-        if verified is None and held is not None and stored is not None and effect.terms.reason is None:
+        if verified is None and held is not None and effect.terms.reason is None:
             return await self._revived(repository, held)
         if verified is None:
-            return NothingNew(await self._repositories.known(repository) if stored is not None else Known())
+            return NothingNew(await self._repositories.known(repository) if held is not None else Known())
         try:
             return await self._receive(effect, connection, vetted, pace, held, verified)
         except Conflict:

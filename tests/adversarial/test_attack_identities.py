@@ -17,7 +17,7 @@ from guts.peers.manager import Limits, PeerManager
 from guts.peers.score import MAX_TRACKED, Scores
 from guts.store import peers as peer_table
 from tests.support.bad_peer import intruder
-from tests.support.nodes import World, eventually
+from tests.support.nodes import World
 
 ME = PeerId(b"\xff" * 32)
 HONEST = PeerId(bytes(32))
@@ -60,5 +60,5 @@ async def test_database_forgets_identities_past_its_bounds(world: World, monkeyp
     for _ in range(5):
         async with intruder(node):
             pass
-    await eventually(lambda: node.node.control._persistence._changes == 5)
+    await node.node.control._persistence.drain()
     assert len(await node.node.repositories.database.read(peer_table.load_peers)) == 2

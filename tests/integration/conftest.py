@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.held_states import states_are_those_of_the_database
 from tests.support.nodes import World
+
+__all__ = ["states_are_those_of_the_database", "world"]
 
 
 @pytest.fixture

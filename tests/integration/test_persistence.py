@@ -1,0 +1,89 @@
+"""What the service wants kept: many changes in one transaction, and one that can't be kept takes no other with it."""
+
+import asyncio
+import functools
+import ipaddress
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from guts.addresses import subject_text
+from guts.effects import BanKept
+from guts.errors import StorageFault
+from guts.node import persistence
+from guts.node.persistence import MAX_TOGETHER, Persistence
+from guts.store import scores as score_table
+from guts.store.database import Database
+from tests.support.nodes import World
+
+
+def ban(number: int) -> BanKept:
+    return BanKept(ipaddress.ip_network(f"192.0.{number}.0/24"), None, 0, "")
+
+
+@pytest.fixture
+async def kept(world: World) -> Persistence:
+    return (await world.node("node")).node.control._persistence
+
+
+@pytest.fixture
+def transactions(kept: Persistence, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many changes each transaction had."""
+    counts: list[int] = []
+    write = Database.write
+
+    async def counted(self: Database, function: Callable[..., object], /, *args: Any) -> object:
+        if function is persistence._apply_all:
+            counts.append(len(args[0]))
+        return await write(self, function, *args)
+
+    monkeypatch.setattr(Database, "write", counted)
+    return counts
+
+
+async def stored(world: World) -> list[str]:
+    return [row.subject for row in await world.nodes[0].node.repositories.database.read(score_table.load_bans)]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_changes_that_come_together_are_one_transaction_of_so_many(
+    world: World, kept: Persistence, transactions: list[int], more: int
+) -> None:
+    bans = [ban(number) for number in range(MAX_TOGETHER + more)]
+    for each in bans:
+        kept.keep(each)
+    await kept.drain()
+    assert transactions == [MAX_TOGETHER] + [1] * more
+    assert await stored(world) == sorted(subject_text(each.subject) for each in bans)
+
+
+async def test_who_drains_does_not_wait_for_more_to_come(
+    world: World, kept: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(persistence, "TOGETHER", 3600.0)
+    for number in range(3):
+        kept.keep(ban(number))
+        await asyncio.wait_for(kept.drain(), 60)
+        assert len(await stored(world)) == number + 1
+
+
+async def test_change_that_can_not_be_kept_takes_no_other_with_it(
+    world: World, kept: Persistence, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    save: Callable[[Connection, score_table.StoredBan], None] = score_table.save_ban
+
+    def broken(connection: Connection, row: score_table.StoredBan) -> None:
+        save(connection, row)
+        if row.subject == subject_text(ban(2).subject):
+            raise StorageFault("the disk is full")
+
+    monkeypatch.setattr(score_table, "save_ban", functools.wraps(save)(broken))
+    for number in range(4):
+        kept.keep(ban(number))
+    with caplog.at_level(logging.WARNING, "guts.node.persistence"):
+        await kept.drain()
+    assert await stored(world) == [subject_text(ban(number).subject) for number in (0, 1, 3)]
+    assert [record.getMessage() for record in caplog.records] == ["can't keep a BanKept: the disk is full"]
