@@ -21,12 +21,12 @@ from guts.errors import DiskFull
 from guts.git.inspection import Inspection
 from guts.git.quarantine import Quarantine
 from guts.identity import SigningKey
-from guts.ids import ObjectId
+from guts.ids import ObjectId, RepositoryId
 from guts.keystore import KdfCost, KeyFile, KeyKind
 from guts.node.acceptance import Held
 from guts.node.drafts import Draft
 from guts.node.node import read_clock
-from guts.store.accepted import StoredRepository
+from guts.node.repositories import Repositories
 from guts.sync.quotas import Space
 from guts.trust.equivocation import EquivocationProof
 from guts.trust.signed_refs import SignedRefs
@@ -549,13 +549,15 @@ async def test_whose_history_is_split_is_told_who_can_help(desk: Desk) -> None:
     twin = by_hand(desk.maintainer.chain, desk.maintainer.key, held.entries.refs, seq=held.seq, time_ms=held.seq - 1)
     proof = EquivocationProof.of(held.signed_header, twin.signed_header, None)
     second = desk.maintainer.commit("second")
-    before = Held.of
+    before = Repositories.held
 
-    def split(row: StoredRepository) -> Held:
-        return dataclasses.replace(before(row), proofs={desk.maintainer.key.author_id: proof})
+    async def split(repositories: Repositories, repository: RepositoryId) -> Held | None:
+        held = await before(repositories, repository)
+        assert held is not None
+        return dataclasses.replace(held, proofs={desk.maintainer.key.author_id: proof})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Held, "of", split)
+        patch.setattr(Repositories, "held", split)
         done = await desk.push("main")
     assert (done.status, done.rejected) == (REJECTED, {"main": "history split"})
     assert "two histories" in done.remote[0]
