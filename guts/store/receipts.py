@@ -6,16 +6,35 @@ What is here says nothing about what is accepted; it tells a publisher how far a
 from dataclasses import dataclass
 from typing import Final, final
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, select
 
 from guts.ids import AuthorId, PeerId, RepositoryId
 from guts.store.dialect import insert_or_update
 from guts.store.history import Header
-from guts.store.schema import receipts, repositories, signed_refs
+from guts.store.schema import AUTHOR, REPOSITORY, of, receipts, repositories, signed_refs
 
 KEPT_RECEIPTS: Final = 64
 """Receipts kept per author of a repository, those for the newest records: node keys cost nothing to make. Of two for
 one record the one that came first stays, so that whoever makes more keys pushes out nobody."""
+
+# Made once: a push brings one receipt from every replica.
+_MINE: Final = (receipts.c.repository == REPOSITORY) & (receipts.c.author == AUTHOR)
+_PEER: Final[BindParameter[bytes]] = bindparam("of_peer")
+_SELECT_HELD: Final = select(repositories.c.number).where(repositories.c.id == REPOSITORY)
+_SELECT_BEFORE: Final = select(receipts.c.seq).where(_MINE, receipts.c.peer == _PEER)
+_COUNT_OTHERS: Final = select(func.count()).where(
+    _MINE, receipts.c.peer != _PEER, receipts.c.seq >= bindparam("of_seq")
+)
+# At most one is too many, and it is not this one.
+_DELETE_OLDEST: Final = delete(receipts).where(
+    _MINE,
+    receipts.c.peer.in_(
+        select(receipts.c.peer)
+        .where(_MINE, receipts.c.peer != _PEER)
+        .order_by(receipts.c.seq.desc(), receipts.c.time, receipts.c.peer)
+        .offset(KEPT_RECEIPTS - 1)
+    ),
+)
 
 
 @final
@@ -44,14 +63,11 @@ def keep(connection: Connection, receipt: StoredReceipt) -> bool:
     It is not where the repository is gone, where that peer has confirmed as new a record already, and where
     ``KEPT_RECEIPTS`` others have.
     """
-    held = connection.execute(select(repositories.c.number).where(repositories.c.id == receipt.repository))
-    if held.one_or_none() is None:
+    if connection.execute(_SELECT_HELD, of(receipt.repository)).one_or_none() is None:
         return False
-    mine = (receipts.c.repository == receipt.repository) & (receipts.c.author == receipt.author)
-    before = connection.execute(select(receipts.c.seq).where(mine, receipts.c.peer == receipt.peer)).scalar()
-    others = connection.execute(
-        select(func.count()).where(mine, receipts.c.peer != receipt.peer, receipts.c.seq >= receipt.seq)
-    ).scalar_one()
+    mine = {**of(receipt.repository, receipt.author), "of_peer": receipt.peer}
+    before = connection.execute(_SELECT_BEFORE, mine).scalar()
+    others = connection.execute(_COUNT_OTHERS, {**mine, "of_seq": receipt.seq}).scalar_one()
     if (before is not None and before >= receipt.seq) or others >= KEPT_RECEIPTS:
         return False
     insert_or_update(
@@ -69,14 +85,7 @@ def keep(connection: Connection, receipt: StoredReceipt) -> bool:
             }
         ],
     )
-    # At most one is too many, and it is not this one.
-    going = (
-        select(receipts.c.peer)
-        .where(mine, receipts.c.peer != receipt.peer)
-        .order_by(receipts.c.seq.desc(), receipts.c.time, receipts.c.peer)
-        .offset(KEPT_RECEIPTS - 1)
-    )
-    connection.execute(delete(receipts).where(mine, receipts.c.peer.in_(going)))
+    connection.execute(_DELETE_OLDEST, mine)
     return True
 
 
