@@ -160,10 +160,10 @@ class Driver:
 
     async def _deliver(self, event: MessageReceived | UnknownMessageReceived) -> None:
         """Have the service handle what a peer said; returns when it has."""
-        if self._alarm is not None and self._queue.empty():
+        if self._alarm is not None and self._queue.empty() and not self._stopped:
             try:
                 self._rearm(self._handle(event))
-            except Exception as error:
+            except (GutsError, OSError) as error:
                 # Not to be taken for a fault of that peer, nor of its connection.
                 raise RuntimeError("the service failed") from error
             return

@@ -14,7 +14,7 @@ from guts.ids import RepositoryId
 from guts.node.acceptance import Held, Verified
 
 MAX_BYTES: Final = 1024 * 1024
-"""Documents, records and proofs as they were signed, of all states together; decoded they take about ten times as much.
+"""Documents, records and proofs as they were signed, of all states together; decoded 25 times as much at the most.
 It is room for some hundred repositories of usual size, and one that is larger is read from the database each time."""
 
 

@@ -22,14 +22,15 @@ from guts.store.seeding import DROPPED
 log = logging.getLogger(__name__)
 
 QUEUE_LIMIT: Final = 1024
-"""Changes waiting for the database. What comes when it is full is dropped: a meeting, fault or receipt is forgotten."""
+"""Changes waiting for the database. Of what comes then meetings, faults and receipts are forgotten; not what the
+operator wants, of which nobody else makes more."""
 
 TOGETHER: Final = 0.25
 """Seconds for which a change waits for others: of a push to many replicas each sends a receipt, and what they all write
 at once holds up nobody. What a crash takes within it is told again, or happens again."""
 
 MAX_TOGETHER: Final = 64
-"""Changes in one transaction: a commit has to wait for no more than them."""
+"""Changes in one transaction: a commit has to wait for no more than them. As many wait for no others."""
 
 PRUNE_EVERY: Final = 1000
 """Meetings and faults between two looks at what there is too much of; the first is at the first of them."""
@@ -48,17 +49,21 @@ class Persistence:
         self._database = database
         self._removals = removals
         self._running_time = running_time
-        self._queue: asyncio.Queue[Change] = asyncio.Queue(QUEUE_LIMIT)
+        self._queue: asyncio.Queue[Change] = asyncio.Queue()
         self._running = False
-        self._draining = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._until_pruned = 1
 
     def keep(self, change: Change) -> None:
         """Queue ``change``; never blocks."""
-        try:
-            self._queue.put_nowait(change)
-        except asyncio.QueueFull:
+        wanted = isinstance(change, BanKept | BanLifted | SeedingStopped)
+        if self._queue.qsize() >= QUEUE_LIMIT and not wanted:
             log.debug("the database is behind: a %s is not kept", type(change).__name__)
+            return
+        self._queue.put_nowait(change)
+        # The operator may want the contrary in a moment, and what comes last counts.
+        if isinstance(change, SeedingStopped) or self._queue.qsize() >= MAX_TOGETHER:
+            self._hurry.set()
 
     async def run(self) -> None:
         """Write what is queued until cancelled; what is queued then is forgotten, and nobody waits for it."""
@@ -69,9 +74,11 @@ class Persistence:
                 try:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(TOGETHER):
-                            await self._draining.wait()
+                            await self._hurry.wait()
                     while len(changes) < MAX_TOGETHER and not self._queue.empty():
                         changes.append(self._queue.get_nowait())
+                    if self._queue.empty():
+                        self._hurry.clear()
                     await self._write(changes)
                 finally:
                     for _ in changes:
@@ -85,11 +92,8 @@ class Persistence:
     async def drain(self) -> None:
         """Return when everything that is queued has been written, or ``run`` has ended."""
         if self._running:
-            self._draining.set()
-            try:
-                await self._queue.join()
-            finally:
-                self._draining.clear()
+            self._hurry.set()
+            await self._queue.join()
 
     async def _write(self, changes: list[Change]) -> None:
         """Write ``changes``, those of rows that follow each other in one transaction."""

@@ -44,6 +44,10 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".git"
 
+UNSURE = -1
+"""In the place of a generation: of a commit that is under way, or broken off, only the database knows. What was read in
+the meantime may be of before."""
+
 REMOVED = ".removed-"
 """What the name of a folder begins with whose repository is not here any more."""
 
@@ -277,7 +281,7 @@ class Repositories:
 
     async def _generation(self, repository: RepositoryId) -> int:
         """Return how often something was accepted of ``repository``: from memory, as this node is the one writer."""
-        if (known := self._generations.get(repository)) is not None:
+        if (known := self._generations.get(repository, UNSURE)) != UNSURE:
             return known
         stored = await self.database.read(table.load_generation, repository)
         return stored or 0
@@ -285,7 +289,7 @@ class Repositories:
     async def _write(self, state: AcceptedState) -> RepositorySummary:
         # Whoever is cancelled here does not know: the transaction goes on in its thread.
         self._committing.add(state.repository)
-        self._generations.pop(state.repository, None)
+        self._generations[state.repository] = UNSURE
         try:
             summary = await self.database.write(table.committed, state)
             self._generations[state.repository] = summary.generation
@@ -343,7 +347,7 @@ class Repositories:
             await self.database.write(seeding_table.removed, repository)
             crash_point("removal-committed")
             self.sizes.pop(repository, None)
-            self._generations.pop(repository, None)
+            self._generations[repository] = UNSURE
             self._states.take(repository)
             self._shown.pop(repository, None)
             self._lost.discard(repository)

@@ -88,8 +88,10 @@ def _interrupted_once() -> None:
             interrupted = time.monotonic()
             raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    # A shell has what it runs in the background ignore Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def _converse(remote: str, url: RepositoryUrl, git_in: BinaryIO, git_out: BinaryIO, talk: Talk) -> ExitStatus:

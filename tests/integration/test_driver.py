@@ -68,6 +68,19 @@ async def test_message_waits_for_what_is_before_it(driver: Driver, monkeypatch: 
     assert [event for event in handled if not isinstance(event, Woke)] == [first, second]
 
 
+async def test_message_that_comes_as_the_node_stops_is_handled_by_nobody(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await idle(driver)
+    handled: list[Event] = []
+    monkeypatch.setattr(driver, "_stopped", True)
+    monkeypatch.setattr(driver, "_handle", handled.append)
+    delivering = asyncio.create_task(driver._deliver(MessageReceived(ConnectionId(1), Ping(1), 1)))
+    await asyncio.sleep(0)
+    assert handled == []
+    delivering.cancel()
+
+
 async def test_alarm_goes_off_for_a_deadline_that_a_message_has_set(
     world: World, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from guts.addresses import subject_text
-from guts.effects import BanKept
+from guts.addresses import Address, subject_text
+from guts.effects import BanKept, PeerMissed, SeedingStopped
 from guts.errors import StorageFault
 from guts.node import persistence
 from guts.node.persistence import MAX_TOGETHER, Persistence
 from guts.store import scores as score_table
 from guts.store.database import Database
-from tests.support.nodes import World
+from tests.support.nodes import World, eventually
 
 
 def ban(number: int) -> BanKept:
@@ -58,6 +58,51 @@ async def test_changes_that_come_together_are_one_transaction_of_so_many(
     await kept.drain()
     assert transactions == [MAX_TOGETHER] + [1] * more
     assert await stored(world) == sorted(subject_text(each.subject) for each in bans)
+
+
+async def test_as_many_as_one_transaction_takes_wait_for_no_more(
+    world: World, kept: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(persistence, "TOGETHER", 3600.0)
+    for number in range(MAX_TOGETHER):
+        kept.keep(ban(number))
+
+    async def all_stored() -> bool:
+        return len(await stored(world)) == MAX_TOGETHER
+
+    await eventually(all_stored, 60)
+
+
+async def test_what_stops_the_seeding_of_a_repository_waits_for_nothing(
+    world: World, kept: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maintainer = world.maintainer()
+    await maintainer.publish(world.nodes[0])
+    monkeypatch.setattr(persistence, "TOGETHER", 3600.0)
+    kept.keep(ban(1))
+    kept.keep(SeedingStopped(maintainer.repository))
+
+    async def stopped() -> bool:
+        row = await world.nodes[0].node.repositories.stored(maintainer.repository)
+        assert row is not None
+        return not row.summary.seeding
+
+    await eventually(stopped, 60)
+    assert await stored(world) == [subject_text(ban(1).subject)]
+
+
+@pytest.mark.parametrize("room", [0, 1])
+async def test_full_queue_forgets_what_will_be_told_again_and_not_what_the_operator_wants(
+    world: World, kept: Persistence, transactions: list[int], monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr(persistence, "QUEUE_LIMIT", 3)
+    for number in range(3 - room):
+        kept.keep(ban(number))
+    kept.keep(PeerMissed(world.nodes[0].id, Address("192.0.2.1", 9), 0))
+    kept.keep(ban(7))
+    await kept.drain()
+    assert sum(transactions) == 4
+    assert len(await stored(world)) == 4 - room
 
 
 async def test_who_drains_does_not_wait_for_more_to_come(

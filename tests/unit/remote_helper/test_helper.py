@@ -1,11 +1,13 @@
 """git's side of the conversation (gitremote-helpers(7)), up to ``connect``; and how it ends."""
 
 import io
+import signal
 from pathlib import Path
 
 import pytest
 
 from guts.ids import RepositoryId
+from guts.remote_helper import helper
 from guts.remote_helper.helper import GIT_FATAL, run
 
 URL = f"guts://{RepositoryId(bytes(32))}/tool"
@@ -51,3 +53,20 @@ def test_unknown_command_and_service_end_it(capsys: pytest.CaptureFixture[str]) 
     assert conversed("import refs/heads/main")[0] == GIT_FATAL
     assert conversed("connect git-daemon")[0] == GIT_FATAL
     assert "there is no service 'git-daemon'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_interrupts_that_belong_together_count_once_and_none_where_the_shell_ignores_them(ignored: bool) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+        helper._interrupted_once()
+        if ignored:
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
