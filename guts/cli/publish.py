@@ -8,6 +8,7 @@ of signatures; the key stays here. What the node prepared is made again here bef
 
 import asyncio
 import base64
+import contextlib
 import re
 import secrets
 import time
@@ -314,13 +315,13 @@ class _Publisher:
                 sent += len(piece)
                 yield piece
 
-        async with source.pack(set(own_copy.refs.values()), subject.tips) as pack:
+        async with source.pack(set(own_copy.refs.values()), subject.tips) as pack, _pulled(counted(pack)) as pieces:
             with waiting(lambda: f"the node has {size_text(sent)} of the pack"):
                 answer = await asyncio.to_thread(
                     self._client.upload,
                     "/v1/publications",
                     header,
-                    _pulled(counted(pack), asyncio.get_running_loop()),
+                    pieces,
                     self._timeout,
                 )
         return Answer.of(answer)
@@ -387,11 +388,31 @@ def _folder_name(path: Path) -> str:
     return name[:MAX_NAME] or UNNAMED
 
 
-def _pulled(pieces: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:
-    """Return ``pieces`` for a thread: each is fetched when the thread asks, so none piles up."""
+@contextlib.asynccontextmanager
+async def _pulled(pieces: AsyncIterator[bytes]) -> AsyncIterator[Iterator[bytes]]:
+    """Enter with ``pieces`` for a thread: each is fetched when the thread asks, so none piles up.
+
+    What the thread waits for when the context is left is broken off, so that ``pieces`` can be closed then.
+    """
+    loop = asyncio.get_running_loop()
+    asked: set[asyncio.Task[object] | None] = set()
 
     async def next_piece() -> bytes | None:
-        return await anext(pieces, None)
+        task = asyncio.current_task()
+        asked.add(task)
+        try:
+            return await anext(pieces, None)
+        finally:
+            asked.discard(task)
 
-    while (piece := asyncio.run_coroutine_threadsafe(next_piece(), loop).result()) is not None:
-        yield piece
+    def pulled() -> Iterator[bytes]:
+        while (piece := asyncio.run_coroutine_threadsafe(next_piece(), loop).result()) is not None:
+            yield piece
+
+    try:
+        yield pulled()
+    finally:
+        waiting_for = [task for task in asked if task is not None]
+        for task in waiting_for:
+            task.cancel()
+        await asyncio.gather(*waiting_for, return_exceptions=True)

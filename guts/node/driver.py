@@ -439,7 +439,9 @@ class Driver:
             await self._repositories.settle(repository)
             await list_objects(self._repositories, repository)
         except StorageFault as error:
-            log.warning("can't sync the refs of %s, or list its objects: %s", repository.short, error)
+            # Removed meanwhile: as the operator wanted.
+            level = logging.WARNING if repository in self._repositories.sizes else logging.DEBUG
+            log.log(level, "can't sync the refs of %s, or list its objects: %s", repository.short, error)
             return
         finally:
             self._settling.discard(repository)
