@@ -18,6 +18,7 @@ from guts.store import receipts as receipt_table
 from guts.store import scores as score_table
 from guts.store.database import Database
 from guts.store.seeding import DROPPED
+from guts.store.transactions import CommitUnknown
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +120,10 @@ class Persistence:
         try:
             await self._database.write(_apply_all, rows, self._running_time())
         except StorageFault as error:
-            if len(rows) == 1:
-                _not_kept(rows[0], error)
+            # What may be there already is not written twice.
+            if len(rows) == 1 or isinstance(error, CommitUnknown):
+                for row in rows:
+                    _not_kept(row, error)
                 return
             # One that can't be kept takes no other with it.
             for row in rows:

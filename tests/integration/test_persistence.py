@@ -17,6 +17,7 @@ from guts.node import persistence
 from guts.node.persistence import MAX_TOGETHER, Persistence
 from guts.store import scores as score_table
 from guts.store.database import Database
+from guts.store.transactions import CommitUnknown
 from tests.support.nodes import World, eventually
 
 
@@ -132,3 +133,25 @@ async def test_change_that_can_not_be_kept_takes_no_other_with_it(
         await kept.drain()
     assert await stored(world) == [subject_text(ban(number).subject) for number in (0, 1, 3)]
     assert [record.getMessage() for record in caplog.records] == ["can't keep a BanKept: the disk is full"]
+
+
+async def test_what_may_have_been_committed_is_not_written_twice(
+    kept: Persistence, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write = Database.write
+    written: list[int] = []
+
+    async def lost(self: Database, function: Callable[..., object], /, *args: Any) -> object:
+        result = await write(self, function, *args)
+        if function is persistence._apply_all:
+            written.append(len(args[0]))
+            raise CommitUnknown("the server went away in the middle of COMMIT")
+        return result
+
+    monkeypatch.setattr(Database, "write", lost)
+    for number in range(3):
+        kept.keep(ban(number))
+    with caplog.at_level(logging.WARNING, "guts.node.persistence"):
+        await kept.drain()
+    assert written == [3]
+    assert len(caplog.records) == 3
